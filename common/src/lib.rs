@@ -1,0 +1,2 @@
+//! Shared.
+pub mod net;

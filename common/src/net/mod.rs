@@ -1,0 +1,72 @@
+//! The kernel: namespaces, links, addresses, routes, the packet filter. Knows nothing of CNI.
+
+use std::io;
+
+/// What the kernel refused, as a sentence that names the object.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct Error {
+    what: String,
+    reason: String,
+    errno: Option<i32>,
+}
+
+/// The outcome of a call to the kernel.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that the kernel gave no number for.
+    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { what: what.into(), reason: reason.into(), errno: None }
+    }
+
+    /// `errno` is the positive number; `hint` is the kernel's own text (extended ack), if it sent one.
+    pub fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
+        let text = nix::errno::Errno::from_raw(errno).desc();
+        let reason = hint.map_or_else(|| text.to_owned(), |hint| format!("{text} ({hint})"));
+        Self { what: what.into(), reason, errno: Some(errno) }
+    }
+
+    /// The positive error number, where the kernel gave one.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+
+    /// The object exists already (EEXIST).
+    pub fn is_exists(&self) -> bool {
+        self.errno == Some(nix::libc::EEXIST)
+    }
+
+    /// The object, or what holds it, is not there (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).
+    pub fn is_gone(&self) -> bool {
+        use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
+        self.errno
+            .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
+    }
+
+    /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
+    pub fn is_unsupported(&self) -> bool {
+        use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};
+        self.errno.is_some_and(|errno| [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT].contains(&errno))
+    }
+}
+
+/// Says what was being done when an [`io::Error`] came back.
+pub(crate) trait Context<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| match error.raw_os_error() {
+            Some(errno) => Error::from_errno(what(), errno, None),
+            None => Error::new(what(), error.to_string()),
+        })
+    }
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error::from_errno(what(), errno as i32, None))
+    }
+}
