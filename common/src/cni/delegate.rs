@@ -1,0 +1,211 @@
+//! Other plugins: found in `CNI_PATH`, run with our environment and the same bytes on stdin
+//! (specification, section "Plugin Delegation").
+
+use super::{Code, Context as _, Error, Result, Success, Verb, Version, report};
+use crate::Undo;
+use serde_json::Value;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A plugin that serves a part of another one's request, as an IPAM plugin does.
+#[derive(Clone, Debug)]
+pub struct Delegate {
+    executable: PathBuf,
+    stdin: Vec<u8>,
+    version: Version,
+}
+
+/// A delegate's ADD that has been started. Dropping it waits for its end, so that no DEL can
+/// overtake it.
+#[must_use]
+#[derive(Debug)]
+pub struct Running {
+    child: Option<Child>,
+    delegate: Delegate,
+}
+
+impl Delegate {
+    pub(super) fn new(executable: PathBuf, stdin: &[u8], version: Version) -> Self {
+        Self { executable, stdin: stdin.to_vec(), version }
+    }
+
+    /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. Its DEL is
+    /// registered first: a delegate that fails, or is killed, may have kept something.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub fn start_add(&self, undo: &mut Undo) -> Result<Running> {
+        let delegate = self.clone();
+        undo.push(format!("ADD of {}", self.executable.display()), move || delegate.del());
+        let child = self.spawn(Verb::Add)?;
+        Ok(Running { child: Some(child), delegate: self.clone() })
+    }
+
+    /// # Errors
+    /// Those of the delegate, unchanged.
+    pub fn del(&self) -> Result<()> {
+        self.call(Verb::Del)
+    }
+
+    /// # Errors
+    /// Those of the delegate, unchanged.
+    pub fn check(&self) -> Result<()> {
+        self.call(Verb::Check)
+    }
+
+    /// # Errors
+    /// Those of the delegate, unchanged.
+    pub fn gc(&self) -> Result<()> {
+        self.call(Verb::Gc)
+    }
+
+    /// # Errors
+    /// Those of the delegate, unchanged.
+    pub fn status(&self) -> Result<()> {
+        self.call(Verb::Status)
+    }
+
+    fn call(&self, verb: Verb) -> Result<()> {
+        collect(self.spawn(verb)?, &self.executable).map(drop)
+    }
+
+    fn spawn(&self, verb: Verb) -> Result<Child> {
+        spawn(&self.executable, &[("CNI_COMMAND", verb.as_str())], &self.stdin)
+    }
+}
+
+impl Running {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// Those of the delegate, unchanged; code 6 when it answers nonsense.
+    pub fn finish(mut self) -> Result<Success> {
+        let Some(child) = self.child.take() else {
+            return Err(Error::internal("a delegate's answer can be taken only once"));
+        };
+        let stdout = collect(child, &self.delegate.executable)?;
+        let nonsense = |error: &dyn std::fmt::Display| {
+            let plugin = self.delegate.executable.display();
+            Error::new(Code::Decode, format!("{plugin} answered ADD with nonsense: {error}"))
+        };
+        let value: Value = serde_json::from_slice(&stdout).map_err(|error| nonsense(&error))?;
+        Success::decode(&value, self.delegate.version).map_err(|error| nonsense(&error))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            // The caller has an error of its own to report; this one's clean-up is its DEL.
+            drop(child.wait_with_output());
+        }
+    }
+}
+
+/// Finds the executable of a plugin `type` in the directories of `CNI_PATH`.
+///
+/// # Errors
+/// Code 7 for a name that is none, or that no directory holds.
+pub fn find(kind: &str, directories: &[PathBuf]) -> Result<PathBuf> {
+    if kind.is_empty() {
+        return Err(Error::config("no plugin name provided"));
+    }
+    // A path could name any program of the host (CVE-2021-20206).
+    if kind.contains('/') || kind == "." || kind == ".." {
+        return Err(Error::config(format!("invalid plugin name: {kind}"))
+            .details("a plugin's type is the bare name of an executable in CNI_PATH"));
+    }
+    let candidates = directories.iter().map(|directory| directory.join(kind));
+    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
+        let searched = searched.join(" ");
+        Error::config(format!("failed to find plugin {kind:?} in path [{searched}]"))
+    })
+}
+
+/// Runs a plugin to its end, with `environment` on top of our own, and gives its stdout.
+///
+/// # Errors
+/// The plugin's own error, or one that says how it died.
+pub fn execute(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Vec<u8>> {
+    collect(spawn(executable, environment, stdin)?, executable)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that runs programs")]
+fn spawn(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Child> {
+    let spawned = Command::new(executable)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = spawned.map_err(|error| {
+        // Somebody is writing the file: an installation in progress, over in a moment.
+        let is_busy = error.kind() == ErrorKind::ExecutableFileBusy;
+        let code = if is_busy { Code::TryAgain } else { Code::Io };
+        Error::new(code, format!("failed to execute {}: {error}", executable.display()))
+    })?;
+    if let Some(mut pipe) = child.stdin.take() {
+        match pipe.write_all(stdin) {
+            // It may answer without having read all: that is its affair.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                drop(pipe);
+                drop(child.wait_with_output());
+                return Err(error).context(format!("failed to write to {}", executable.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(child)
+}
+
+fn collect(child: Child, executable: &Path) -> Result<Vec<u8>> {
+    let output = child
+        .wait_with_output()
+        .context(format!("failed to read the answer of {}", executable.display()))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if !stderr.trim().is_empty() {
+        report(stderr.trim_end());
+    }
+    if output.status.success() { Ok(output.stdout) } else { Err(failure(&output, executable)) }
+}
+
+/// The error of a plugin that did not end well. Texts as in the Go library, which users know.
+fn failure(output: &Output, executable: &Path) -> Error {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let status = output.status;
+    let msg = match serde_json::from_slice(&output.stdout) {
+        Ok(error) => return error,
+        Err(error) if !stdout.trim().is_empty() => format!(
+            "netplugin failed but error parsing its diagnostic message {:?}: {error}",
+            stdout.trim()
+        ),
+        Err(_) if stderr.trim().is_empty() => {
+            format!("netplugin failed with no error message: {status}")
+        }
+        Err(_) => format!("netplugin failed: {:?}: {status}", stderr.trim()),
+    };
+    Error::new(Code::Other(0), msg).details(format!("the plugin was {}", executable.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bare_names_are_plugins() {
+        let directories = [PathBuf::from("/nowhere"), PathBuf::from("/bin")];
+        assert!(find("sh", &directories).is_ok());
+        for (kind, msg) in [
+            ("", "no plugin name provided"),
+            ("../bin/sh", "invalid plugin name: ../bin/sh"),
+            ("..", "invalid plugin name: .."),
+            ("no-such", "failed to find plugin \"no-such\" in path [/nowhere /bin]"),
+        ] {
+            let error = find(kind, &directories).unwrap_err();
+            assert!(error.to_string().starts_with(msg), "{error}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The protocol between a container runtime and a plugin: CNI specification 0.1.0 to 1.1.0.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`plugin`] | [`Plugin`], the request of each verb, [`run`] |
+//! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
+//! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
+//! | [`config`] | the keys that every network configuration has |
+//! | [`result`] | what an ADD answers, as of 1.1.0 |
+//! | [`version`] | the seven versions, and results converted at the edge |
+//! | [`error`] | codes of the specification and sentences for people |
+//! | [`delegate`] | other plugins, found in `CNI_PATH` and run |
+
+pub mod args;
+pub mod config;
+pub mod delegate;
+pub mod error;
+pub mod json;
+pub mod plugin;
+pub mod result;
+pub mod version;
+
+pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName, Verb};
+pub use config::Network;
+pub use delegate::Delegate;
+pub use error::{Code, Context, Error, Errors, Result, report};
+pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, run};
+pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
+pub use version::Version;
