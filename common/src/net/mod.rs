@@ -1,6 +1,21 @@
 //! The kernel: namespaces, links, addresses, routes, the packet filter. Knows nothing of CNI.
 
+mod addr;
+mod bridge;
+mod link;
+mod netlink;
+mod netns;
+mod route;
+pub mod sysctl;
+
 use std::io;
+
+pub use addr::{Address, AddressOptions};
+pub use bridge::{Port, PortChange, Vlan};
+pub use link::{Link, Mac, VethEnd, VethPair};
+pub use netlink::Netlink;
+pub use netns::Netns;
+pub use route::{Family, MAIN_TABLE, Route};
 
 /// What the kernel refused, as a sentence that names the object.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +42,15 @@ impl Error {
         Self { what: what.into(), reason, errno: Some(errno) }
     }
 
+    /// For a reason that says it better than the text of `errno` would.
+    pub(crate) fn with_errno(
+        what: impl Into<String>,
+        errno: i32,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { what: what.into(), reason: reason.into(), errno: Some(errno) }
+    }
+
     /// The positive error number, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
         self.errno
@@ -42,6 +66,11 @@ impl Error {
         use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
         self.errno
             .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
+    }
+
+    /// It did not happen before the caller's deadline (ETIMEDOUT).
+    pub fn is_timeout(&self) -> bool {
+        self.errno == Some(nix::libc::ETIMEDOUT)
     }
 
     /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).

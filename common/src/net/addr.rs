@@ -1,0 +1,239 @@
+//! Addresses of links.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::libc;
+
+use super::{Error, Netlink, Result};
+
+/// `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h. Its messages carry the sequence number 0
+/// (`inet6_ifa_notify` in net/ipv6/addrconf.c), so they are never taken for an answer.
+const IPV6_ADDRESSES: u32 = 9;
+
+/// An address of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address and the length of its prefix.
+    pub address: IpNetwork,
+    /// IPv6 only: not usable yet, since duplicate address detection has not ended.
+    pub is_tentative: bool,
+    /// IPv6 only: never usable, since another machine has it.
+    pub is_dadfailed: bool,
+    /// How far it means anything: 0 everywhere, 253 on the link, 254 on this host (`RT_SCOPE_` of
+    /// linux/rtnetlink.h).
+    pub scope: u8,
+}
+
+impl Address {
+    fn from_message(message: &AddressMessage) -> Option<Self> {
+        // IFA_FLAGS holds more flags than fit into the header, where it is there.
+        let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+        let (mut address, mut local) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Address(ip) => address = Some(*ip),
+                AddressAttribute::Local(ip) => local = Some(*ip),
+                AddressAttribute::Flags(all) => flags = *all,
+                _ => {}
+            }
+        }
+        // On a point-to-point link IFA_ADDRESS is the other side's.
+        let address = IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()?;
+        Some(Self {
+            address,
+            is_tentative: flags.contains(AddressFlags::Tentative),
+            is_dadfailed: flags.contains(AddressFlags::Dadfailed),
+            scope: message.header.scope.into(),
+        })
+    }
+}
+
+/// How an address is added.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AddressOptions {
+    /// IPv6 only: usable at once, without duplicate address detection.
+    pub nodad: bool,
+}
+
+impl Netlink {
+    /// The IPv4 addresses of a link, then the IPv6 ones. None for a link that does not exist.
+    pub fn list_addresses(&self, index: u32) -> Result<Vec<Address>> {
+        self.dump_addresses(AddressFamily::Unspec, index)
+    }
+
+    /// Adds an address for everywhere (scope 0). IPv4 prefixes shorter than 31 bits get the
+    /// broadcast address that belongs to them.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if the link has it already; for IPv6 also with another prefix length.
+    pub fn create_address(
+        &self,
+        index: u32,
+        address: IpNetwork,
+        options: &AddressOptions,
+    ) -> Result<()> {
+        let mut message = address_message(index, address);
+        message.attributes.extend(broadcast(address).map(AddressAttribute::Broadcast));
+        if options.nodad && address.is_ipv6() {
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.change(RouteNetlinkMessage::NewAddress(message), flags, || {
+            format!("add address {address} to {}", self.name_of(index))
+        })?;
+        Ok(())
+    }
+
+    /// Adds an address unless the link has it; whether it was added.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if the link has it with another prefix length (IPv6; for IPv4 that is
+    /// another address).
+    pub fn ensure_address(
+        &self,
+        index: u32,
+        address: IpNetwork,
+        options: &AddressOptions,
+    ) -> Result<bool> {
+        match self.create_address(index, address, options) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_exists() => {
+                let addresses = self.list_addresses(index)?;
+                let found = addresses.iter().any(|known| known.address == address);
+                if found { Ok(false) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an address, and the routes that need it; whether the link had it. A link that does
+    /// not exist has none.
+    pub fn delete_address(&self, index: u32, address: IpNetwork) -> Result<bool> {
+        let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
+        let outcome = self.change(message, 0, || {
+            format!("remove address {address} from {}", self.name_of(index))
+        });
+        match outcome {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until duplicate address detection has ended for every IPv6 address of a link. The
+    /// kernel announces that, so nothing is polled. It ends a second or two after the link has a
+    /// carrier, and never before it has one.
+    ///
+    /// # Errors
+    /// If another machine has one of the addresses, or ([`Error::is_timeout`]) if some are not
+    /// settled `deadline` from now.
+    pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
+        let mut unsettled = Vec::new();
+        let settled = self.wait_for(IPV6_ADDRESSES, deadline, || {
+            unsettled = self.dump_addresses(AddressFamily::Inet6, index)?;
+            unsettled.retain(|address| address.is_tentative || address.is_dadfailed);
+            match unsettled.iter().find(|address| address.is_dadfailed) {
+                Some(failed) => Err(self.dad_failed(index, failed)),
+                None => Ok(unsettled.is_empty().then_some(())),
+            }
+        })?;
+        settled.ok_or_else(|| {
+            let what = format!("settle addresses for {}", self.name_of(index));
+            let addresses: Vec<_> = unsettled.iter().map(|a| a.address.to_string()).collect();
+            let reason = format!("still tentative after {deadline:?}: {}", addresses.join(", "));
+            Error::with_errno(what, libc::ETIMEDOUT, reason)
+        })
+    }
+
+    fn dad_failed(&self, index: u32, failed: &Address) -> Error {
+        let name = self.name_of(index);
+        let reason = format!(
+            "link {} has address {} in DADFAILED state",
+            name.trim_matches('"'),
+            failed.address.ip()
+        );
+        Error::new(format!("settle addresses for {name}"), reason)
+    }
+
+    fn dump_addresses(&self, family: AddressFamily, index: u32) -> Result<Vec<Address>> {
+        let mut message = AddressMessage::default();
+        message.header.family = family;
+        message.header.index = index;
+        let outcome = self.dump(&RouteNetlinkMessage::GetAddress(message), || {
+            format!("list addresses of {}", self.name_of(index))
+        });
+        let answer = match outcome {
+            Err(error) if error.errno() == Some(libc::ENODEV) => return Ok(Vec::new()),
+            outcome => outcome?,
+        };
+        let addresses = answer.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
+                Address::from_message(message)
+            }
+            _ => None,
+        });
+        Ok(addresses.collect())
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.errno().is_some_and(|errno| [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&errno))
+}
+
+fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.family = match address {
+        IpNetwork::V4(_) => AddressFamily::Inet,
+        IpNetwork::V6(_) => AddressFamily::Inet6,
+    };
+    message.header.prefix_len = address.prefix();
+    message.attributes.push(AddressAttribute::Local(address.ip()));
+    message.attributes.push(AddressAttribute::Address(address.ip()));
+    message
+}
+
+/// None for /31 (RFC 3021) and /32, which have no room for one.
+fn broadcast(address: IpNetwork) -> Option<Ipv4Addr> {
+    match address {
+        IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broadcast_address_needs_room() {
+        let of = |text: &str| broadcast(text.parse().unwrap()).map(|ip| ip.to_string());
+        assert_eq!(of("10.1.2.3/16").as_deref(), Some("10.1.255.255"));
+        assert_eq!(of("10.1.2.4/30").as_deref(), Some("10.1.2.7"));
+        assert_eq!(of("10.1.2.4/31"), None);
+        assert_eq!(of("10.1.2.4/32"), None);
+        assert_eq!(of("fd00::1/64"), None);
+    }
+
+    #[test]
+    fn the_local_side_of_an_address_is_what_counts() {
+        let mut message = address_message(7, "10.0.0.1/32".parse().unwrap());
+        message.attributes[1] = AddressAttribute::Address("10.0.0.2".parse().unwrap());
+        let address = Address::from_message(&message).unwrap();
+        assert_eq!(address.address.to_string(), "10.0.0.1/32");
+    }
+
+    #[test]
+    fn flags_that_do_not_fit_into_the_header_count() {
+        let mut message = address_message(7, "fd00::1/64".parse().unwrap());
+        let flags = AddressFlags::Tentative | AddressFlags::Dadfailed;
+        message.attributes.push(AddressAttribute::Flags(flags));
+        let address = Address::from_message(&message).unwrap();
+        assert!(address.is_tentative && address.is_dadfailed);
+    }
+}

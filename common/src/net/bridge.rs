@@ -1,0 +1,349 @@
+//! Bridges, their ports, and which VLANs a port takes part in.
+
+use netlink_packet_route::link::{
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::libc;
+
+use super::link::{mac_attribute, name_attribute};
+use super::{Error, Link, Mac, Netlink, Result};
+
+/// What an operator has to know when the kernel refuses anything about VLANs.
+const NO_VLANS: &str =
+    "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING is not set)";
+
+/// The state of a bridge's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Whether a frame may leave by the port that it came in by.
+    pub hairpin: bool,
+    /// Whether it exchanges frames only with ports that are not isolated.
+    pub isolated: bool,
+}
+
+/// What [`Netlink::change_port`] changes; `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct PortChange {
+    /// The note on the link, at most 255 bytes.
+    pub alias: Option<String>,
+    /// Whether to switch the link on; `false` leaves it as it is.
+    pub up: bool,
+    /// See [`Port::hairpin`].
+    pub hairpin: Option<bool>,
+    /// See [`Port::isolated`].
+    pub isolated: Option<bool>,
+}
+
+/// A VLAN of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// Its number, 1 to 4094.
+    pub vid: u16,
+    /// Whether frames that come in without a tag belong to it. One VLAN of a port at most.
+    pub pvid: bool,
+    /// Whether frames leave without a tag.
+    pub untagged: bool,
+}
+
+impl Netlink {
+    /// Creates a bridge and returns it; it is down. `mac` stays its address whatever ports come and
+    /// go, because it was given (NET_ADDR_SET).
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if the name is taken; [`Error::is_unsupported`] if `vlan_filtering` is
+    /// asked of a kernel that cannot.
+    pub fn create_bridge(
+        &self,
+        name: &str,
+        mac: Mac,
+        mtu: Option<u32>,
+        vlan_filtering: bool,
+    ) -> Result<Link> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(name_attribute(name));
+        message.attributes.push(mac_attribute(mac));
+        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+        let mut infos = vec![LinkInfo::Kind(InfoKind::Bridge)];
+        if vlan_filtering {
+            infos.push(LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(infos));
+        let outcome = self.create_link(message, || format!("create bridge {name:?}"));
+        if vlan_filtering { outcome.map_err(explain_vlans) } else { outcome }
+    }
+
+    /// Changes a port of a bridge with one message.
+    ///
+    /// # Errors
+    /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
+    pub fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
+        let message = RouteNetlinkMessage::NewLink(port_message(index, change));
+        self.change(message, 0, || format!("change bridge port {}", self.name_of(index)))?;
+        Ok(())
+    }
+
+    /// The state of a port.
+    ///
+    /// # Errors
+    /// If the link does not exist or is no port of a bridge.
+    pub fn read_port(&self, index: u32) -> Result<Port> {
+        let message = self.read_link_message(index)?;
+        let data = link_infos(message).find_map(|info| match info {
+            LinkInfo::PortData(InfoPortData::BridgePort(data)) => Some(data),
+            _ => None,
+        });
+        let what = || format!("read bridge port {}", self.name_of(index));
+        let data = data.ok_or_else(|| Error::new(what(), "it is not a port of a bridge"))?;
+        let mut port = Port { hairpin: false, isolated: false };
+        for attribute in data {
+            match attribute {
+                InfoBridgePort::HairpinMode(on) => port.hairpin = on,
+                InfoBridgePort::Isolated(on) => port.isolated = on,
+                _ => {}
+            }
+        }
+        Ok(port)
+    }
+
+    /// Whether a bridge heeds VLANs. A kernel that cannot says no.
+    ///
+    /// # Errors
+    /// If the link does not exist or is not a bridge.
+    pub fn read_vlan_filtering(&self, bridge: u32) -> Result<bool> {
+        let message = self.read_link_message(bridge)?;
+        let data = link_infos(message).find_map(|info| match info {
+            LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
+            _ => None,
+        });
+        let what = || format!("read VLAN filtering of {}", self.name_of(bridge));
+        let data = data.ok_or_else(|| Error::new(what(), "it is not a bridge"))?;
+        Ok(data.contains(&InfoBridge::VlanFiltering(true)))
+    }
+
+    /// Makes a bridge heed VLANs, or not.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] if the kernel cannot.
+    pub fn set_vlan_filtering(&self, bridge: u32, on: bool) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = bridge;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(on)])),
+        ]));
+        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+            format!("set VLAN filtering of {} to {on}", self.name_of(bridge))
+        })
+        .map_err(explain_vlans)?;
+        Ok(())
+    }
+
+    /// The VLANs of a port, in ascending order. None on a kernel without VLANs. The kernel cannot be
+    /// asked about one port only (`rtnl_bridge_getlink`), so it tells about all.
+    pub fn list_vlans(&self, port: u32) -> Result<Vec<Vlan>> {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        // Ranges: every VLAN by itself would not fit into the kernel's message for a trunk of 4094.
+        let mask = vec![LinkExtentMask::BrvlanCompressed];
+        message.attributes.push(LinkAttribute::ExtMask(mask));
+        let answer = self.dump(&RouteNetlinkMessage::GetLink(message), || {
+            format!("list VLANs of {}", self.name_of(port))
+        })?;
+        let vlans = answer.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) if link.header.index == port => {
+                Some(decode_vlans(&link))
+            }
+            _ => None,
+        });
+        Ok(vlans.unwrap_or_default())
+    }
+
+    /// Adds VLANs to a port with one message, in the order given: a later one that is the PVID
+    /// replaces the earlier.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] if the kernel cannot; ERANGE for a number that is none.
+    pub fn create_vlans(&self, port: u32, vlans: &[Vlan]) -> Result<()> {
+        let message = RouteNetlinkMessage::SetLink(vlan_message(port, vlans));
+        self.change_vlans(message, || {
+            let vids: Vec<_> = vlans.iter().map(|vlan| vlan.vid.to_string()).collect();
+            format!("add VLAN {} to bridge port {}", vids.join(", "), self.name_of(port))
+        })
+    }
+
+    /// Adds one VLAN to a port. See [`Netlink::create_vlans`].
+    pub fn create_vlan(&self, port: u32, vid: u16, pvid: bool, untagged: bool) -> Result<()> {
+        self.create_vlans(port, &[Vlan { vid, pvid, untagged }])
+    }
+
+    /// Takes a VLAN from a port; whether the port had it.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] if the kernel cannot.
+    pub fn delete_vlan(&self, port: u32, vid: u16) -> Result<bool> {
+        let vlan = Vlan { vid, pvid: false, untagged: false };
+        let message = RouteNetlinkMessage::DelLink(vlan_message(port, &[vlan]));
+        let outcome = self.change_vlans(message, || {
+            format!("remove VLAN {vid} from bridge port {}", self.name_of(port))
+        });
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn change_vlans(
+        &self,
+        message: RouteNetlinkMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.change(message, 0, what).map(drop).map_err(explain_vlans)
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.errno().is_some_and(|errno| [libc::ENOENT, libc::ENODEV].contains(&errno))
+}
+
+fn explain_vlans(error: Error) -> Error {
+    match error.errno() {
+        Some(errno) if error.is_unsupported() => Error::with_errno(error.what, errno, NO_VLANS),
+        _ => error,
+    }
+}
+
+fn link_infos(message: LinkMessage) -> impl Iterator<Item = LinkInfo> {
+    let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    infos.flatten()
+}
+
+fn port_message(index: u32, change: &PortChange) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    if change.up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
+    let hairpin = change.hairpin.map(InfoBridgePort::HairpinMode);
+    let isolated = change.isolated.map(InfoBridgePort::Isolated);
+    let data: Vec<_> = hairpin.into_iter().chain(isolated).collect();
+    if !data.is_empty() {
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(data)),
+        ]));
+    }
+    message
+}
+
+/// As `br_afspec` in net/bridge/br_netlink.c reads it. Without IFLA_BRIDGE_FLAGS it is the bridge,
+/// not the port's own driver, that is spoken to.
+fn vlan_message(port: u32, vlans: &[Vlan]) -> LinkMessage {
+    let entry = |vlan: &Vlan| {
+        let mut flags = BridgeVlanInfoFlags::empty();
+        flags.set(BridgeVlanInfoFlags::Pvid, vlan.pvid);
+        flags.set(BridgeVlanInfoFlags::Untagged, vlan.untagged);
+        AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid: vlan.vid })
+    };
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = port;
+    message.attributes.push(LinkAttribute::AfSpecBridge(vlans.iter().map(entry).collect()));
+    message
+}
+
+/// A range is two entries, its first and its last VLAN; a range of one is an entry without either
+/// mark (`br_fill_ifvlaninfo_range`).
+fn decode_vlans(message: &LinkMessage) -> Vec<Vlan> {
+    let mut vlans = Vec::new();
+    let mut begin = None;
+    let specs = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecBridge(specs) => Some(specs),
+        _ => None,
+    });
+    for spec in specs.flatten() {
+        let AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) = spec else {
+            continue;
+        };
+        if flags.contains(BridgeVlanInfoFlags::RangeBegin) {
+            begin = Some(*vid);
+            continue;
+        }
+        let first = begin.take().unwrap_or(*vid);
+        vlans.extend((first..=*vid).map(|vid| Vlan {
+            vid,
+            pvid: flags.contains(BridgeVlanInfoFlags::Pvid),
+            untagged: flags.contains(BridgeVlanInfoFlags::Untagged),
+        }));
+    }
+    vlans
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+
+    use super::*;
+
+    #[test]
+    fn vlans_are_encoded_as_linux_if_bridge_h_says() {
+        let vlans = [
+            Vlan { vid: 100, pvid: true, untagged: true },
+            Vlan { vid: 0x234, pvid: false, untagged: false },
+        ];
+        let message = vlan_message(7, &vlans);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        let mut expected = vec![7, 0, 0, 0]; // AF_BRIDGE
+        expected.extend(7u32.to_ne_bytes());
+        let native = |values: &[u16]| -> Vec<u8> {
+            values.iter().flat_map(|value| value.to_ne_bytes()).collect()
+        };
+        expected.extend([0; 8]); // flags, change mask
+        expected.extend(native(&[20, 26])); // IFLA_AF_SPEC
+        expected.extend(native(&[8, 2, 0b110, 100])); // IFLA_BRIDGE_VLAN_INFO, PVID | UNTAGGED
+        expected.extend(native(&[8, 2, 0, 0x234]));
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn ranges_of_vlans_are_spelt_out() {
+        let info = |flags, vid| AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::AfSpecBridge(vec![
+            info(BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged, 1),
+            info(BridgeVlanInfoFlags::RangeBegin, 10),
+            info(BridgeVlanInfoFlags::RangeEnd, 12),
+            info(BridgeVlanInfoFlags::empty(), 4094),
+        ]));
+        let vlans = decode_vlans(&message);
+        let vids: Vec<_> = vlans.iter().map(|vlan| vlan.vid).collect();
+        assert_eq!(vids, [1, 10, 11, 12, 4094]);
+        assert_eq!(vlans[0], Vlan { vid: 1, pvid: true, untagged: true });
+        assert_eq!(vlans[2], Vlan { vid: 11, pvid: false, untagged: false });
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_an_empty_message() {
+        let message = port_message(3, &PortChange::default());
+        assert_eq!(message.attributes, []);
+        assert_eq!(message.header.change_mask, LinkFlags::empty());
+    }
+
+    #[test]
+    fn a_kernel_without_vlans_is_named_as_the_reason() {
+        let error = explain_vlans(Error::from_errno("add VLAN 5", libc::EOPNOTSUPP, None));
+        assert!(error.to_string().contains("CONFIG_BRIDGE_VLAN_FILTERING"), "{error}");
+        assert!(error.is_unsupported());
+        let other = explain_vlans(Error::from_errno("add VLAN 5", libc::ENODEV, None));
+        assert_eq!(other.errno(), Some(libc::ENODEV));
+    }
+}

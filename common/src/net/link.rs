@@ -1,0 +1,450 @@
+//! Links: found, created in pairs, raised, deleted.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::str::FromStr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    State,
+};
+use nix::libc;
+use sha2::{Digest, Sha256};
+
+use super::{Context, Error, Netlink, Netns, Result};
+
+/// The hardware address of an Ethernet link: six bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// A locally administered unicast address that nobody can foresee.
+    ///
+    /// # Errors
+    /// If /dev/urandom cannot be read.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; 6];
+        File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .doing(|| "read /dev/urandom for a MAC address".into())?;
+        Ok(Self::local(bytes))
+    }
+
+    /// A locally administered unicast address that is always the same for the same `seed`.
+    pub fn stable(seed: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(seed).into();
+        let [a, b, c, d, e, f, ..] = digest;
+        Self::local([a, b, c, d, e, f])
+    }
+
+    fn local([first, rest @ ..]: [u8; 6]) -> Self {
+        let [b, c, d, e, f] = rest;
+        // IEEE 802: the lowest bit marks a group, the one above it an address that no vendor gave.
+        Self([first & 0xfc | 0x02, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for Mac {
+    type Err = Error;
+
+    /// Reads `02:00:5e:10:00:01`, `02-00-5e-10-00-01` and `0200.5e10.0001`.
+    fn from_str(text: &str) -> Result<Self> {
+        let groups = |separator, digits| -> Option<String> {
+            let groups: Vec<&str> = text.split(separator).collect();
+            let fits = |group: &&str| group.len() == digits;
+            (groups.len() * digits == 12 && groups.iter().all(fits)).then(|| groups.concat())
+        };
+        let parse = || {
+            let digits = groups(':', 2).or_else(|| groups('-', 2)).or_else(|| groups('.', 4))?;
+            // `from_str_radix` would take a sign for a digit.
+            let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let [_, _, bytes @ ..] = u64::from_str_radix(&digits, 16).ok()?.to_be_bytes();
+            hexadecimal.then_some(Self(bytes))
+        };
+        parse().ok_or_else(|| {
+            let what = format!("read {text:?} as a MAC address");
+            Error::new(what, "it must be six bytes such as 02:00:5e:10:00:01")
+        })
+    }
+}
+
+/// A network interface, as the kernel described it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number, unique within its namespace.
+    pub index: u32,
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// `bridge`, `veth`, ..; `None` for hardware and for lo.
+    pub kind: Option<String>,
+    /// `None` if it has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Largest packet in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Whether it was switched on (IFF_UP), which does not say that it works.
+    pub is_up: bool,
+    /// Whether it works (RFC 2863): `up`, `down`, `lowerlayerdown`, `unknown` (of lo and other
+    /// drivers that never say), ..
+    pub operstate: String,
+    /// Whether anybody, a packet capture too, made it accept packets for other hosts.
+    pub is_promiscuous: bool,
+    /// The index of the bridge that it is a port of.
+    pub master: Option<u32>,
+    /// The index of the link that it is tied to: of the other end of a veth pair, in the namespace
+    /// of that end.
+    pub peer: Option<u32>,
+    /// What an administrator, or we, noted on it.
+    pub alias: Option<String>,
+}
+
+impl Link {
+    /// Whether it passes packets, as far as its driver says.
+    pub fn is_operational(&self) -> bool {
+        self.operstate == "up"
+    }
+
+    fn from_message(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            kind: None,
+            mac: None,
+            mtu: 0,
+            is_up: message.header.flags.contains(LinkFlags::Up),
+            operstate: State::Unknown.to_string().to_lowercase(),
+            is_promiscuous: false,
+            master: None,
+            peer: None,
+            alias: None,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::OperState(state) => {
+                    link.operstate = state.to_string().to_lowercase();
+                }
+                LinkAttribute::Promiscuity(count) => link.is_promiscuous = count != 0,
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.into_iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// One end of a veth pair that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct VethEnd<'a> {
+    /// Its name, at most 15 bytes.
+    pub name: &'a str,
+    /// Its address. One that is given is never changed by udev or by the kernel.
+    pub mac: Mac,
+}
+
+/// A veth pair that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct VethPair<'a> {
+    /// The end in the namespace of the socket.
+    pub host: VethEnd<'a>,
+    /// The end in `peer_netns`.
+    pub peer: VethEnd<'a>,
+    /// Where `peer` goes.
+    pub peer_netns: &'a Netns,
+    /// Of both ends, in bytes; `None` for the kernel's default.
+    pub mtu: Option<u32>,
+    /// The index of the bridge that `host` becomes a port of.
+    pub master: Option<u32>,
+}
+
+impl Netlink {
+    /// The link of that name, or with that alternative name. `None` if there is none.
+    ///
+    /// # Errors
+    /// A name of more than 15 bytes is refused by kernels that know no alternative names (before
+    /// 5.5).
+    pub fn find_link(&self, name: &str) -> Result<Option<Link>> {
+        let what = || format!("find link {name:?}");
+        let mut message = question();
+        message.attributes.push(name_attribute(name));
+        match self.get_link(message, what) {
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// The link of that number. From Linux 6.8 on the kernel first finishes what it still had to do
+    /// about the link's carrier (`linkwatch_sync_dev` in net/core/link_watch.c), so `operstate` is
+    /// settled: a veth whose other end was raised before this call reads `up`. Older kernels do that
+    /// up to a second later.
+    ///
+    /// # Errors
+    /// [`Error::is_gone`] if there is none.
+    pub fn read_link(&self, index: u32) -> Result<Link> {
+        let mut message = question();
+        message.header.index = index;
+        self.get_link(message, || format!("read link {index}"))
+    }
+
+    /// All links of the namespace.
+    pub fn list_links(&self) -> Result<Vec<Link>> {
+        self.dump_links(question(), || "list links".into())
+    }
+
+    /// The ports of the bridge whose index is `master`.
+    pub fn list_ports(&self, master: u32) -> Result<Vec<Link>> {
+        let mut message = question();
+        message.attributes.push(LinkAttribute::Controller(master));
+        let mut links =
+            self.dump_links(message, || format!("list ports of {}", self.name_of(master)))?;
+        links.retain(|link| link.master == Some(master));
+        Ok(links)
+    }
+
+    /// Makes both ends, in their namespaces, with one message (drivers/net/veth.c); returns the
+    /// host's. Both are down: raise the other end through a socket in its namespace, because the
+    /// kernel refuses to create it raised (ENOTCONN). If anything is refused nothing is left behind.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if either name is taken in its namespace.
+    pub fn create_veth(&self, pair: &VethPair<'_>) -> Result<Link> {
+        let VethPair { host, peer, peer_netns, mtu, master } = *pair;
+        let end = |end: VethEnd<'_>| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(name_attribute(end.name));
+            message.attributes.push(mac_attribute(end.mac));
+            message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+            message
+        };
+        let mut other = end(peer);
+        other.attributes.push(LinkAttribute::NetNsFd(peer_netns.as_fd().as_raw_fd()));
+        let mut message = end(host);
+        message.attributes.extend(master.map(LinkAttribute::Controller));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+        ]));
+        let link = self.create_link(message, || {
+            let (host, peer, netns) = (host.name, peer.name, peer_netns.path());
+            format!("create veth pair of {host:?} and {peer:?} in {netns:?}")
+        })?;
+        // The kernel sends the echo before it attaches the link to its master.
+        Ok(Link { master, ..link })
+    }
+
+    /// Switches a link on. The kernel then adds its IPv6 link-local address and the routes of its
+    /// addresses.
+    pub fn set_up(&self, index: u32) -> Result<()> {
+        self.set_flag(index, LinkFlags::Up, true)
+    }
+
+    /// Switches a link off, which drops its routes and, unless sysctls say otherwise, its IPv6
+    /// addresses.
+    pub fn set_down(&self, index: u32) -> Result<()> {
+        self.set_flag(index, LinkFlags::Up, false)
+    }
+
+    /// Makes a link accept packets for other hosts, or withdraws that. The kernel counts who wants
+    /// it: others may keep it so.
+    pub fn set_promiscuous(&self, index: u32, on: bool) -> Result<()> {
+        self.set_flag(index, LinkFlags::Promisc, on)
+    }
+
+    /// Changes the address of a link, and pins it: a bridge no longer follows its ports.
+    pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
+        self.set_attribute(index, mac_attribute(mac), || format!("set MAC address {mac} of"))
+    }
+
+    /// Makes a link a port of the bridge `master`, or of none.
+    pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
+        let attribute = LinkAttribute::Controller(master.unwrap_or(0));
+        self.set_attribute(index, attribute, || {
+            master.map_or_else(|| "detach".into(), |m| format!("attach to {}", self.name_of(m)))
+        })
+    }
+
+    /// Deletes a link, and the other end of a veth pair with it; whether there was one. Returns
+    /// after the kernel has let go of it, which takes an RCU grace period: 10 to 20 ms.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for lo and for hardware.
+    pub fn delete_link(&self, index: u32) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.delete(message, || format!("delete {}", self.name_of(index)))
+    }
+
+    /// As [`Netlink::delete_link`], by name.
+    pub fn delete_link_by_name(&self, name: &str) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(name_attribute(name));
+        self.delete(message, || format!("delete {name:?}"))
+    }
+
+    fn delete(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<bool> {
+        match self.change(RouteNetlinkMessage::DelLink(message), 0, what) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates what `message` describes and returns it. Kernels before 6.2 send no echo: they are
+    /// asked.
+    pub(super) fn create_link(
+        &self,
+        message: LinkMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<Link> {
+        let name = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        });
+        let name = name.unwrap_or_default();
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
+        let echo = self.change(RouteNetlinkMessage::NewLink(message), flags, what)?;
+        match echo.into_iter().find_map(new_link) {
+            Some(link) => Ok(link),
+            None => self.find_link(&name)?.ok_or_else(|| {
+                Error::with_errno(format!("find {name:?}"), libc::ENODEV, "it was deleted again")
+            }),
+        }
+    }
+
+    /// The answer as it came, for what a [`Link`] does not keep.
+    pub(super) fn read_link_message(&self, index: u32) -> Result<LinkMessage> {
+        let mut message = question();
+        message.header.index = index;
+        self.get_link_message(message, || format!("read link {index}"))
+    }
+
+    fn get_link(&self, message: LinkMessage, what: impl Fn() -> String) -> Result<Link> {
+        self.get_link_message(message, what).map(Link::from_message)
+    }
+
+    fn get_link_message(
+        &self,
+        message: LinkMessage,
+        what: impl Fn() -> String,
+    ) -> Result<LinkMessage> {
+        match self.get(&RouteNetlinkMessage::GetLink(message), &what)? {
+            Some(RouteNetlinkMessage::NewLink(message)) => Ok(message),
+            _ => Err(Error::new(what(), "the kernel's answer cannot be decoded")),
+        }
+    }
+
+    fn dump_links(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<Vec<Link>> {
+        let answer = self.dump(&RouteNetlinkMessage::GetLink(message), what)?;
+        Ok(answer.into_iter().filter_map(new_link).collect())
+    }
+
+    fn set_flag(&self, index: u32, flag: LinkFlags, on: bool) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = if on { flag } else { LinkFlags::empty() };
+        message.header.change_mask = flag;
+        self.change(RouteNetlinkMessage::SetLink(message), 0, || {
+            let name = self.name_of(index);
+            let what = if flag == LinkFlags::Promisc { "promiscuous mode" } else { "link" };
+            format!("switch {} {what} of {name}", if on { "on" } else { "off" })
+        })?;
+        Ok(())
+    }
+
+    fn set_attribute(
+        &self,
+        index: u32,
+        attribute: LinkAttribute,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(attribute);
+        self.change(RouteNetlinkMessage::SetLink(message), 0, || {
+            format!("{} {}", what(), self.name_of(index))
+        })?;
+        Ok(())
+    }
+}
+
+pub(super) fn name_attribute(name: &str) -> LinkAttribute {
+    LinkAttribute::IfName(name.to_owned())
+}
+
+pub(super) fn mac_attribute(mac: Mac) -> LinkAttribute {
+    LinkAttribute::Address(mac.0.to_vec())
+}
+
+/// Without the counters, which are most of an answer and which nobody here reads.
+fn question() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_is_read_in_three_notations_and_written_in_one() {
+        for text in ["02:00:5e:10:00:AB", "02-00-5E-10-00-ab", "0200.5e10.00ab"] {
+            assert_eq!(text.parse::<Mac>().unwrap().to_string(), "02:00:5e:10:00:ab");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mac_of_six_bytes_is_refused_in_a_sentence() {
+        for text in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:01:02:03",
+            "02:00:5e:10:00-01",
+            "2:00:5e:10:00:011",
+            "+2:00:5e:10:00:01",
+            "0g:00:5e:10:00:01",
+            "02005e100001",
+            "0200:5e10:0001",
+        ] {
+            let error = text.parse::<Mac>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("read {text:?} as a MAC address: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn made_up_macs_are_local_unicast() {
+        let seeds = (0..64u8).map(|seed| Mac::stable(&[seed]));
+        for mac in seeds.chain((0..64).map(|_| Mac::random().unwrap())) {
+            assert_eq!(mac.0[0] & 3, 2, "{mac}");
+        }
+        assert_eq!(Mac::stable(b"a"), Mac::stable(b"a"));
+        assert_ne!(Mac::stable(b"a"), Mac::stable(b"b"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Network namespaces: opened by path, compared by identity, entered for the length of a call.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc::{dev_t, ino_t};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs};
+
+use super::{Context, Error, Result};
+
+/// A network namespace that is kept open: it lives at least as long as this value does, whatever
+/// happens to the path.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    path: PathBuf,
+}
+
+impl Netns {
+    /// Opens the namespace that `path` is bound to, or `/proc/<pid>/ns/net`.
+    ///
+    /// # Errors
+    /// `failed to Statfs "<path>": ..` if the path cannot be looked at ([`Error::is_gone`] if there
+    /// is none), `unknown FS magic on "<path>": <hex>` if it is on neither nsfs nor procfs. A path
+    /// whose mount is gone but whose file remains gives the second.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unreachable = |errno: Errno| {
+            let what = format!("failed to Statfs {path:?}");
+            Error::with_errno(what, errno as i32, lower_case(errno.desc()))
+        };
+        let kind = statfs(path).map_err(unreachable)?.filesystem_type();
+        if ![NSFS_MAGIC, PROC_SUPER_MAGIC].contains(&kind) {
+            let FsType(magic) = kind;
+            return Err(Error::new(format!("unknown FS magic on {path:?}"), format!("{magic:x}")));
+        }
+        let file = File::open(path).doing(|| format!("open network namespace {path:?}"))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// Only where /proc is not mounted, or file descriptors have run out.
+    pub fn current() -> Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode, which name a namespace for as long as it exists. The inode may be given to
+    /// another namespace afterwards.
+    pub fn id(&self) -> Result<(dev_t, ino_t)> {
+        let stat = fstat(&self.file).doing(|| format!("read identity of {:?}", self.path))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Whether both are one namespace, by whatever paths they were opened.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        Ok(self.id()? == other.id()?)
+    }
+
+    /// Runs `work` with the calling thread in this namespace, and takes the thread back to where it
+    /// was, also if `work` panics. Sockets that `work` opens stay in this namespace.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered: EPERM without CAP_SYS_ADMIN, EINVAL for a file of procfs
+    /// that is no network namespace. `work` has not run then.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let home = Home(Self::current()?);
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .doing(|| format!("enter network namespace {:?}", self.path))?;
+        let outcome = work();
+        drop(home);
+        Ok(outcome)
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Where the thread returns to when this is dropped.
+struct Home(Netns);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if setns(&self.0.file, CloneFlags::CLONE_NEWNET).is_err() {
+            // Whoever runs on would take a stranger's namespace for the host's: every later change,
+            // a rollback above all, would hit the wrong links. Nothing is worse than that.
+            std::process::abort();
+        }
+    }
+}
+
+/// As Go spells the texts of errors, which scripts of users look for.
+fn lower_case(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_path_is_gone() {
+        let error = Netns::open(Path::new("/nonexistent/ns")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to Statfs \"/nonexistent/ns\": no such file or directory"
+        );
+        assert!(error.is_gone());
+    }
+}

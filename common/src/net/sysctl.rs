@@ -1,0 +1,47 @@
+//! Kernel settings below /proc/sys. Those below `net/` belong to a network namespace: the one that
+//! the calling thread is in.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{Context, Netns, Result};
+
+/// The value of a setting such as `net/ipv4/ip_forward`, without the line's end. `None` if this
+/// kernel, or this link, does not have it. The path is written with slashes, because the name of a
+/// link may contain dots.
+///
+/// # Errors
+/// If the file is there but cannot be read.
+pub fn read(path: &str) -> Result<Option<String>> {
+    match fs::read_to_string(file(path)) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing(|| format!("read sysctl {path}")),
+    }
+}
+
+/// Makes a setting read `value`; whether that took a change. What reads so already is not written,
+/// so a read-only /proc that holds the right value will do.
+///
+/// # Errors
+/// If the setting does not exist ([`super::Error::is_gone`]), or the kernel refuses the value.
+pub fn set(path: &str, value: &str) -> Result<bool> {
+    if read(path)?.as_deref() == Some(value) {
+        return Ok(false);
+    }
+    fs::write(file(path), value).doing(|| format!("set sysctl {path} to {value}"))?;
+    Ok(true)
+}
+
+/// Sets several of another namespace, which is entered once. The first that fails ends it.
+///
+/// # Errors
+/// As [`set`] and [`Netns::enter`].
+pub fn set_in(netns: &Netns, settings: &[(String, &str)]) -> Result<()> {
+    netns.enter(|| settings.iter().try_for_each(|(path, value)| set(path, value).map(drop)))?
+}
+
+fn file(path: &str) -> PathBuf {
+    Path::new("/proc/sys").join(path)
+}
