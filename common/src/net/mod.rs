@@ -5,6 +5,7 @@ mod bridge;
 mod link;
 mod netlink;
 mod netns;
+pub mod nft;
 mod route;
 pub mod sysctl;
 

@@ -1,0 +1,298 @@
+//! A transaction: what it is made of, and how it is put on the wire.
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+};
+use netlink_packet_netfilter::nftables::{
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    NetfilterSubsystem,
+};
+
+use super::set::{Key, element_message, key_attributes};
+use super::{Chain, Element, Expr, Family, Set, Table, checked, comment};
+use crate::net::{Error, Result};
+
+/// Changes that the kernel makes together or not at all, in the order in which they were added.
+///
+/// The first change that cannot even be written down (a name too long, an address in a table of
+/// the other family) is what [`super::Nft::commit`] returns, before the kernel hears of anything.
+#[derive(Debug, Default)]
+pub struct Batch {
+    steps: Vec<Step>,
+    refused: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Step {
+    /// For the error, should the kernel refuse it.
+    what: String,
+    message: NetlinkMessage<NetfilterMessage>,
+}
+
+/// What to do if the object is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// Leave it, if it is the same; a comment is not compared, and the old one stays. If it
+    /// differs: EEXIST or EINVAL, and EBUSY for an element that leads somewhere else.
+    Ensure,
+    /// Refuse the whole batch with EEXIST.
+    Create,
+}
+
+impl Make {
+    fn flags(self) -> u16 {
+        match self {
+            Self::Ensure => NLM_F_CREATE,
+            Self::Create => NLM_F_CREATE | NLM_F_EXCL,
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Ensure => "ensure",
+            Self::Create => "create",
+        }
+    }
+}
+
+impl Batch {
+    /// An empty batch, which commits without a word to the kernel.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a table.
+    pub fn table(&mut self, make: Make, table: Table<'_>, comment: Option<&str>) -> &mut Self {
+        let message = table.message(comment).map(NfTablesMessage::NewTable);
+        self.push(format!("{} {table}", make.verb()), table.family, make.flags(), message)
+    }
+
+    /// Makes a chain.
+    pub fn chain(&mut self, make: Make, chain: &Chain<'_>) -> &mut Self {
+        let message = chain.message().map(NfTablesMessage::NewChain);
+        self.push(format!("{} {chain}", make.verb()), chain.table.family, make.flags(), message)
+    }
+
+    /// Makes a set or a map.
+    pub fn set(&mut self, make: Make, set: &Set<'_>) -> &mut Self {
+        let message = set.message().map(NfTablesMessage::NewSet);
+        self.push(format!("{} {set}", make.verb()), set.table.family, make.flags(), message)
+    }
+
+    /// Makes an element of a set or a map.
+    pub fn element(
+        &mut self,
+        make: Make,
+        table: Table<'_>,
+        set: &str,
+        element: &Element,
+    ) -> &mut Self {
+        let what = format!("{} element {} of {set} in {table}", make.verb(), Key(&element.key));
+        let message = element
+            .encode()
+            .and_then(|element| element_message(table, set, Some(element)))
+            .map(NfTablesMessage::NewSetElement);
+        self.push(what, table.family, make.flags(), message)
+    }
+
+    /// Appends a rule to a chain. There is no "if it is missing" for rules: two are two.
+    pub fn rule(
+        &mut self,
+        table: Table<'_>,
+        chain: &str,
+        exprs: &[Expr<'_>],
+        comment: Option<&str>,
+    ) -> &mut Self {
+        let message = rule(table, chain, exprs, comment).map(NfTablesMessage::NewRule);
+        let what = format!("append a rule to {}", Chain::named(table, chain));
+        self.push(what, table.family, NLM_F_CREATE | NLM_F_APPEND, message)
+    }
+
+    /// Deletes a table with all that is in it. ENOENT if there is none.
+    pub fn delete_table(&mut self, table: Table<'_>) -> &mut Self {
+        let message = table.message(None).map(NfTablesMessage::DeleteTable);
+        self.push(format!("delete {table}"), table.family, 0, message)
+    }
+
+    /// Deletes a chain with its rules. ENOENT if there is none, EBUSY while anything still leads
+    /// to it.
+    pub fn delete_chain(&mut self, table: Table<'_>, name: &str) -> &mut Self {
+        let chain = Chain::named(table, name);
+        let message = chain.message().map(NfTablesMessage::DeleteChain);
+        self.push(format!("delete {chain}"), table.family, 0, message)
+    }
+
+    /// Deletes the rules of a chain, not the chain. ENOENT if there is no such chain.
+    pub fn delete_rules(&mut self, table: Table<'_>, chain: &str) -> &mut Self {
+        let message = rule_attributes(table, chain).map(|attributes| RuleMessage { attributes });
+        let what = format!("delete the rules of {}", Chain::named(table, chain));
+        self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteRule))
+    }
+
+    /// Deletes an element. ENOENT if there is none; [`super::Nft::delete_elements`] forgives that.
+    pub fn delete_element(&mut self, table: Table<'_>, set: &str, key: &[u8]) -> &mut Self {
+        let what = format!("delete element {} of {set} in {table}", Key(key));
+        let message = element_message(table, set, Some(key_attributes(key)));
+        self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteSetElement))
+    }
+
+    fn push(
+        &mut self,
+        what: String,
+        family: Family,
+        flags: u16,
+        message: Result<NfTablesMessage>,
+    ) -> &mut Self {
+        match message {
+            Ok(message) => {
+                let message = request(family.into(), 0, message);
+                self.steps.push(Step { what, message: with_flags(message, flags) });
+            }
+            Err(error) => {
+                self.refused.get_or_insert_with(|| Error::new(what, error.to_string()));
+            }
+        }
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// What a reply with this sequence number is about.
+    pub(super) fn what(&self, sequence: u32) -> &str {
+        usize::try_from(sequence)
+            .ok()
+            .and_then(|sequence| self.steps.get(sequence.checked_sub(1)?))
+            .map_or("change the packet filter", |step| &step.what)
+    }
+
+    /// The batch as the kernel reads it. Sequence number 0 is the batch as such, then they count
+    /// the steps.
+    ///
+    /// Only the last step asks for an answer: the kernel reports failures unasked, and delivers
+    /// that one answer after the transaction is through. An answer to each of 10,000 steps would
+    /// overrun the socket's buffer. (Asking at the end mark instead needs kernel 6.10.)
+    pub(super) fn into_bytes(mut self) -> Result<(Vec<u8>, Self)> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        if let Some(last) = self.steps.last_mut() {
+            last.message.header.flags |= NLM_F_ACK;
+        }
+        let mut bytes = Vec::new();
+        append(&mut bytes, &mut mark(ControlMessage::BatchBegin), 0);
+        let mut sequence = 0;
+        for step in &mut self.steps {
+            sequence += 1;
+            append(&mut bytes, &mut step.message, sequence);
+        }
+        append(&mut bytes, &mut mark(ControlMessage::BatchEnd), sequence + 1);
+        Ok((bytes, self))
+    }
+}
+
+fn rule_attributes(table: Table<'_>, chain: &str) -> Result<Vec<RuleAttribute>> {
+    Ok(vec![
+        RuleAttribute::Table(checked("table", table.name)?),
+        RuleAttribute::Chain(checked("chain", chain)?),
+    ])
+}
+
+fn rule(
+    table: Table<'_>,
+    chain: &str,
+    exprs: &[Expr<'_>],
+    comment: Option<&str>,
+) -> Result<RuleMessage> {
+    let mut attributes = rule_attributes(table, chain)?;
+    let mut steps = Vec::new();
+    for expr in exprs {
+        steps.extend(expr.compile(table.family)?.into_iter().map(ListAttribute::from));
+    }
+    attributes.push(RuleAttribute::Expressions(steps));
+    if let Some(comment) = comment {
+        attributes.push(RuleAttribute::UserData(comment::encode(comment)?));
+    }
+    Ok(RuleMessage { attributes })
+}
+
+fn mark(mark: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
+    request(NetfilterProtoFamily::Unspec, NetfilterSubsystem::NfTables.into(), mark)
+}
+
+pub(super) fn request(
+    family: NetfilterProtoFamily,
+    resource: u8,
+    message: impl Into<NetfilterMessageInner>,
+) -> NetlinkMessage<NetfilterMessage> {
+    const NFNETLINK_V0: u8 = 0;
+    let header = NetfilterHeader::new(family, NFNETLINK_V0, u16::from(resource));
+    let message = NetfilterMessage::new(header, message);
+    with_flags(NetlinkMessage::new(NetlinkHeader::default(), message.into()), NLM_F_REQUEST)
+}
+
+pub(super) fn with_flags(
+    mut message: NetlinkMessage<NetfilterMessage>,
+    flags: u16,
+) -> NetlinkMessage<NetfilterMessage> {
+    message.header.flags |= flags;
+    message
+}
+
+/// Messages need no padding between them: every attribute is padded to four bytes already.
+pub(super) fn append(
+    bytes: &mut Vec<u8>,
+    message: &mut NetlinkMessage<NetfilterMessage>,
+    sequence: u32,
+) {
+    message.header.sequence_number = sequence;
+    message.finalize();
+    let start = bytes.len();
+    bytes.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut bytes[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: Table<'_> = Table { family: Family::Ip, name: "t" };
+
+    #[test]
+    fn an_error_names_the_step() {
+        let mut batch = Batch::new();
+        batch.table(Make::Create, TABLE, None).delete_element(TABLE, "masq", &[10, 1, 0, 5]);
+        assert_eq!(batch.what(1), "create table ip t");
+        assert_eq!(batch.what(2), "delete element 10.1.0.5 of masq in table ip t");
+        for beyond in [0, 3, u32::MAX] {
+            assert_eq!(batch.what(beyond), "change the packet filter");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_refused_before_the_kernel_is_asked() {
+        let mut batch = Batch::new();
+        batch.chain(Make::Ensure, &Chain::named(TABLE, "")).table(
+            Make::Ensure,
+            TABLE,
+            Some(&"x".repeat(300)),
+        );
+        let error = batch.into_bytes().unwrap_err().to_string();
+        assert!(error.starts_with("ensure chain  in table ip t: chain"), "{error}");
+    }
+
+    #[test]
+    fn only_the_last_step_is_acknowledged() {
+        let mut batch = Batch::new();
+        batch.table(Make::Ensure, TABLE, None).delete_table(TABLE);
+        let (_, batch) = batch.into_bytes().unwrap();
+        let acknowledged: Vec<_> =
+            batch.steps.iter().map(|step| step.message.header.flags & NLM_F_ACK != 0).collect();
+        assert_eq!(acknowledged, [false, true]);
+    }
+}
