@@ -2,18 +2,26 @@
 //!
 //! Three layers, and no more:
 //!
-//! | module | layer | knows |
+//! | module | layer | what it knows |
 //! |---|---|---|
 //! | [`cni`] | the protocol | environment, stdin, stdout, results, errors, delegates; no kernel |
 //! | [`net`] | the kernel | namespaces, links, addresses, routes, packet filter; no CNI |
-//! | [`undo`] | | rollback by default, used by both sides of every `create_` |
+//! | [`sandbox`] | the joints | a CNI result applied to an interface of the container |
+//! | [`veth`] | | a veth pair between host and container |
+//! | [`masquerade`] | | source NAT for an attachment |
+//! | [`undo`] | below all | rollback by default |
 
 pub mod cni;
+pub mod masquerade;
 pub mod net;
+pub mod sandbox;
 pub mod undo;
+pub mod veth;
 
 pub use cni::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Status,
     Success, run,
 };
+pub use masquerade::Masquerade;
+pub use sandbox::{Host, Sandbox};
 pub use undo::Undo;

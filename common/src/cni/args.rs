@@ -2,6 +2,8 @@
 
 use super::{Code, Error, Result};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::os::unix::fs::MetadataExt as _;
@@ -167,11 +169,48 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Network, container and interface in one line: the owner as written beside whatever ADD
-    /// makes in the kernel. None of the three can hold a blank.
-    pub fn owner(&self, network: &NetworkName) -> String {
-        format!("{network} {} {}", self.container, self.ifname)
+    /// Who owns what ADD makes in the kernel, as written beside it.
+    pub fn owner(&self, network: &NetworkName) -> Owner {
+        let (network, container) =
+            (abbreviate(network.as_str()), abbreviate(self.container.as_str()));
+        Owner(format!("{network} {container} {}", self.ifname))
     }
+}
+
+/// Network, container and interface in one line, none of which can hold a blank. It is written
+/// beside whatever ADD makes in the kernel, so that DEL and GC find it there without being told
+/// anything else: at most 217 bytes, as IFLA_IFALIAS and the comments of nftables take 255.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner(String);
+
+impl Owner {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the owner that `text` names is an attachment to `network`.
+    pub fn is_of(text: &str, network: &NetworkName) -> bool {
+        text.split(' ').next() == Some(&abbreviate(network.as_str()))
+            && text.split(' ').count() == 3
+    }
+
+    /// 32 bits that stand for this owner, in hexadecimal, where there is room for no more.
+    pub fn tag(&self) -> String {
+        hex(&Sha256::digest(&self.0)[..4])
+    }
+}
+
+/// A name that is too long to be written beside something stands there as its hash.
+fn abbreviate(name: &str) -> Cow<'_, str> {
+    if name.len() <= 100 {
+        return name.into();
+    }
+    format!("sha256-{}", hex(&Sha256::digest(name))).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `CNI_NETNS`, the path of a network namespace, as given.
@@ -386,6 +425,24 @@ mod tests {
             assert!(bad.parse::<NetworkName>().is_err(), "{bad:?}");
         }
         assert!("A1_.-z".parse::<ContainerId>().is_ok());
+    }
+
+    #[test]
+    fn an_owner_fits_beside_anything() {
+        let attachment = |container: &str| Attachment {
+            container: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        let (short, long): (NetworkName, NetworkName) =
+            ("pods".parse().unwrap(), "n".repeat(255).parse().unwrap());
+        let owner = attachment("c1").owner(&short);
+        assert_eq!(owner.as_str(), "pods c1 eth0");
+        assert_eq!(owner.tag(), "814c47b8");
+        assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
+        assert!(!Owner::is_of("pods of mine", &long) && !Owner::is_of("pods", &short));
+        let owner = attachment(&"c".repeat(300)).owner(&long);
+        assert!(owner.as_str().len() <= 217, "{owner:?}");
+        assert!(Owner::is_of(owner.as_str(), &long));
     }
 
     #[test]

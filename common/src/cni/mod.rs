@@ -20,7 +20,7 @@ pub mod plugin;
 pub mod result;
 pub mod version;
 
-pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName, Verb};
+pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName, Owner, Verb};
 pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};

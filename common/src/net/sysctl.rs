@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Context, Netns, Result};
+use super::{Context, Result};
 
 /// The value of a setting such as `net/ipv4/ip_forward`, without the line's end. `None` if this
 /// kernel, or this link, does not have it. The path is written with slashes, because the name of a
@@ -32,14 +32,6 @@ pub fn set(path: &str, value: &str) -> Result<bool> {
     }
     fs::write(file(path), value).doing(|| format!("set sysctl {path} to {value}"))?;
     Ok(true)
-}
-
-/// Sets several of another namespace, which is entered once. The first that fails ends it.
-///
-/// # Errors
-/// As [`set`] and [`Netns::enter`].
-pub fn set_in(netns: &Netns, settings: &[(String, &str)]) -> Result<()> {
-    netns.enter(|| settings.iter().try_for_each(|(path, value)| set(path, value).map(drop)))?
 }
 
 fn file(path: &str) -> PathBuf {

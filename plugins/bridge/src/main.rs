@@ -1,2 +1,237 @@
-//! stub
-fn main() {}
+//! `bridge`: a veth pair between the container and a bridge of the host.
+
+mod config;
+mod gateway;
+mod switch;
+mod vlan;
+
+use common::cni::Delegate;
+use common::cni::delegate::Running;
+use common::net::Link;
+use common::sandbox::{Ipv6Addresses, interface, no_differences};
+use common::veth::{self, Pair, Port, Veth};
+use common::{
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Masquerade, Plugin, Result, Sandbox, Status,
+    Success, Undo,
+};
+use config::{Echo, Layer, Layer3, Plan};
+use std::process::ExitCode;
+
+struct Bridge {
+    plan: Plan,
+}
+
+impl Plugin for Bridge {
+    const NAME: &'static str = "bridge";
+    const ABOUT: &'static str =
+        "Connects the container to a bridge of the host, with addresses from an IPAM plugin.";
+
+    fn load(call: &Call) -> Result<Self> {
+        Ok(Self { plan: Plan::new(call)? })
+    }
+
+    fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
+        let owner = request.attachment.owner(&request.call.network.name);
+        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
+        let found = switch::find(&host, &self.plan)?;
+        let mut ipam = Ipam::start(self.ipam(request.call)?, undo)?;
+        if found.is_none() {
+            // The bridge stays, whatever becomes of us: what may fail by bad input comes first.
+            ipam.wait()?;
+            sandbox.refuse_taken(&request.attachment.ifname)?;
+        }
+        let bridge = switch::ensure(&host, &self.plan, found)?;
+        let pair = self.veth(request, &owner, &bridge).create(&host, &sandbox, undo)?;
+        if let Some(vlans) = &self.plan.vlans {
+            vlans.apply(&host.netlink, pair.host.index)?;
+        }
+        let answer = ipam.wait()?;
+        let gateway = self.gateway_link(&host, &bridge)?;
+        let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
+        match &self.plan.layer {
+            Layer::Two { raise: false } => {}
+            Layer::Two { raise: true } => sandbox.netlink.set_up(pair.container.index)?,
+            Layer::Three(layer3) => {
+                let mode = ipv6_addresses(layer3);
+                sandbox.configure(&pair.container, &success, mode)?;
+                gateway::ensure(&host, layer3, &gateway, &success.ips)?;
+                if layer3.masquerade {
+                    Masquerade::open()?.create(&success, &owner, undo)?;
+                }
+            }
+        }
+        // A look at the port, after which the kernel forwards through it.
+        host.netlink.read_link(pair.host.index)?;
+        Ok(success)
+    }
+
+    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
+        let network = &request.call.network.name;
+        let owner = request.attachment.owner(network);
+        let mut masquerade = self.masquerade(errors);
+        if let Some(masquerade) = &mut masquerade {
+            errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
+        }
+        if let Some(host) = errors.note(Host::open()) {
+            let sandbox = errors.note(Sandbox::find(request.netns.as_ref())).flatten();
+            errors.note(veth::delete(&host, sandbox.as_ref(), network, &request.attachment));
+        }
+        // Not before the link is gone: somebody else may get the address at once.
+        if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
+            errors.note(ipam.del());
+        }
+        // Closed after the deletion of the link, with which it then waits for the kernel.
+        drop(masquerade);
+    }
+
+    fn check(&self, request: &Check<'_>) -> Result<()> {
+        let result = &request.prev_result;
+        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
+        if let Some(ipam) = self.ipam(request.call)? {
+            ipam.check()?;
+        }
+        let Some(bridge) = switch::find(&host, &self.plan)? else {
+            return Err(Error::internal(format!("Interface name {} not found", self.plan.bridge)));
+        };
+        let ifname = &request.attachment.ifname;
+        let mut differences = switch::verify(&self.plan, &bridge, result);
+        differences.extend(veth::verify(&host, &sandbox, ifname, Some(&bridge), result)?);
+        if let Some(vlans) = &self.plan.vlans {
+            for port in host.netlink.list_ports(bridge.index)? {
+                if result.interfaces.iter().any(|interface| interface.name == port.name) {
+                    differences.extend(vlans.verify(&host.netlink, port.index)?);
+                }
+            }
+        }
+        if let Some(layer3) = self.plan.layer3() {
+            differences.extend(sandbox.verify(ifname, result)?);
+            let gateway = self.gateway_link(&host, &bridge)?;
+            differences.extend(gateway::verify(&host, &self.plan, &gateway, &result.ips)?);
+            if layer3.masquerade {
+                let owner = request.attachment.owner(&request.call.network.name);
+                differences.extend(Masquerade::open()?.verify(result, &owner)?);
+            }
+        }
+        no_differences(&differences)
+    }
+
+    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
+        let network = &request.call.network.name;
+        let mut masquerade = self.masquerade(errors);
+        if let Some(masquerade) = &mut masquerade {
+            errors.note(masquerade.sweep(network, &request.valid));
+        }
+        if let Some(host) = errors.note(Host::open()) {
+            errors.note(veth::sweep(&host, network, &request.valid));
+        }
+        if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
+            errors.note(ipam.gc());
+        }
+        drop(masquerade);
+    }
+
+    fn status(&self, request: &Status<'_>) -> Result<()> {
+        self.ipam(request.call)?.map_or(Ok(()), |ipam| ipam.status())
+    }
+}
+
+impl Bridge {
+    fn ipam(&self, call: &Call) -> Result<Option<Delegate>> {
+        self.plan.layer3().map(|layer3| call.delegate(&layer3.ipam)).transpose()
+    }
+
+    fn masquerade(&self, errors: &mut Errors) -> Option<Masquerade> {
+        let is_wanted = self.plan.layer3().is_some_and(|layer3| layer3.masquerade);
+        is_wanted.then(|| errors.note(Masquerade::open())).flatten()
+    }
+
+    fn veth<'a>(
+        &self,
+        request: &'a Add<'_>,
+        owner: &'a common::cni::Owner,
+        bridge: &Link,
+    ) -> Veth<'a> {
+        Veth {
+            ifname: &request.attachment.ifname,
+            owner,
+            mac: self.plan.mac,
+            mtu: self.plan.mtu,
+            master: Some(bridge.index),
+            port: Port { hairpin: self.plan.echo == Echo::Hairpin, isolated: self.plan.isolated },
+        }
+    }
+
+    /// What has the gateway's addresses: the bridge, or its end of the VLAN.
+    fn gateway_link(&self, host: &Host, bridge: &Link) -> Result<Link> {
+        match (self.plan.is_gateway(), &self.plan.vlans) {
+            (true, Some(vlans)) => vlans.ensure_gateway_link(host, bridge),
+            _ => Ok(bridge.clone()),
+        }
+    }
+
+    /// The answer of this ADD.
+    fn describe(
+        &self,
+        sandbox: &Sandbox,
+        ipam: Option<Success>,
+        [bridge, gateway]: [&Link; 2],
+        pair: &Pair,
+    ) -> Result<Success> {
+        let mut success = ipam.unwrap_or_default();
+        success.interfaces =
+            vec![interface(bridge), interface(&pair.host), sandbox.interface(&pair.container)];
+        if gateway.index != bridge.index {
+            success.interfaces.push(interface(gateway));
+        }
+        for ip in &mut success.ips {
+            ip.interface = Some(2);
+        }
+        if let Some(layer3) = self.plan.layer3() {
+            if success.ips.is_empty() {
+                return Err(Error::internal("IPAM plugin returned missing IP config"));
+            }
+            gateway::complete(layer3.gateway, &mut success)?;
+            if let Some(dns) = &layer3.dns {
+                success.dns = dns.clone();
+            }
+        }
+        Ok(success)
+    }
+}
+
+fn ipv6_addresses(layer3: &Layer3) -> Ipv6Addresses {
+    if layer3.probe { Ipv6Addresses::Probed } else { Ipv6Addresses::Trusted }
+}
+
+/// The IPAM plugin's ADD, which runs while the links are made.
+enum Ipam {
+    /// A network without addresses.
+    None,
+    Running(Running),
+    Answered(Success),
+}
+
+impl Ipam {
+    fn start(ipam: Option<Delegate>, undo: &mut Undo) -> Result<Self> {
+        Ok(match ipam {
+            Some(ipam) => Self::Running(ipam.start_add(undo)?),
+            None => Self::None,
+        })
+    }
+
+    /// The answer, as soon as it is there.
+    fn wait(&mut self) -> Result<Option<Success>> {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::Running(running) => Self::Answered(running.finish()?),
+            settled => settled,
+        };
+        match self {
+            Self::Answered(success) => Ok(Some(success.clone())),
+            Self::None | Self::Running(_) => Ok(None),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    common::run::<Bridge>()
+}

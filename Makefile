@@ -1,0 +1,55 @@
+# The menu. `make` builds, `make demo` shows, `make test` proves.
+
+PREFIX ?= /opt/cni
+BINDIR ?= $(PREFIX)/bin
+PROGRAMS := loopback bridge host-local cnitool
+
+# A target that is named, even if it is the host's own, keeps the static flag away from build
+# scripts and procedural macros, which cannot be static.
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+
+.PHONY: build demo test lint bench install clean
+
+build:
+	$(BUILD) $(PROGRAMS:%=--package %)
+	@mkdir -p bin
+	@for program in $(PROGRAMS); do \
+		cp target/$(TARGET)/dist/$$program bin/.$$program && mv -f bin/.$$program bin/$$program; \
+	done
+
+# Two pods on one bridge, in a throw-away host.
+demo: build
+	@cargo build --locked --quiet --package tests --bin demo
+	@$(SUDO) target/debug/demo
+
+# CNI_BIN_DIR=/usr/lib/cni runs the same suite against the Go plugins.
+test: build
+	@$(SUDO) tests/prepare
+	cargo test --locked --workspace --exclude tests
+	cargo test --locked --package tests --no-run
+	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --locked --package tests
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+# Ours, the Go plugins (if they are installed) and the bare kernel, interleaved.
+bench: build
+	@cargo build --locked --quiet --release --package tests --bin bench
+	@$(SUDO) target/release/bench
+
+# Replaces each file by a rename: a plugin that is running keeps its own.
+install: build
+	install -d $(DESTDIR)$(BINDIR)
+	@for program in $(PROGRAMS); do \
+		install -m 0755 bin/$$program $(DESTDIR)$(BINDIR)/.$$program.new && \
+		mv -f $(DESTDIR)$(BINDIR)/.$$program.new $(DESTDIR)$(BINDIR)/$$program && \
+		echo "$(DESTDIR)$(BINDIR)/$$program" || exit 1; \
+	done
+
+clean:
+	cargo clean
+	rm -rf bin

@@ -1,0 +1,212 @@
+//! A veth pair between the host and a sandbox: one attachment's own.
+
+use crate::cni::{Attachment, Error, IfName, NetworkName, Owner, Result, Success};
+use crate::net::{Link, Mac, Netlink, PortChange, VethEnd, VethPair, sysctl};
+use crate::sandbox::{Host, Sandbox};
+use crate::undo::Undo;
+
+/// What a pair is to be.
+pub struct Veth<'a> {
+    /// The container's end.
+    pub ifname: &'a IfName,
+    /// Written on the host's end, whose name is made of it: so it is found again without the
+    /// namespace.
+    pub owner: &'a Owner,
+    /// Of the container's end; a random one without it.
+    pub mac: Option<Mac>,
+    /// Bytes, for both ends; the kernel's default without it.
+    pub mtu: Option<u32>,
+    /// The bridge of which the host's end becomes a port.
+    pub master: Option<u32>,
+    /// Settings of that port.
+    pub port: Port,
+}
+
+/// What a bridge port does beyond forwarding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Port {
+    /// A frame may go back to where it came from.
+    pub hairpin: bool,
+    /// No frames to or from other isolated ports.
+    pub isolated: bool,
+}
+
+/// A pair that was made.
+pub struct Pair {
+    /// The end in the host, up.
+    pub host: Link,
+    /// The end in the container, still down.
+    pub container: Link,
+}
+
+impl Veth<'_> {
+    /// Makes the pair with one message, so that neither udev nor a crash sees half of it.
+    ///
+    /// # Errors
+    /// Code 4 when the container has an interface of that name.
+    pub fn create(&self, host: &Host, sandbox: &Sandbox, undo: &mut Undo) -> Result<Pair> {
+        let name = host_name(self.owner);
+        let mac = self.mac.map_or_else(Mac::random, Ok)?;
+        let pair = VethPair {
+            host: VethEnd { name: &name, mac: Mac::random()? },
+            peer: VethEnd { name: self.ifname.as_str(), mac },
+            peer_netns: &sandbox.netns,
+            mtu: self.mtu,
+            master: self.master,
+        };
+        let link = host.netlink.create_veth(&pair).map_err(|error| {
+            if !error.is_exists() {
+                return Error::from(error).context("failed to make veth pair");
+            }
+            match sandbox.refuse_taken(self.ifname) {
+                Err(taken) => taken,
+                Ok(()) => Error::internal(format!("{name:?} already exists in the host"))
+                    .details("an earlier ADD of this attachment was interrupted: DEL it first"),
+            }
+        })?;
+        let made = name.clone();
+        undo.push(format!("veth {made}"), move || {
+            Netlink::open()?.delete_link_by_name(&made)?;
+            Ok(())
+        });
+        ignore_router_advertisements(&name);
+        host.netlink.change_port(link.index, &self.change())?;
+        let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
+        let container =
+            Link { index, name: self.ifname.to_string(), mac: Some(mac), ..link.clone() };
+        Ok(Pair { host: link, container })
+    }
+
+    fn change(&self) -> PortChange {
+        let of_port = |flag: bool| self.master.map(|_| flag);
+        PortChange {
+            alias: Some(self.owner.as_str().to_owned()),
+            up: true,
+            hairpin: of_port(self.port.hairpin),
+            isolated: of_port(self.port.isolated),
+        }
+    }
+}
+
+/// Routers announce themselves to the host's links as well, and the host must not believe a
+/// container (CVE-2020-10749). The kernel may have no IPv6 to be configured.
+pub fn ignore_router_advertisements(link: &str) {
+    drop(sysctl::set(&format!("net/ipv6/conf/{link}/accept_ra"), "0"));
+}
+
+fn host_name(owner: &Owner) -> String {
+    format!("veth{}", owner.tag())
+}
+
+/// Deletes the attachment's pair, wherever one of its ends can be found.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn delete(
+    host: &Host,
+    sandbox: Option<&Sandbox>,
+    network: &NetworkName,
+    attachment: &Attachment,
+) -> Result<()> {
+    let owner = attachment.owner(network);
+    if let Some(link) = host.netlink.find_link(&host_name(&owner))?
+        && link.alias.as_deref() == Some(owner.as_str())
+    {
+        host.netlink.delete_link(link.index)?;
+        return Ok(());
+    }
+    // Made by another implementation, or nothing at all.
+    let Some(sandbox) = sandbox else { return Ok(()) };
+    let Some(link) = sandbox.netlink.find_link(attachment.ifname.as_str())? else {
+        return Ok(());
+    };
+    if !belongs_to_another(host, &link, &owner)? {
+        sandbox.netlink.delete_link(link.index)?;
+    }
+    Ok(())
+}
+
+/// Whether the path that the runtime gave leads, by now, into somebody else's container.
+fn belongs_to_another(host: &Host, link: &Link, owner: &Owner) -> Result<bool> {
+    let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
+        return Ok(false);
+    };
+    match host.netlink.read_link(peer) {
+        Ok(peer) => Ok(peer.peer == Some(link.index)
+            && peer
+                .alias
+                .is_some_and(|alias| alias.split(' ').count() == 3 && alias != owner.as_str())),
+        Err(error) if error.is_gone() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes the pairs of a network whose attachment is not valid any more.
+///
+/// # Errors
+/// When the kernel refuses; the other pairs are gone then all the same.
+pub fn sweep(host: &Host, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
+    let valid: Vec<Owner> = valid.iter().map(|attachment| attachment.owner(network)).collect();
+    let mut errors = crate::cni::Errors::default();
+    for link in host.netlink.list_links()? {
+        let Some(alias) = link.alias.as_deref() else { continue };
+        if Owner::is_of(alias, network)
+            && link.name.starts_with("veth")
+            && !valid.iter().any(|owner| owner.as_str() == alias)
+        {
+            errors.note(host.netlink.delete_link(link.index));
+        }
+    }
+    errors.into_result()
+}
+
+/// Every difference between the result of ADD and the pair that is there.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn verify(
+    host: &Host,
+    sandbox: &Sandbox,
+    ifname: &IfName,
+    master: Option<&Link>,
+    result: &Success,
+) -> Result<Vec<String>> {
+    let Some(link) = sandbox.netlink.find_link(ifname.as_str())? else {
+        return Ok(vec![format!("interface {ifname} not found in {}", sandbox.path())]);
+    };
+    let mut differences = Vec::new();
+    if link.kind.as_deref() != Some("veth") {
+        differences.push(format!("Container interface {ifname} not of type veth"));
+    }
+    let listed = result.interfaces.iter();
+    let entry = listed.clone().find(|entry| entry.is_in_sandbox() && entry.name == ifname.as_str());
+    match entry {
+        None => differences.push(format!("Interface name {ifname} not found in prevResult")),
+        Some(entry) => differences.extend(mac_difference(&link, entry.mac.as_deref())),
+    }
+    let mut host_ends = Vec::new();
+    for entry in listed.filter(|entry| !entry.is_in_sandbox()) {
+        let Some(end) = host.netlink.find_link(&entry.name)? else {
+            differences.push(format!("interface {} not found in the host", entry.name));
+            continue;
+        };
+        let is_pair = end.kind.as_deref() == Some("veth") && end.peer == Some(link.index);
+        if is_pair && master.is_none_or(|master| end.master == Some(master.index)) {
+            differences.extend(mac_difference(&end, entry.mac.as_deref()));
+            host_ends.push(end);
+        }
+    }
+    if host_ends.is_empty() {
+        let of = master.map_or_else(String::new, |master| format!(" for bridge {}", master.name));
+        differences.push(format!("CNI veth created{of} was not found"));
+    }
+    Ok(differences)
+}
+
+/// The link's address, if the result had another one.
+pub fn mac_difference(link: &Link, expected: Option<&str>) -> Option<String> {
+    let expected = expected.filter(|mac| !mac.is_empty())?;
+    let found = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    (!found.eq_ignore_ascii_case(expected))
+        .then(|| format!("interface {} has MAC {found}, not {expected}", link.name))
+}

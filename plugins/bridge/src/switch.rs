@@ -1,0 +1,89 @@
+//! The bridge itself: shared by all attachments, made by the first, never removed.
+
+use crate::config::{Echo, Plan};
+use common::net::{Link, Mac};
+use common::veth::{ignore_router_advertisements, mac_difference};
+use common::{Error, Host, Result, Success};
+
+/// The bridge, if it is there.
+///
+/// # Errors
+/// Code 7 when its name belongs to something else, or when it cannot keep VLANs apart.
+pub(crate) fn find(host: &Host, plan: &Plan) -> Result<Option<Link>> {
+    let name = plan.bridge.as_str();
+    let refuse =
+        |reason: &str| Error::config(format!("failed to create bridge {name:?}: {reason}"));
+    let Some(link) = host.netlink.find_link(name)? else { return Ok(None) };
+    if link.kind.as_deref() != Some("bridge") {
+        return Err(refuse(&format!("{name:?} already exists but is not a bridge"))
+            .details("give the network another \"bridge\", or remove that link"));
+    }
+    if plan.vlans.is_some() && !host.netlink.read_vlan_filtering(link.index)? {
+        return Err(refuse("it exists and does not filter VLANs, so they would not be kept apart")
+            .details(format!("ip link set {name} type bridge vlan_filtering 1 makes it do so")));
+    }
+    Ok(Some(link))
+}
+
+/// The bridge, up, made if [`find`] found none.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Link> {
+    let link = match found {
+        Some(link) => link,
+        None => create(host, plan)?,
+    };
+    if plan.echo == Echo::Promiscuous {
+        host.netlink.set_promiscuous(link.index, true)?;
+    }
+    if !link.is_up {
+        ignore_router_advertisements(&link.name);
+        host.netlink.set_up(link.index)?;
+    }
+    Ok(link)
+}
+
+fn create(host: &Host, plan: &Plan) -> Result<Link> {
+    let name = plan.bridge.as_str();
+    // An address that is given at birth stays; the kernel's own choice changes with the ports.
+    let mac = host_mac(name)?;
+    match host.netlink.create_bridge(name, mac, plan.mtu, plan.vlans.is_some()) {
+        Ok(link) => Ok(link),
+        // Another attachment was quicker.
+        Err(error) if error.is_exists() => find(host, plan)?.ok_or_else(|| error.into()),
+        Err(error) => Err(Error::from(error).context(format!("failed to create bridge {name:?}"))),
+    }
+}
+
+/// The same after every reboot, so that neighbours need not learn it again, and another one on
+/// every machine (machine-id(5)).
+fn host_mac(bridge: &str) -> Result<Mac> {
+    match std::fs::read_to_string("/etc/machine-id") {
+        Ok(machine) if !machine.trim().is_empty() => {
+            Ok(Mac::stable(format!("{} {bridge}", machine.trim()).as_bytes()))
+        }
+        _ => Ok(Mac::random()?),
+    }
+}
+
+/// Every difference between the result of ADD and the bridge.
+pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String> {
+    let mut differences = Vec::new();
+    let entry = result.interfaces.iter().find(|entry| entry.name == bridge.name);
+    match entry {
+        None => differences.push(format!("Interface name {} not found in prevResult", bridge.name)),
+        Some(entry) if entry.is_in_sandbox() => {
+            differences.push(format!("Interface {} should not be in sandbox", bridge.name));
+        }
+        Some(entry) => differences.extend(mac_difference(bridge, entry.mac.as_deref())),
+    }
+    if !bridge.is_up {
+        differences.push(format!("bridge {} is down", bridge.name));
+    }
+    // Only what is missing: a packet capture makes a bridge promiscuous, too.
+    if plan.echo == Echo::Promiscuous && !bridge.is_promiscuous {
+        differences.push(format!("bridge {} is not in promiscuous mode", bridge.name));
+    }
+    differences
+}
