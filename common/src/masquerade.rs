@@ -71,22 +71,23 @@ impl Masquerade {
             data: Some(Data::Verdict(Verdict::Goto(chain.clone()))),
             comment: Some(owner.as_str().to_owned()),
         };
-        let mut create = Batch::new();
-        create.element(Make::Create, table, MAP, &element);
-        match self.nft.commit(create) {
+        let put = |mut batch: Batch| {
+            batch.element(Make::Create, table, MAP, &element);
+            batch
+        };
+        match self.nft.commit(put(Batch::new())) {
             Err(error) if error.is_gone() => {
-                self.ensure_table(table)?;
                 self.ensure_chain(table, &chain, address)?;
+                Ok(self.nft.commit(put(Batch::new()))?)
             }
             // An attachment that nobody cleaned up has left it; IPAM says whose address it is now.
             Err(error) if error.is_exists() => {
-                self.nft.delete_elements(table, MAP, &[element.key.clone()])?;
+                let mut replace = Batch::new();
+                replace.delete_element(table, MAP, &element.key);
+                Ok(self.nft.commit(put(replace))?)
             }
-            outcome => return Ok(outcome?),
+            outcome => Ok(outcome?),
         }
-        let mut create = Batch::new();
-        create.element(Make::Create, table, MAP, &element);
-        Ok(self.nft.commit(create)?)
     }
 
     /// Whoever creates the table creates its content with it: the others find both.
@@ -113,21 +114,16 @@ impl Masquerade {
         ignore_existing(self.nft.commit(batch))
     }
 
+    /// The chain of a subnet, and the table if that is missing, too. A batch that is refused costs
+    /// the kernel milliseconds, so what is missing least often is tried last.
     fn ensure_chain(&mut self, table: Table<'_>, name: &str, address: &Cidr) -> Result<()> {
-        let multicast = match address.ip() {
-            IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4),
-            IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
-        };
-        let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
-        let mut batch = Batch::new();
-        batch.chain(Make::Create, &Chain::named(table, name));
-        for destination in [**address, multicast] {
-            let exprs =
-                [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
-            batch.rule(table, name, &exprs, None);
+        match self.nft.commit(chain_rules(table, name, address)?) {
+            Err(error) if error.is_gone() => {
+                self.ensure_table(table)?;
+                ignore_existing(self.nft.commit(chain_rules(table, name, address)?))
+            }
+            outcome => ignore_existing(outcome),
         }
-        batch.rule(table, name, &[Expr::Masquerade], None);
-        ignore_existing(self.nft.commit(batch))
     }
 
     /// Removes what the attachment has. `success` saves a look at all elements; it need not be
@@ -208,6 +204,23 @@ fn key(ip: IpAddr) -> Vec<u8> {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
+}
+
+fn chain_rules(table: Table<'_>, name: &str, address: &Cidr) -> Result<Batch> {
+    let multicast = match address.ip() {
+        IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4),
+        IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+    };
+    let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
+    let mut batch = Batch::new();
+    batch.chain(Make::Create, &Chain::named(table, name));
+    for destination in [**address, multicast] {
+        let exprs =
+            [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
+        batch.rule(table, name, &exprs, None);
+    }
+    batch.rule(table, name, &[Expr::Masquerade], None);
+    Ok(batch)
 }
 
 /// nft's own language knows no colon in a name, and must be able to read back what it lists.

@@ -171,15 +171,21 @@ pub struct Attachment {
 impl Attachment {
     /// Who owns what ADD makes in the kernel, as written beside it.
     pub fn owner(&self, network: &NetworkName) -> Owner {
-        let (network, container) =
-            (abbreviate(network.as_str()), abbreviate(self.container.as_str()));
+        let network = abbreviate(network.as_str(), NETWORK_LENGTH);
+        let container = abbreviate(self.container.as_str(), CONTAINER_LENGTH);
         Owner(format!("{network} {container} {}", self.ifname))
     }
 }
 
+/// Longest name of a network in an [`Owner`], in bytes.
+const NETWORK_LENGTH: usize = 40;
+
+/// Longest ID of a container in an [`Owner`], in bytes: that of every runtime.
+const CONTAINER_LENGTH: usize = 64;
+
 /// Network, container and interface in one line, none of which can hold a blank. It is written
 /// beside whatever ADD makes in the kernel, so that DEL and GC find it there without being told
-/// anything else: at most 217 bytes, as IFLA_IFALIAS and the comments of nftables take 255.
+/// anything else. At most 121 bytes: nft(8) reads back comments of up to 128.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 
@@ -191,7 +197,7 @@ impl Owner {
 
     /// Whether the owner that `text` names is an attachment to `network`.
     pub fn is_of(text: &str, network: &NetworkName) -> bool {
-        text.split(' ').next() == Some(&abbreviate(network.as_str()))
+        text.split(' ').next() == Some(&*abbreviate(network.as_str(), NETWORK_LENGTH))
             && text.split(' ').count() == 3
     }
 
@@ -202,11 +208,11 @@ impl Owner {
 }
 
 /// A name that is too long to be written beside something stands there as its hash.
-fn abbreviate(name: &str) -> Cow<'_, str> {
-    if name.len() <= 100 {
+fn abbreviate(name: &str, length: usize) -> Cow<'_, str> {
+    if name.len() <= length {
         return name.into();
     }
-    format!("sha256-{}", hex(&Sha256::digest(name))).into()
+    format!("sha256-{}", hex(&Sha256::digest(name)[..16])).into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -441,7 +447,7 @@ mod tests {
         assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
         assert!(!Owner::is_of("pods of mine", &long) && !Owner::is_of("pods", &short));
         let owner = attachment(&"c".repeat(300)).owner(&long);
-        assert!(owner.as_str().len() <= 217, "{owner:?}");
+        assert!(owner.as_str().len() <= 121, "{owner:?}");
         assert!(Owner::is_of(owner.as_str(), &long));
     }
 

@@ -36,8 +36,9 @@ struct Step {
 /// What to do if the object is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
-    /// Leave it, if it is the same; a comment is not compared, and the old one stays. If it
-    /// differs: EEXIST or EINVAL, and EBUSY for an element that leads somewhere else.
+    /// Leave it, if it is the same. Comments are not compared, and the old one stays. The policy
+    /// of a base chain is set to the new one; any other difference is refused with EEXIST, EBUSY
+    /// or EOPNOTSUPP, depending on object and kernel.
     Ensure,
     /// Refuse the whole batch with EEXIST.
     Create,

@@ -1,24 +1,28 @@
 //! Comments. The kernel keeps them as opaque user data; what is in there is nft's own convention
 //! (libnftnl's `udata.h`): type, length, value, where type 0 is a NUL-terminated comment on
 //! tables, chains, rules and elements alike. So `nft list ruleset` shows ours.
+//!
+//! nft lists longer comments than it reads: what it has listed, `nft -f` takes back only if no
+//! comment is longer than 128 bytes or has a double quote in it.
 
 use crate::net::{Error, Result};
 
 const COMMENT: u8 = 0;
 
-/// The kernel takes 256 bytes of user data (`NFT_USERDATA_MAXLEN`): type, length and the NUL are
-/// in there, so this many are left.
-const LONGEST: usize = 253;
+/// The kernel takes 256 bytes of user data (`NFT_USERDATA_MAXLEN`), but counts those of an element,
+/// with a length byte of its own, in a `u8`, and silently drops what is longer. So 255 for that
+/// byte, type, length, text and NUL; and one limit for all objects.
+const LONGEST: usize = 251;
 
 pub(super) fn encode(comment: &str) -> Result<Vec<u8>> {
-    let refused = |reason: String| Error::new(format!("comment {comment:?}"), reason);
+    let refused = |reason: String| Error::new("comment", reason);
     if comment.contains('\0') {
-        return Err(refused("a comment cannot hold a NUL".to_owned()));
+        return Err(refused("it cannot hold a NUL".to_owned()));
     }
-    let length =
-        u8::try_from(comment.len() + 1).ok().filter(|_| comment.len() <= LONGEST).ok_or_else(
-            || refused(format!("is {} bytes long, {LONGEST} is the most", comment.len())),
-        )?;
+    let length = u8::try_from(comment.len() + 1)
+        .ok()
+        .filter(|_| comment.len() <= LONGEST)
+        .ok_or_else(|| refused(format!("{} bytes long, {LONGEST} is the most", comment.len())))?;
     let mut userdata = vec![COMMENT, length];
     userdata.extend(comment.as_bytes());
     userdata.push(0);
@@ -53,7 +57,7 @@ mod tests {
     #[test]
     fn too_long_is_a_sentence() {
         let error = encode(&"x".repeat(LONGEST + 1)).unwrap_err();
-        assert!(error.to_string().ends_with("is 254 bytes long, 253 is the most"), "{error}");
+        assert!(error.to_string().ends_with("comment: 252 bytes long, 251 is the most"), "{error}");
         assert!(encode("a\0b").is_err());
     }
 

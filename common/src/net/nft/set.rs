@@ -128,9 +128,21 @@ impl Set<'_> {
             let fields = self.key.iter().map(|field| field_description(field.layout().1)).collect();
             attributes.push(SetAttribute::Description(vec![SetDescription::Concat(fields)]));
         }
+        if self.key == [Datatype::IfName] {
+            attributes.push(SetAttribute::UserData(host_byte_order()));
+        }
         attributes.push(SetAttribute::Flags(flags));
         Ok(SetMessage { attributes })
     }
+}
+
+/// nft takes a string for a number in host byte order, and lists an empty one unless it is told:
+/// `NFTNL_UDATA_SET_KEYBYTEORDER` is `BYTEORDER_HOST_ENDIAN`.
+fn host_byte_order() -> Vec<u8> {
+    const KEY_BYTE_ORDER: u8 = 0;
+    const HOST_ENDIAN: u32 = 1;
+    let value = HOST_ENDIAN.to_ne_bytes();
+    [&[KEY_BYTE_ORDER, 4], value.as_slice()].concat()
 }
 
 /// A `NFTA_LIST_ELEM` with a `NFTA_SET_FIELD_LEN` in it, which the wire crate has no type for.
@@ -148,11 +160,12 @@ fn field_description(bytes: u32) -> DefaultNla {
 /// An element of a set or a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// In network byte order; [`concat`] makes that of a concatenation.
+    /// In network byte order; [`concat()`] makes that of a concatenation.
     pub key: Vec<u8>,
     /// What the key leads to. None in a set, and for a verdict that this module does not know.
     pub data: Option<Data>,
-    /// Who it belongs to. `nft list ruleset` shows it.
+    /// Who it belongs to. `nft list ruleset` shows it, `nft -f` takes back up to 128 bytes of it;
+    /// 251 are the most.
     pub comment: Option<String>,
 }
 
@@ -184,7 +197,7 @@ impl Element {
         Ok(attributes)
     }
 
-    fn decode(attributes: &[SetElementAttribute]) -> Self {
+    pub(super) fn decode(attributes: &[SetElementAttribute]) -> Self {
         let mut element = Self { key: Vec::new(), data: None, comment: None };
         for attribute in attributes {
             match attribute {
@@ -200,21 +213,6 @@ impl Element {
             }
         }
         element
-    }
-
-    pub(super) fn decode_all(message: &SetElementMessage) -> impl Iterator<Item = Self> {
-        message
-            .attributes
-            .iter()
-            .filter_map(|attribute| match attribute {
-                SetElementList::Elements(elements) => Some(elements),
-                _ => None,
-            })
-            .flatten()
-            .filter_map(|element| match element {
-                ListAttribute::Element(attributes) => Some(Self::decode(attributes)),
-                _ => None,
-            })
     }
 }
 
