@@ -1,6 +1,10 @@
-//! Addresses of links.
+//! Addresses of links: those of hardware, and those of the two internets.
 
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -8,12 +12,75 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
+use sha2::{Digest, Sha256};
 
-use super::{Error, Netlink, Result};
+use super::{Context, Error, Netlink, Result};
 
 /// `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h. Its messages carry the sequence number 0
 /// (`inet6_ifa_notify` in net/ipv6/addrconf.c), so they are never taken for an answer.
 const IPV6_ADDRESSES: u32 = 9;
+
+/// The hardware address of an Ethernet link: six bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// A locally administered unicast address that nobody can foresee.
+    ///
+    /// # Errors
+    /// If /dev/urandom cannot be read.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; 6];
+        File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .doing(|| "read /dev/urandom for a MAC address".into())?;
+        Ok(Self::local(bytes))
+    }
+
+    /// A locally administered unicast address that is always the same for the same `seed`.
+    pub fn stable(seed: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(seed).into();
+        let [a, b, c, d, e, f, ..] = digest;
+        Self::local([a, b, c, d, e, f])
+    }
+
+    fn local([first, rest @ ..]: [u8; 6]) -> Self {
+        let [b, c, d, e, f] = rest;
+        // IEEE 802: the lowest bit marks a group, the one above it an address that no vendor gave.
+        Self([first & 0xfc | 0x02, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for Mac {
+    type Err = Error;
+
+    /// Reads `02:00:5e:10:00:01`, `02-00-5e-10-00-01` and `0200.5e10.0001`.
+    fn from_str(text: &str) -> Result<Self> {
+        let groups = |separator, digits| -> Option<String> {
+            let groups: Vec<&str> = text.split(separator).collect();
+            let fits = |group: &&str| group.len() == digits;
+            (groups.len() * digits == 12 && groups.iter().all(fits)).then(|| groups.concat())
+        };
+        let parse = || {
+            let digits = groups(':', 2).or_else(|| groups('-', 2)).or_else(|| groups('.', 4))?;
+            // `from_str_radix` would take a sign for a digit.
+            let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let [_, _, bytes @ ..] = u64::from_str_radix(&digits, 16).ok()?.to_be_bytes();
+            hexadecimal.then_some(Self(bytes))
+        };
+        parse().ok_or_else(|| {
+            let what = format!("read {text:?} as a MAC address");
+            Error::new(what, "it must be six bytes such as 02:00:5e:10:00:01")
+        })
+    }
+}
 
 /// An address of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,39 +192,34 @@ impl Netlink {
         }
     }
 
-    /// Waits until duplicate address detection has ended for every IPv6 address of a link. The
-    /// kernel announces that, so nothing is polled. It ends a second or two after the link has a
-    /// carrier, and never before it has one.
+    /// Waits until duplicate address detection has ended for every IPv6 address of a link, the
+    /// link-local one included. The kernel announces that, so nothing is polled. It ends a second or
+    /// two after the link has a carrier, and never before it has one.
     ///
     /// # Errors
     /// If another machine has one of the addresses, or ([`Error::is_timeout`]) if some are not
     /// settled `deadline` from now.
     pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
+        // Reading the link makes the kernel notice a carrier that is new, upon which it adds the
+        // link-local address: without that we might look before there is anything to wait for.
+        let name = self.read_link(index)?.name;
+        let what = || format!("settle addresses for {name:?}");
         let mut unsettled = Vec::new();
         let settled = self.wait_for(IPV6_ADDRESSES, deadline, || {
             unsettled = self.dump_addresses(AddressFamily::Inet6, index)?;
             unsettled.retain(|address| address.is_tentative || address.is_dadfailed);
-            match unsettled.iter().find(|address| address.is_dadfailed) {
-                Some(failed) => Err(self.dad_failed(index, failed)),
-                None => Ok(unsettled.is_empty().then_some(())),
+            if let Some(failed) = unsettled.iter().find(|address| address.is_dadfailed) {
+                let ip = failed.address.ip();
+                let reason = format!("link {name} has address {ip} in DADFAILED state");
+                return Err(Error::new(what(), reason));
             }
+            Ok(unsettled.is_empty().then_some(()))
         })?;
         settled.ok_or_else(|| {
-            let what = format!("settle addresses for {}", self.name_of(index));
             let addresses: Vec<_> = unsettled.iter().map(|a| a.address.to_string()).collect();
             let reason = format!("still tentative after {deadline:?}: {}", addresses.join(", "));
-            Error::with_errno(what, libc::ETIMEDOUT, reason)
+            Error::with_errno(what(), libc::ETIMEDOUT, reason)
         })
-    }
-
-    fn dad_failed(&self, index: u32, failed: &Address) -> Error {
-        let name = self.name_of(index);
-        let reason = format!(
-            "link {} has address {} in DADFAILED state",
-            name.trim_matches('"'),
-            failed.address.ip()
-        );
-        Error::new(format!("settle addresses for {name}"), reason)
     }
 
     fn dump_addresses(&self, family: AddressFamily, index: u32) -> Result<Vec<Address>> {
@@ -209,6 +271,41 @@ fn broadcast(address: IpNetwork) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mac_is_read_in_three_notations_and_written_in_one() {
+        for text in ["02:00:5e:10:00:AB", "02-00-5E-10-00-ab", "0200.5e10.00ab"] {
+            assert_eq!(text.parse::<Mac>().unwrap().to_string(), "02:00:5e:10:00:ab");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mac_of_six_bytes_is_refused_in_a_sentence() {
+        for text in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:01:02:03",
+            "02:00:5e:10:00-01",
+            "2:00:5e:10:00:011",
+            "+2:00:5e:10:00:01",
+            "0g:00:5e:10:00:01",
+            "02005e100001",
+            "0200:5e10:0001",
+        ] {
+            let error = text.parse::<Mac>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("read {text:?} as a MAC address: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn made_up_macs_are_local_unicast() {
+        let seeds = (0..64u8).map(|seed| Mac::stable(&[seed]));
+        for mac in seeds.chain((0..64).map(|_| Mac::random().unwrap())) {
+            assert_eq!(mac.0[0] & 3, 2, "{mac}");
+        }
+        assert_eq!(Mac::stable(b"a"), Mac::stable(b"a"));
+        assert_ne!(Mac::stable(b"a"), Mac::stable(b"b"));
+    }
 
     #[test]
     fn a_broadcast_address_needs_room() {

@@ -15,6 +15,8 @@ use super::{Error, Link, Mac, Netlink, Result};
 const NO_VLANS: &str =
     "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING is not set)";
 
+const NO_PORT: &str = "it is not a port of a bridge";
+
 /// The state of a bridge's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -81,8 +83,10 @@ impl Netlink {
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
     pub fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
-        self.change(message, 0, || format!("change bridge port {}", self.name_of(index)))?;
-        Ok(())
+        let what = || format!("change bridge port {}", self.name_of(index));
+        self.change(message, 0, what).map(drop).map_err(|error| {
+            if self.is_no_port(index, &error) { error.because(NO_PORT) } else { error }
+        })
     }
 
     /// The state of a port.
@@ -96,7 +100,7 @@ impl Netlink {
             _ => None,
         });
         let what = || format!("read bridge port {}", self.name_of(index));
-        let data = data.ok_or_else(|| Error::new(what(), "it is not a port of a bridge"))?;
+        let data = data.ok_or_else(|| Error::new(what(), NO_PORT))?;
         let mut port = Port { hairpin: false, isolated: false };
         for attribute in data {
             match attribute {
@@ -165,10 +169,10 @@ impl Netlink {
     /// replaces the earlier.
     ///
     /// # Errors
-    /// [`Error::is_unsupported`] if the kernel cannot; ERANGE for a number that is none.
+    /// [`Error::is_unsupported`] if the kernel cannot; EINVAL for a number that is none.
     pub fn create_vlans(&self, port: u32, vlans: &[Vlan]) -> Result<()> {
         let message = RouteNetlinkMessage::SetLink(vlan_message(port, vlans));
-        self.change_vlans(message, || {
+        self.change_vlans(port, message, || {
             let vids: Vec<_> = vlans.iter().map(|vlan| vlan.vid.to_string()).collect();
             format!("add VLAN {} to bridge port {}", vids.join(", "), self.name_of(port))
         })
@@ -179,41 +183,46 @@ impl Netlink {
         self.create_vlans(port, &[Vlan { vid, pvid, untagged }])
     }
 
-    /// Takes a VLAN from a port; whether the port had it.
+    /// Takes a VLAN from a port. The kernel does not tell whether the port had it
+    /// (`br_vlan_info` in net/bridge/br_netlink.c drops the error), not even if it cannot do VLANs.
     ///
     /// # Errors
-    /// [`Error::is_unsupported`] if the kernel cannot.
-    pub fn delete_vlan(&self, port: u32, vid: u16) -> Result<bool> {
+    /// If the link is no port of a bridge. One that does not exist has no VLANs: no error.
+    pub fn delete_vlan(&self, port: u32, vid: u16) -> Result<()> {
         let vlan = Vlan { vid, pvid: false, untagged: false };
         let message = RouteNetlinkMessage::DelLink(vlan_message(port, &[vlan]));
-        let outcome = self.change_vlans(message, || {
+        let outcome = self.change_vlans(port, message, || {
             format!("remove VLAN {vid} from bridge port {}", self.name_of(port))
         });
         match outcome {
-            Ok(()) => Ok(true),
-            Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
+            outcome => outcome,
         }
     }
 
     fn change_vlans(
         &self,
+        port: u32,
         message: RouteNetlinkMessage,
         what: impl FnOnce() -> String,
     ) -> Result<()> {
-        self.change(message, 0, what).map(drop).map_err(explain_vlans)
+        self.change(message, 0, what).map(drop).map_err(|error| {
+            if self.is_no_port(port, &error) {
+                error.because(NO_PORT)
+            } else {
+                explain_vlans(error)
+            }
+        })
     }
-}
 
-fn is_missing(error: &Error) -> bool {
-    error.errno().is_some_and(|errno| [libc::ENOENT, libc::ENODEV].contains(&errno))
+    /// EOPNOTSUPP is the kernel's answer for want of a feature and for want of a bridge.
+    fn is_no_port(&self, index: u32, error: &Error) -> bool {
+        error.is_unsupported() && self.read_port(index).is_err()
+    }
 }
 
 fn explain_vlans(error: Error) -> Error {
-    match error.errno() {
-        Some(errno) if error.is_unsupported() => Error::with_errno(error.what, errno, NO_VLANS),
-        _ => error,
-    }
+    if error.is_unsupported() { error.because(NO_VLANS) } else { error }
 }
 
 fn link_infos(message: LinkMessage) -> impl Iterator<Item = LinkInfo> {

@@ -1,10 +1,6 @@
 //! Links: found, created in pairs, raised, deleted.
 
-use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::str::FromStr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -13,71 +9,8 @@ use netlink_packet_route::link::{
     State,
 };
 use nix::libc;
-use sha2::{Digest, Sha256};
 
-use super::{Context, Error, Netlink, Netns, Result};
-
-/// The hardware address of an Ethernet link: six bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// A locally administered unicast address that nobody can foresee.
-    ///
-    /// # Errors
-    /// If /dev/urandom cannot be read.
-    pub fn random() -> Result<Self> {
-        let mut bytes = [0; 6];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .doing(|| "read /dev/urandom for a MAC address".into())?;
-        Ok(Self::local(bytes))
-    }
-
-    /// A locally administered unicast address that is always the same for the same `seed`.
-    pub fn stable(seed: &[u8]) -> Self {
-        let digest: [u8; 32] = Sha256::digest(seed).into();
-        let [a, b, c, d, e, f, ..] = digest;
-        Self::local([a, b, c, d, e, f])
-    }
-
-    fn local([first, rest @ ..]: [u8; 6]) -> Self {
-        let [b, c, d, e, f] = rest;
-        // IEEE 802: the lowest bit marks a group, the one above it an address that no vendor gave.
-        Self([first & 0xfc | 0x02, b, c, d, e, f])
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for Mac {
-    type Err = Error;
-
-    /// Reads `02:00:5e:10:00:01`, `02-00-5e-10-00-01` and `0200.5e10.0001`.
-    fn from_str(text: &str) -> Result<Self> {
-        let groups = |separator, digits| -> Option<String> {
-            let groups: Vec<&str> = text.split(separator).collect();
-            let fits = |group: &&str| group.len() == digits;
-            (groups.len() * digits == 12 && groups.iter().all(fits)).then(|| groups.concat())
-        };
-        let parse = || {
-            let digits = groups(':', 2).or_else(|| groups('-', 2)).or_else(|| groups('.', 4))?;
-            // `from_str_radix` would take a sign for a digit.
-            let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let [_, _, bytes @ ..] = u64::from_str_radix(&digits, 16).ok()?.to_be_bytes();
-            hexadecimal.then_some(Self(bytes))
-        };
-        parse().ok_or_else(|| {
-            let what = format!("read {text:?} as a MAC address");
-            Error::new(what, "it must be six bytes such as 02:00:5e:10:00:01")
-        })
-    }
-}
+use super::{Error, Mac, Netlink, Netns, Result};
 
 /// A network interface, as the kernel described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,11 +111,10 @@ pub struct VethPair<'a> {
 }
 
 impl Netlink {
-    /// The link of that name, or with that alternative name. `None` if there is none.
+    /// The link of that name, or that has it as an alternative name. `None` if there is none.
     ///
     /// # Errors
-    /// A name of more than 15 bytes is refused by kernels that know no alternative names (before
-    /// 5.5).
+    /// ERANGE for a name of more than 15 bytes, which no link can have.
     pub fn find_link(&self, name: &str) -> Result<Option<Link>> {
         let what = || format!("find link {name:?}");
         let mut message = question();
@@ -272,14 +204,15 @@ impl Netlink {
 
     /// Changes the address of a link, and pins it: a bridge no longer follows its ports.
     pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
-        self.set_attribute(index, mac_attribute(mac), || format!("set MAC address {mac} of"))
+        self.set_attribute(index, mac_attribute(mac), |link| format!("give {link} address {mac}"))
     }
 
     /// Makes a link a port of the bridge `master`, or of none.
     pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
         let attribute = LinkAttribute::Controller(master.unwrap_or(0));
-        self.set_attribute(index, attribute, || {
-            master.map_or_else(|| "detach".into(), |m| format!("attach to {}", self.name_of(m)))
+        self.set_attribute(index, attribute, |link| match master {
+            Some(master) => format!("attach {link} to {}", self.name_of(master)),
+            None => format!("detach {link} from its bridge"),
         })
     }
 
@@ -364,9 +297,8 @@ impl Netlink {
         message.header.flags = if on { flag } else { LinkFlags::empty() };
         message.header.change_mask = flag;
         self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            let name = self.name_of(index);
-            let what = if flag == LinkFlags::Promisc { "promiscuous mode" } else { "link" };
-            format!("switch {} {what} of {name}", if on { "on" } else { "off" })
+            let mode = if flag == LinkFlags::Promisc { "promiscuous mode of " } else { "" };
+            format!("switch {} {mode}{}", if on { "on" } else { "off" }, self.name_of(index))
         })?;
         Ok(())
     }
@@ -375,15 +307,13 @@ impl Netlink {
         &self,
         index: u32,
         attribute: LinkAttribute,
-        what: impl FnOnce() -> String,
+        what: impl FnOnce(&str) -> String,
     ) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(attribute);
-        self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            format!("{} {}", what(), self.name_of(index))
-        })?;
-        Ok(())
+        let message = RouteNetlinkMessage::SetLink(message);
+        self.change(message, 0, || what(&self.name_of(index))).map(drop)
     }
 }
 
@@ -406,45 +336,5 @@ fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mac_is_read_in_three_notations_and_written_in_one() {
-        for text in ["02:00:5e:10:00:AB", "02-00-5E-10-00-ab", "0200.5e10.00ab"] {
-            assert_eq!(text.parse::<Mac>().unwrap().to_string(), "02:00:5e:10:00:ab");
-        }
-    }
-
-    #[test]
-    fn what_is_no_mac_of_six_bytes_is_refused_in_a_sentence() {
-        for text in [
-            "",
-            "02:00:5e:10:00",
-            "02:00:5e:10:00:01:02:03",
-            "02:00:5e:10:00-01",
-            "2:00:5e:10:00:011",
-            "+2:00:5e:10:00:01",
-            "0g:00:5e:10:00:01",
-            "02005e100001",
-            "0200:5e10:0001",
-        ] {
-            let error = text.parse::<Mac>().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("read {text:?} as a MAC address: ")), "{error}");
-        }
-    }
-
-    #[test]
-    fn made_up_macs_are_local_unicast() {
-        let seeds = (0..64u8).map(|seed| Mac::stable(&[seed]));
-        for mac in seeds.chain((0..64).map(|_| Mac::random().unwrap())) {
-            assert_eq!(mac.0[0] & 3, 2, "{mac}");
-        }
-        assert_eq!(Mac::stable(b"a"), Mac::stable(b"a"));
-        assert_ne!(Mac::stable(b"a"), Mac::stable(b"b"));
     }
 }

@@ -11,9 +11,9 @@ pub mod sysctl;
 
 use std::io;
 
-pub use addr::{Address, AddressOptions};
+pub use addr::{Address, AddressOptions, Mac};
 pub use bridge::{Port, PortChange, Vlan};
-pub use link::{Link, Mac, VethEnd, VethPair};
+pub use link::{Link, VethEnd, VethPair};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub use route::{Family, MAIN_TABLE, Route};
@@ -38,8 +38,11 @@ impl Error {
 
     /// `errno` is the positive number; `hint` is the kernel's own text (extended ack), if it sent one.
     pub fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
-        let text = nix::errno::Errno::from_raw(errno).desc();
-        let reason = hint.map_or_else(|| text.to_owned(), |hint| format!("{text} ({hint})"));
+        let text = errno_text(errno);
+        let reason = match hint {
+            Some(hint) => format!("{text} ({hint})"),
+            None => text,
+        };
         Self { what: what.into(), reason, errno: Some(errno) }
     }
 
@@ -50,6 +53,11 @@ impl Error {
         reason: impl Into<String>,
     ) -> Self {
         Self { what: what.into(), reason: reason.into(), errno: Some(errno) }
+    }
+
+    /// The same failure, with a reason that helps more than the kernel's.
+    pub(crate) fn because(self, reason: &str) -> Self {
+        Self { reason: reason.to_owned(), ..self }
     }
 
     /// The positive error number, where the kernel gave one.
@@ -81,6 +89,12 @@ impl Error {
     }
 }
 
+/// As the C library words it, which is what every other tool on the machine prints.
+fn errno_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
+}
+
 /// Says what was being done when an [`io::Error`] came back.
 pub(crate) trait Context<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
@@ -98,5 +112,18 @@ impl<T> Context<T> for io::Result<T> {
 impl<T> Context<T> for nix::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|errno| Error::from_errno(what(), errno as i32, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_a_sentence_with_the_kernels_reason() {
+        let error = Error::from_errno("delete \"lo\"", nix::libc::EOPNOTSUPP, None);
+        assert_eq!(error.to_string(), "delete \"lo\": Operation not supported");
+        let error = Error::from_errno("find \"x\"", nix::libc::ENODEV, Some("unknown ifindex"));
+        assert_eq!(error.to_string(), "find \"x\": No such device (unknown ifindex)");
     }
 }

@@ -2,11 +2,12 @@
 //! calls: each sends one message and returns when the kernel has answered it.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
@@ -18,12 +19,12 @@ use nix::libc;
 use rtnetlink::Handle;
 use rtnetlink::proto::Connection;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::{Context, Error, Netns, Result};
 
 /// How often a question is asked again if the answer changed while the kernel gave it.
-const ATTEMPTS: usize = 10;
+const ATTEMPTS: usize = 50;
 
 /// `NLMSGERR_ATTR_MSG` of linux/netlink.h: the kernel's own words about a failure.
 const EXTACK_TEXT: u16 = 1;
@@ -48,6 +49,12 @@ fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> Result<T> {
 /// Its calls block, and must not be made from inside another tokio runtime.
 pub struct Netlink {
     channel: RefCell<Channel>,
+}
+
+impl fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netlink").finish_non_exhaustive()
+    }
 }
 
 impl Netlink {
@@ -137,7 +144,7 @@ impl Netlink {
         patience: Duration,
         mut look: impl FnMut() -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let deadline = Instant::now() + patience;
+        let start = Instant::now();
         let what = || format!("watch rtnetlink group {group}");
         self.channel.borrow_mut().socket().add_membership(group).doing(what)?;
         let outcome = loop {
@@ -146,7 +153,7 @@ impl Netlink {
             if !matches!(found, Ok(None)) {
                 break found;
             }
-            match self.wait_for_notice(deadline) {
+            match self.wait_for_notice(patience.saturating_sub(start.elapsed())) {
                 Ok(true) => {}
                 Ok(false) => break Ok(None),
                 Err(error) => break Err(error),
@@ -156,14 +163,14 @@ impl Netlink {
         outcome
     }
 
-    /// Whether something was announced before `deadline`, or since `noticed` was last reset.
-    fn wait_for_notice(&self, deadline: Instant) -> Result<bool> {
+    /// Whether something is announced within `patience`, or was since `noticed` was last reset.
+    fn wait_for_notice(&self, patience: Duration) -> Result<bool> {
         let mut channel = self.channel.borrow_mut();
         if channel.noticed {
             return Ok(true);
         }
         let next = with_runtime(|runtime| {
-            runtime.block_on(async { timeout_at(deadline, channel.receive()).await })
+            runtime.block_on(async { timeout(patience, channel.receive()).await })
         })?;
         match next {
             Ok(Ok(_)) => Ok(true),
@@ -199,9 +206,9 @@ impl Channel {
         let socket = connection.socket_mut().socket_mut();
         // A kernel that lacks one of them (the youngest is of 4.20) gives errors without a reason,
         // and dumps that are not filtered: worse, but correct.
-        let _ = socket.set_ext_ack(true).is_ok();
-        let _ = socket.set_cap_ack(true).is_ok();
-        let _ = socket.set_netlink_get_strict_chk(true).is_ok();
+        socket.set_ext_ack(true).ok();
+        socket.set_cap_ack(true).ok();
+        socket.set_netlink_get_strict_chk(true).ok();
         let inbox = Box::new(move || messages.try_recv().ok().map(|(message, _sender)| message));
         Ok(Self { connection, handle, inbox, sequence: 0, noticed: false })
     }
@@ -245,7 +252,10 @@ impl Channel {
                 }
             }
         }
-        if interrupted { Err(Refusal::from_errno(libc::EINTR)) } else { Ok(answer) }
+        if interrupted {
+            return Err(Refusal::new(libc::EINTR, "it kept changing while it was read".into()));
+        }
+        Ok(answer)
     }
 
     async fn receive(&mut self) -> std::result::Result<Message, Refusal> {

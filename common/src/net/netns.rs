@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs};
 
-use super::{Context, Error, Result};
+use super::{Context, Error, Result, errno_text};
 
 /// A network namespace that is kept open: it lives at least as long as this value does, whatever
 /// happens to the path.
@@ -30,7 +30,7 @@ impl Netns {
     pub fn open(path: &Path) -> Result<Self> {
         let unreachable = |errno: Errno| {
             let what = format!("failed to Statfs {path:?}");
-            Error::with_errno(what, errno as i32, lower_case(errno.desc()))
+            Error::with_errno(what, errno as i32, lower_case(&errno_text(errno as i32)))
         };
         let kind = statfs(path).map_err(unreachable)?.filesystem_type();
         if ![NSFS_MAGIC, PROC_SUPER_MAGIC].contains(&kind) {

@@ -238,6 +238,9 @@ impl Netlink {
 
     /// The route that a packet to `address` would take; its `dst` is `address` alone. `None` if there
     /// is no route, or if the address is this namespace's own.
+    ///
+    /// # Errors
+    /// EINVAL if the route is one that drops packets (`blackhole`), EACCES if it is `prohibit`.
     pub fn find_route_to(&self, address: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = Family::of(address).into();
