@@ -77,17 +77,6 @@ impl Sandbox {
         &self.path
     }
 
-    /// For a look before anything is made: making the link says so, too.
-    ///
-    /// # Errors
-    /// When the container has an interface of that name.
-    pub fn refuse_taken(&self, ifname: &IfName) -> Result<()> {
-        match self.netlink.find_link(ifname.as_str())? {
-            None => Ok(()),
-            Some(_) => Err(taken(ifname, self)),
-        }
-    }
-
     /// Gives a link of the container the addresses and routes of `success`, and raises it. What it
     /// makes dies with the link.
     ///
@@ -154,16 +143,6 @@ impl Sandbox {
     pub fn interface(&self, link: &Link) -> Interface {
         Interface { sandbox: Some(self.path.to_string()), ..interface(link) }
     }
-}
-
-/// ADD must fail when `CNI_IFNAME` is there already (specification, section "ADD").
-pub(crate) fn taken(ifname: &IfName, sandbox: &Sandbox) -> Error {
-    let (name, path) = (ifname.as_str(), sandbox.path());
-    Error::new(
-        Code::BadEnvironment,
-        format!("container veth name ({name:?}) already exists in {path}: CNI_IFNAME is taken"),
-    )
-    .details("if this attachment was made before, DEL it first")
 }
 
 /// The entry of a result for a link of the host.

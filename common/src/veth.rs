@@ -1,6 +1,6 @@
 //! A veth pair between the host and a sandbox: one attachment's own.
 
-use crate::cni::{Attachment, Error, IfName, NetworkName, Owner, Result, Success};
+use crate::cni::{Attachment, Code, Error, IfName, NetworkName, Owner, Result, Success};
 use crate::net::{Link, Mac, Netlink, PortChange, VethEnd, VethPair, sysctl};
 use crate::sandbox::{Host, Sandbox};
 use crate::undo::Undo;
@@ -58,11 +58,8 @@ impl Veth<'_> {
             if !error.is_exists() {
                 return Error::from(error).context("failed to make veth pair");
             }
-            match sandbox.refuse_taken(self.ifname) {
-                Err(taken) => taken,
-                Ok(()) => Error::internal(format!("{name:?} already exists in the host"))
-                    .details("an earlier ADD of this attachment was interrupted: DEL it first"),
-            }
+            let raced = refuse_existing(host, sandbox, self.ifname, self.owner).err();
+            raced.unwrap_or_else(|| error.into())
         })?;
         let made = name.clone();
         undo.push(format!("veth {made}"), move || {
@@ -92,6 +89,32 @@ impl Veth<'_> {
 /// container (CVE-2020-10749). The kernel may have no IPv6 to be configured.
 pub fn ignore_router_advertisements(link: &str) {
     drop(sysctl::set(&format!("net/ipv6/conf/{link}/accept_ra"), "0"));
+}
+
+/// Refuses an attachment that is there already, in whole or in part.
+///
+/// # Errors
+/// Code 4 when the container has an interface of that name (specification, section "ADD"), 999
+/// when the host has the other end of an earlier one.
+pub fn refuse_existing(
+    host: &Host,
+    sandbox: &Sandbox,
+    ifname: &IfName,
+    owner: &Owner,
+) -> Result<()> {
+    let way_out = "if this attachment was made before, DEL it first";
+    if sandbox.netlink.find_link(ifname.as_str())?.is_some() {
+        let (name, path) = (ifname.as_str(), sandbox.path());
+        let msg =
+            format!("container veth name ({name:?}) already exists in {path}: CNI_IFNAME is taken");
+        return Err(Error::new(Code::BadEnvironment, msg).details(way_out));
+    }
+    let name = host_name(owner);
+    if host.netlink.find_link(&name)?.is_some() {
+        let msg = format!("the host's end {name:?} of this attachment already exists");
+        return Err(Error::internal(msg).details(way_out));
+    }
+    Ok(())
 }
 
 fn host_name(owner: &Owner) -> String {

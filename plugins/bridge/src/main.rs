@@ -34,11 +34,13 @@ impl Plugin for Bridge {
         let owner = request.attachment.owner(&request.call.network.name);
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         let found = switch::find(&host, &self.plan)?;
+        // Before IPAM is asked: taking back what it gives would take the lease of the attachment
+        // that is there already.
+        veth::refuse_existing(&host, &sandbox, &request.attachment.ifname, &owner)?;
         let mut ipam = Ipam::start(self.ipam(request.call)?, undo)?;
         if found.is_none() {
             // The bridge stays, whatever becomes of us: what may fail by bad input comes first.
             ipam.wait()?;
-            sandbox.refuse_taken(&request.attachment.ifname)?;
         }
         let bridge = switch::ensure(&host, &self.plan, found)?;
         let pair = self.veth(request, &owner, &bridge).create(&host, &sandbox, undo)?;

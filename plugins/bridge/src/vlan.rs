@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn collect_trunk_succeeds() {
         let collect = |entries: &[TrunkEntry]| Vlans::collect_trunk(entries).unwrap();
-        assert_eq!(collect(&[]), []);
+        assert!(collect(&[]).is_empty());
         assert_eq!(collect(&[entry(Some(101), Some(103), None)]), [101, 102, 103]);
         assert_eq!(collect(&[entry(None, None, Some(7))]), [7]);
         let both = [entry(Some(3), Some(4), Some(9)), entry(None, None, Some(4))];
@@ -170,7 +170,7 @@ mod tests {
         };
         let native = |vid| Vlan { vid, pvid: true, untagged: true };
         let tagged = |vid| Vlan { vid, pvid: false, untagged: false };
-        assert_eq!(vlans(None, &[]), []);
+        assert!(vlans(None, &[]).is_empty());
         assert_eq!(vlans(Some(100), &[]), [native(100)]);
         assert_eq!(vlans(None, &[101]), [native(1), tagged(101)]);
         assert_eq!(vlans(Some(100), &[100, 101]), [native(100), tagged(101)]);
