@@ -1,1 +1,18 @@
-//! stub
+//! The tests of all plugins, by what they can be seen to do. One binary: one file per subject.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "the helpers of tests are tests"
+)]
+
+mod bridge;
+mod differences;
+mod host;
+mod loopback;
+mod policy;
+mod protocol;
+
+mod versions;

@@ -1,0 +1,106 @@
+//! Packets: a server here, a client there, and the address by which the server saw the client.
+//!
+//! No thread answers: a socket belongs to the network it was made in, so one thread plays both
+//! sides, in order.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use nix::sys::{
+    socket::{setsockopt, sockopt::ReceiveTimeout},
+    time::TimeVal,
+};
+
+use crate::place::Place;
+
+/// Long enough for a lost SYN to be sent again; on one machine an answer takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For packets that must *not* arrive.
+const IMPATIENCE: Duration = Duration::from_millis(300);
+
+impl Place {
+    /// A TCP server here. Port 0 is any free one.
+    #[must_use]
+    pub fn tcp_server(&self, address: &str) -> TcpListener {
+        let server = self.enter(|| TcpListener::bind(address)).expect("a TCP server");
+        setsockopt(&server, ReceiveTimeout, &TimeVal::new(5, 0)).expect("a time limit");
+        server
+    }
+
+    /// A UDP server here.
+    #[must_use]
+    pub fn udp_server(&self, address: &str) -> UdpSocket {
+        self.enter(|| UdpSocket::bind(address)).expect("a UDP server")
+    }
+
+    /// Connects from here to `to`, where `server` answers, and sends a word in each direction:
+    /// the address by which the server saw us.
+    ///
+    /// # Errors
+    /// When a packet is lost or answered by a refusal.
+    pub fn tcp(&self, to: &str, server: &TcpListener) -> io::Result<IpAddr> {
+        self.tcp_within(PATIENCE, to, server)
+    }
+
+    /// As [`Place::tcp`], but gives up early: for connections that must fail.
+    ///
+    /// # Errors
+    /// When, as expected, there is no connection.
+    pub fn tcp_refused(&self, to: &str, server: &TcpListener) -> io::Result<IpAddr> {
+        self.tcp_within(IMPATIENCE, to, server)
+    }
+
+    fn tcp_within(&self, patience: Duration, to: &str, server: &TcpListener) -> io::Result<IpAddr> {
+        let to: SocketAddr = to.parse().map_err(io::Error::other)?;
+        let mut client = self.enter(|| TcpStream::connect_timeout(&to, patience))?;
+        let (mut answering, peer) = server.accept()?;
+        for stream in [&client, &answering] {
+            stream.set_read_timeout(Some(patience))?;
+        }
+        let mut word = [0; 4];
+        client.write_all(b"ping")?;
+        answering.read_exact(&mut word)?;
+        answering.write_all(b"pong")?;
+        client.read_exact(&mut word)?;
+        if word == *b"pong" {
+            Ok(peer.ip())
+        } else {
+            Err(io::Error::other("another server answered"))
+        }
+    }
+
+    /// Sends a datagram from here to `to`, where `server` answers: the address by which the
+    /// server saw us.
+    ///
+    /// # Errors
+    /// When a packet is lost in either direction.
+    pub fn udp(&self, to: &str, server: &UdpSocket) -> io::Result<IpAddr> {
+        self.udp_within(PATIENCE, to, server)
+    }
+
+    /// As [`Place::udp`], but gives up early: for datagrams that must not arrive.
+    ///
+    /// # Errors
+    /// When, as expected, there is no answer.
+    pub fn udp_refused(&self, to: &str, server: &UdpSocket) -> io::Result<IpAddr> {
+        self.udp_within(IMPATIENCE, to, server)
+    }
+
+    fn udp_within(&self, patience: Duration, to: &str, server: &UdpSocket) -> io::Result<IpAddr> {
+        let to: SocketAddr = to.parse().map_err(io::Error::other)?;
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let client = self.enter(|| UdpSocket::bind(any))?;
+        client.connect(to)?;
+        client.set_read_timeout(Some(patience))?;
+        server.set_read_timeout(Some(patience))?;
+        let mut word = [0; 4];
+        client.send(b"ping")?;
+        let (_, peer) = server.recv_from(&mut word)?;
+        server.send_to(b"pong", peer)?;
+        client.recv(&mut word)?;
+        Ok(peer.ip())
+    }
+}
