@@ -108,3 +108,16 @@ fn a_double_is_called_first() {
         assert!(verb == "ADD" && config["a"] == 1);
     });
 }
+
+#[test]
+fn only_its_own_processes_are_seen() {
+    case(|bed| {
+        let seen =
+            bed.succeed("sh", &["-c", "cat /proc/1/comm; readlink /proc/self/ns/pid; echo $$"]);
+        let words: Vec<_> = seen.split_whitespace().collect();
+        let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        assert_eq!(words[0], "cat", "{seen}");
+        assert_ne!(words[1], own.to_str().unwrap());
+        assert!(words[2].len() < 3, "{seen}");
+    });
+}

@@ -1,1 +1,430 @@
-//! protocol.
+//! Every plugin against everything that is wrong with a call before the plugin's own work begins.
+
+use serde_json::{Value, json};
+use testbed::{Call, Sandbox, Testbed, is_reference};
+
+use crate::differences::case;
+
+/// Every plugin of the suite, with the least that it accepts. A new plugin is a new line.
+const PLUGINS: [&str; 3] = ["loopback", "bridge", "host-local"];
+
+const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
+fn config(plugin: &str) -> Value {
+    let mut config = json!({"cniVersion": "1.0.0", "name": "net", "type": plugin});
+    if plugin == "host-local" {
+        config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"});
+    }
+    config
+}
+
+fn with(plugin: &str, key: &str, value: impl Into<Value>) -> Value {
+    let mut config = config(plugin);
+    config[key] = value.into();
+    config
+}
+
+/// A call that would succeed.
+fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> {
+    let call = bed.plugin(plugin).command("ADD").container("c1").ifname("eth0");
+    call.netns(pod.path()).config(&config(plugin))
+}
+
+/// Runs `check` for every plugin, and says which one it was.
+fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
+    move |bed| {
+        let pod = bed.sandbox("pod");
+        for plugin in PLUGINS {
+            println!("-- {plugin}");
+            body(bed, plugin, &pod);
+        }
+    }
+}
+
+#[test]
+fn without_a_verb_a_plugin_introduces_itself() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            for call in [bed.plugin(plugin), bed.plugin(plugin).command("")] {
+                let outcome = call.without("CNI_PATH").run();
+                outcome.silent();
+                let about = format!("CNI {plugin} plugin ");
+                assert!(outcome.stderr.starts_with(&about), "{outcome}");
+                let versions =
+                    "CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0";
+                assert!(outcome.stderr.lines().nth(1).unwrap().starts_with(versions), "{outcome}");
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn asked_on_the_command_line_a_plugin_says_its_version() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            let outcome = bed.plugin(plugin).argument("--version").run();
+            let about = format!("CNI {plugin} plugin girder-");
+            assert!(outcome.success().stdout.starts_with(&about), "{outcome}");
+        })(bed);
+    });
+}
+
+#[test]
+fn version_needs_nothing_and_lists_all_versions() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            let version = bed.plugin(plugin).command("VERSION").without("CNI_PATH").run();
+            let expected = json!({"cniVersion": "1.1.0", "supportedVersions": VERSIONS});
+            assert_eq!(version.result(), expected, "{version}");
+        })(bed);
+    });
+}
+
+#[test]
+fn all_missing_variables_are_named_at_once() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            let rows = [
+                ("ADD", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
+                ("CHECK", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
+                ("DEL", "CNI_CONTAINERID,CNI_IFNAME,CNI_PATH"),
+            ];
+            for (verb, missing) in rows {
+                let call = bed.plugin(plugin).command(verb).without("CNI_PATH");
+                let error = call.config(&config(plugin)).run().error();
+                assert_eq!((error.code, error.details.as_str()), (4, ""));
+                assert_eq!(error.msg, format!("required env variables [{missing}] missing"));
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn each_verb_requires_its_variables_and_no_other() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let all = ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"];
+            for (verb, required) in [("ADD", &all[..]), ("CHECK", &all[..]), ("DEL", &all[..])] {
+                for variable in
+                    required.iter().filter(|name| (verb, **name) != ("DEL", "CNI_NETNS"))
+                {
+                    // Empty is missing.
+                    for call in [
+                        add(bed, plugin, pod).without(variable),
+                        add(bed, plugin, pod).env(variable, ""),
+                    ] {
+                        let missing = format!("required env variables [{variable}] missing");
+                        call.command(verb).run().fails_with(4, &missing);
+                    }
+                }
+            }
+            add(bed, plugin, pod).command("DEL").without("CNI_NETNS").run().silent();
+        })(bed);
+    });
+}
+
+#[test]
+fn gc_and_status_require_only_the_path() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            let mut config = with(plugin, "cniVersion", "1.1.0");
+            config["cni.dev/valid-attachments"] = json!([]);
+            for verb in ["GC", "STATUS"] {
+                let call = bed.plugin(plugin).command(verb).config(&config);
+                call.clone().without("CNI_PATH").run().fails_with(4, "[CNI_PATH]");
+                // What a verb does not use is not looked at.
+                call.container("!").ifname("/").run().silent();
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn a_bad_container_id_is_refused() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            for bad in ["-a", "_a", ".", "..", "a b", "a/b", "../a", "a\n", "é"] {
+                for verb in ["ADD", "DEL", "CHECK"] {
+                    let error = add(bed, plugin, pod).command(verb).container(bad).run().error();
+                    assert_eq!(error.code, 4, "{bad:?}");
+                    assert_eq!(error.msg, "invalid characters in containerID");
+                    assert_eq!(error.details, bad);
+                }
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn a_bad_interface_name_is_refused() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let odd = "interface name contains / or : or whitespace characters";
+            for (bad, message) in [
+                ("sixteen-letters.", "interface name is too long"),
+                (".", "interface name is . or .."),
+                ("..", "interface name is . or .."),
+                ("a/b", odd),
+                ("a:b", odd),
+                ("a b", odd),
+                ("a\u{a0}b", odd),
+                ("a\u{85}b", odd),
+            ] {
+                let error = add(bed, plugin, pod).ifname(bad).run().error();
+                assert_eq!((error.code, error.msg.as_str()), (4, message), "{bad:?}");
+            }
+            // A bad name is reported even though something else is missing.
+            let call = add(bed, plugin, pod).ifname("a/b").without("CNI_CONTAINERID");
+            call.run().fails_with(4, odd);
+        })(bed);
+    });
+}
+
+#[test]
+fn what_is_not_one_json_object_is_code_6() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let text = config(plugin).to_string();
+            let (half, trailing) = (&text[..text.len() / 2], format!("{text} x"));
+            let (twice, array) = (format!("{text}{text}"), format!("[{text}]"));
+            let inputs = ["", " ", "garbage", "\"text\"", "1", half, &trailing, &twice, &array];
+            let wrong_type = [with(plugin, "name", 1), with(plugin, "cniVersion", json!([]))];
+            let wrong_type = wrong_type.map(|config| config.to_string());
+            for input in inputs.into_iter().chain(wrong_type.iter().map(String::as_str)) {
+                for verb in ["ADD", "DEL", "CHECK", "NONSENSE"] {
+                    let outcome = add(bed, plugin, pod).command(verb).stdin(input).run();
+                    assert_eq!(outcome.error_code(), 6, "{outcome}");
+                }
+            }
+            add(bed, plugin, pod).stdin(b"\xff\xfe{}".to_vec()).run().fails_with(6, "");
+        })(bed);
+    });
+}
+
+#[test]
+fn a_missing_or_bad_name_is_code_7() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let mut nameless = config(plugin);
+            nameless.as_object_mut().unwrap().remove("name");
+            for config in [nameless, with(plugin, "name", ""), with(plugin, "name", json!(null))] {
+                add(bed, plugin, pod).config(&config).run().fails_with(7, "missing network name");
+            }
+            for bad in ["../net", "a/b", "-a", "a b", ".hidden", ""] {
+                let config = with(plugin, "name", bad);
+                let error = add(bed, plugin, pod).config(&config).run().error();
+                assert_eq!((error.code, error.details.as_str()), (7, bad), "{bad:?}");
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn a_version_that_nobody_knows_is_code_1() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            for (verb, version) in
+                [("ADD", "9.9.9"), ("DEL", "9.9.9"), ("ADD", "1.0"), ("ADD", "v1.0.0")]
+            {
+                let config = with(plugin, "cniVersion", version);
+                let error = add(bed, plugin, pod).command(verb).config(&config).run().error();
+                assert_eq!((error.code, error.msg.as_str()), (1, "incompatible CNI versions"));
+                let details =
+                    format!("config is \"{version}\", plugin supports [\"0.1.0\" \"0.2.0\"");
+                assert!(error.details.starts_with(&details), "{}", error.details);
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn a_verb_younger_than_the_configuration_is_code_1() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let old = with(plugin, "cniVersion", "0.3.1");
+            let check = add(bed, plugin, pod).command("CHECK").config(&old).run();
+            check.fails_with(1, "config version does not allow CHECK");
+            for verb in ["GC", "STATUS"] {
+                let outcome = add(bed, plugin, pod).command(verb).run();
+                outcome.fails_with(1, &format!("config version does not allow {verb}"));
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn an_unknown_verb_is_code_4() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            for verb in ["add", "NONSENSE", "ADD "] {
+                let outcome = add(bed, plugin, pod).command(verb).run();
+                outcome.fails_with(4, &format!("unknown CNI_COMMAND: {verb}"));
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn the_plugins_own_namespace_is_refused_before_anything_is_touched() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            bed.succeed(
+                "sh",
+                &["-c", "touch /run/netns/own; mount --bind /proc/self/ns/net /run/netns/own"],
+            );
+            let before = bed.snapshot();
+            // host-local touches no namespace, so any will do, also this one.
+            let refused = plugin != "host-local";
+            for verb in ["ADD", "DEL"] {
+                let call = add(bed, plugin, pod).command(verb).netns("/run/netns/own");
+                let outcome = call.run();
+                if refused {
+                    outcome.fails_with(8, "should not be the same");
+                    bed.assert_unchanged_since(&before);
+                }
+            }
+            bed.succeed("umount", &["/run/netns/own"]);
+        })(bed);
+    });
+}
+
+#[test]
+fn the_plugins_own_namespace_is_accepted_when_told_so() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            for yes in ["1", "true", "TRUE"] {
+                for verb in ["ADD", "DEL"] {
+                    let call = add(bed, plugin, pod).command(verb).netns("/proc/1/ns/net");
+                    call.env("CNI_NETNS_OVERRIDE", yes).run().success();
+                }
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn a_namespace_that_is_none_is_named() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            bed.write("/run/test/file", "no namespace");
+            let before = bed.snapshot();
+            for path in ["/run/netns/missing", "/run/test/file", "/run", "relative"] {
+                let outcome = add(bed, plugin, pod).netns(path).run();
+                if plugin != "host-local" {
+                    outcome.fails_with(4, &format!("failed to open netns \"{path}\""));
+                    bed.assert_unchanged_since(&before);
+                }
+                // Nothing is there any more: that is what was asked for.
+                if path.ends_with("missing") {
+                    add(bed, plugin, pod).command("DEL").netns(path).run().silent();
+                }
+            }
+        })(bed);
+    });
+}
+
+#[test]
+fn an_error_says_its_version() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            for version in VERSIONS {
+                let mut config = with(plugin, "cniVersion", version);
+                config["name"] = json!("a/b");
+                let error = add(bed, plugin, pod).config(&config).run().error();
+                assert_eq!(error.cni_version.as_deref(), Some(version));
+            }
+            // Before the configuration is read, it is the newest.
+            let error = add(bed, plugin, pod).container("!").run().error();
+            assert_eq!(error.cni_version.as_deref(), Some("1.1.0"));
+        })(bed);
+    });
+}
+
+#[test]
+fn keys_are_found_in_any_case_and_null_is_absent() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let mut config = config(plugin);
+            let name = config.as_object_mut().unwrap().remove("name").unwrap();
+            config["NAME"] = name;
+            for absent in ["prevResult", "dns", "args", "runtimeConfig", "mtu"] {
+                config[absent] = Value::Null;
+            }
+            add(bed, plugin, pod).config(&config).run().success();
+            add(bed, plugin, pod).config(&config).command("DEL").run().silent();
+        })(bed);
+    });
+}
+
+/// Numbers that look random and are the same each time.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 1).unwrap() % limit
+    }
+}
+
+fn mutate(text: &str, random: &mut Xorshift) -> Vec<u8> {
+    const WORDS: [&str; 12] = [
+        "\"",
+        "{",
+        "]",
+        ",",
+        "null",
+        "-1",
+        "1e999",
+        "\\u0000",
+        "true",
+        "\"\"",
+        "9999999999",
+        "\u{fffd}",
+    ];
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len());
+        match random.below(4) {
+            0 => bytes[at] = b' ' + u8::try_from(random.below(95)).unwrap(),
+            1 => bytes.truncate(at + 1),
+            2 => drop(bytes.remove(at)),
+            _ => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].bytes())),
+        }
+        bytes.extend(bytes.is_empty().then_some(b'{'));
+    }
+    bytes
+}
+
+#[test]
+fn whatever_it_reads_a_plugin_answers() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let mut full = config(plugin);
+            full["ipam"] = json!({
+                "type": "host-local", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
+                "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"}], [{"subnet": "fd00::/64"}]],
+            });
+            full["dns"] = json!({"nameservers": ["10.1.0.1"], "search": ["a.example"]});
+            full["args"] = json!({"cni": {"ips": ["10.1.0.20"]}});
+            full["mtu"] = json!(1400);
+            let (text, mut random) = (full.to_string(), Xorshift(0x5eed));
+            for round in 0..200 {
+                let verb = ["ADD", "CHECK", "DEL", "ADD"][random.below(4)];
+                let call = add(bed, plugin, pod).command(verb).container(&format!("c{round}"));
+                let outcome = call.stdin(mutate(&text, &mut random)).run();
+                match outcome.status.code() {
+                    Some(0) if verb == "ADD" => drop(outcome.result()),
+                    Some(0) => outcome.silent(),
+                    _ => drop(outcome.error()),
+                }
+                assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+                // A free name for the next one.
+                if pod.ip("-o link").contains("eth0") {
+                    pod.ip("link del eth0");
+                }
+            }
+        })(bed);
+    });
+}

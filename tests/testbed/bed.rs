@@ -172,7 +172,10 @@ fn furnish() {
         fs::create_dir_all(&cni).expect("mkdir in an overlay");
         set_mount(Some("tmpfs"), &cni, "tmpfs", none, "mode=755");
     }
-    set_mount(Some("proc"), "/proc", "proc", none, "");
+    // By a process of the bed: a /proc shows what its mounter is part of, and a thread that
+    // leaves its process namespace sends only its children ahead.
+    let mounted = Command::new("mount").args(["-t", "proc", "proc", "/proc"]).status();
+    assert!(mounted.expect("run mount").success(), "mount /proc");
     set_mount(Some("sysfs"), "/sys", "sysfs", none, "");
     // A new network namespace inherits this from the machine.
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("switch forwarding off");
