@@ -62,7 +62,18 @@ fn addresses(ips: &[Ip]) -> Result<Vec<IpNetwork>> {
     Ok(wanted)
 }
 
-/// Gives the bridge the gateways' addresses, and lets the host forward.
+/// The link that has the gateways' addresses: the bridge, or the host's own end of its VLAN.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn ensure_link(host: &Host, plan: &Plan, bridge: &Link) -> Result<Link> {
+    match &plan.vlans {
+        Some(vlans) if plan.is_gateway() => vlans.ensure_gateway_link(host, bridge),
+        _ => Ok(bridge.clone()),
+    }
+}
+
+/// Gives that link the gateways' addresses, and lets the host forward.
 ///
 /// # Errors
 /// When another address is in the way, and is not to be removed.
@@ -128,9 +139,14 @@ fn forwarding(wanted: &[IpNetwork]) -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(crate) fn verify(host: &Host, plan: &Plan, link: &Link, ips: &[Ip]) -> Result<Vec<String>> {
-    let Some(Gateway::Address { .. }) = plan.layer3().map(|layer3| layer3.gateway) else {
+pub(crate) fn verify(host: &Host, plan: &Plan, bridge: &Link, ips: &[Ip]) -> Result<Vec<String>> {
+    if !plan.is_gateway() {
         return Ok(Vec::new());
+    }
+    let name = plan.vlans.as_ref().and_then(|vlans| vlans.gateway_name(bridge));
+    let name = name.unwrap_or_else(|| bridge.name.clone());
+    let Some(link) = host.netlink.find_link(&name)? else {
+        return Ok(vec![format!("gateway interface {name} not found")]);
     };
     let (wanted, found) = (addresses(ips)?, host.netlink.list_addresses(link.index)?);
     let missing = wanted.iter().filter(|address| !found.iter().any(|f| f.address == **address));

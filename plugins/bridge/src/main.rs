@@ -48,7 +48,7 @@ impl Plugin for Bridge {
             vlans.apply(&host.netlink, pair.host.index)?;
         }
         let answer = ipam.wait()?;
-        let gateway = self.gateway_link(&host, &bridge)?;
+        let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
         let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
         match &self.plan.layer {
             Layer::Two { raise: false } => {}
@@ -107,8 +107,7 @@ impl Plugin for Bridge {
         }
         if let Some(layer3) = self.plan.layer3() {
             differences.extend(sandbox.verify(ifname, result)?);
-            let gateway = self.gateway_link(&host, &bridge)?;
-            differences.extend(gateway::verify(&host, &self.plan, &gateway, &result.ips)?);
+            differences.extend(gateway::verify(&host, &self.plan, &bridge, &result.ips)?);
             if layer3.masquerade {
                 let owner = request.attachment.owner(&request.call.network.name);
                 differences.extend(Masquerade::open()?.verify(result, &owner)?);
@@ -160,14 +159,6 @@ impl Bridge {
             mtu: self.plan.mtu,
             master: Some(bridge.index),
             port: Port { hairpin: self.plan.echo == Echo::Hairpin, isolated: self.plan.isolated },
-        }
-    }
-
-    /// What has the gateway's addresses: the bridge, or its end of the VLAN.
-    fn gateway_link(&self, host: &Host, bridge: &Link) -> Result<Link> {
-        match (self.plan.is_gateway(), &self.plan.vlans) {
-            (true, Some(vlans)) => vlans.ensure_gateway_link(host, bridge),
-            _ => Ok(bridge.clone()),
         }
     }
 

@@ -77,13 +77,16 @@ impl Vlans {
         Ok(host.create_vlans(port, &wanted)?)
     }
 
+    pub(crate) fn gateway_name(&self, bridge: &Link) -> Option<String> {
+        self.access.map(|access| format!("{}.{access}", bridge.name))
+    }
+
     /// The host's own end of the VLAN, `<bridge>.<vlan>`, where a gateway's addresses go: the
     /// bridge itself would be in another VLAN. Shared by all attachments, and never removed.
     pub(crate) fn ensure_gateway_link(&self, host: &Host, bridge: &Link) -> Result<Link> {
-        let Some(access) = self.access else { return Ok(bridge.clone()) };
-        let name: IfName = format!("{}.{access}", bridge.name).parse().map_err(|error| {
-            Error::config(format!("VLAN gateway {}.{access}: {error}", bridge.name))
-        })?;
+        let Some(name) = self.gateway_name(bridge) else { return Ok(bridge.clone()) };
+        let name: IfName =
+            name.parse().map_err(|error| Error::config(format!("VLAN gateway {name}: {error}")))?;
         if let Some(link) = host.netlink.find_link(name.as_str())? {
             return Ok(link);
         }
