@@ -1,0 +1,381 @@
+//! JSON to plan. Everything that can be wrong with a configuration is found here.
+
+use crate::range::{Limits, RangeSet};
+use crate::resolv;
+use common::cni::{Cidr, Context as _, Dns, Route, Version};
+use common::{Call, Code, Error, Result};
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// Far longer than anybody holds the lock, and well within what a runtime grants a plugin.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The part that says where the leases are. It stands apart because DEL and GC need no more: an
+/// attachment must get rid of its addresses whatever has become of the ranges since.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    /// `<dataDir>/<network>`
+    pub(crate) directory: PathBuf,
+    /// How long to wait for the others.
+    pub(crate) lock_timeout: Duration,
+}
+
+impl Pool {
+    /// Understands `dataDir` and `lockTimeout`.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub(crate) fn load(call: &Call) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Config {
+            ipam: Option<Ipam>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Ipam {
+            data_dir: Option<String>,
+            lock_timeout: Option<Timeout>,
+        }
+        let config: Config = call.network.config()?;
+        let ipam = config.ipam.ok_or_else(no_ipam)?;
+        let data_dir = ipam.data_dir.filter(|path| !path.is_empty());
+        let mut directory = PathBuf::from(data_dir.unwrap_or_else(|| DATA_DIR.to_owned()));
+        directory.push(call.network.name.as_str());
+        let lock_timeout = ipam.lock_timeout.map_or(LOCK_TIMEOUT, |timeout| timeout.0);
+        Ok(Self { directory, lock_timeout })
+    }
+}
+
+/// What to hand out, and what to tell with it.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// One address is taken from each.
+    pub(crate) sets: Vec<RangeSet>,
+    /// Addresses that must be among those, without duplicates.
+    pub(crate) requests: Vec<Request>,
+    /// Handed on as they are.
+    pub(crate) routes: Vec<Route>,
+    resolv_conf: Option<PathBuf>,
+}
+
+/// An address that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The address.
+    pub(crate) ip: IpAddr,
+    /// Who.
+    pub(crate) source: Source,
+}
+
+/// Where a request came from, which decides about the code of its error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `CNI_ARGS`
+    Args,
+    /// `args.cni.ips` or `runtimeConfig.ips`
+    Config,
+}
+
+impl Source {
+    /// What to answer when the request makes no sense.
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::Args => Code::BadEnvironment,
+            Self::Config => Code::InvalidConfig,
+        }
+    }
+}
+
+impl Plan {
+    /// Understands ranges, routes and `resolvConf`; no requests.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub(crate) fn load(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        Self::new(config, call.version, None)
+    }
+
+    /// The same with the requested addresses, of which only an ADD knows.
+    ///
+    /// # Errors
+    /// Code 7, and 4 for `CNI_ARGS`.
+    pub(crate) fn load_with_requests(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        let args = call.args()?;
+        let requested = args.get("IP").filter(|text| !text.is_empty()).map(|text| {
+            text.parse().map_err(|reason: String| {
+                let msg = format!("ARGS: error parsing value of pair \"IP={text}\": {reason}");
+                Error::new(Code::BadEnvironment, msg)
+            })
+        });
+        Self::new(config, call.version, requested.transpose()?)
+    }
+
+    fn new(config: Config, version: Version, argument: Option<RequestedIp>) -> Result<Self> {
+        let ipam = config.ipam.ok_or_else(no_ipam)?;
+        let requests = merge(argument, &config.args.cni.ips, &config.runtime_config.ips);
+        let old_style = ipam.subnet.is_some().then(|| ipam.old_style());
+        let sets = config.runtime_config.ip_ranges.into_iter();
+        let sets: Vec<Vec<Limits>> = sets
+            .chain(old_style.map(|range| vec![range]))
+            .chain(ipam.ranges)
+            .map(|set| set.into_iter().map(Limits::from).collect())
+            .collect();
+        if sets.is_empty() {
+            return Err(Error::config("no IP ranges specified")
+                .details("ipam needs ranges, as \"ranges\": [[{\"subnet\": \"10.1.0.0/24\"}]]"));
+        }
+        let sets = sets.iter().enumerate().map(|(index, set)| {
+            RangeSet::new(set).context(format_args!("invalid range set {index}"))
+        });
+        let sets = sets.collect::<Result<Vec<_>>>()?;
+        check_sets(&sets, version)?;
+        let resolv_conf = ipam.resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Self { sets, requests, routes: ipam.routes, resolv_conf })
+    }
+
+    /// What `resolvConf` says.
+    ///
+    /// # Errors
+    /// Code 5 when it cannot be read.
+    pub(crate) fn read_dns(&self) -> Result<Dns> {
+        self.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::read)
+    }
+}
+
+fn no_ipam() -> Error {
+    Error::config("IPAM config missing 'ipam' key")
+}
+
+fn merge(
+    argument: Option<RequestedIp>,
+    args: &[RequestedIp],
+    runtime: &[RequestedIp],
+) -> Vec<Request> {
+    let config = args.iter().chain(runtime).map(|ip| (ip.0, Source::Config));
+    let all = argument.map(|ip| (ip.0, Source::Args)).into_iter().chain(config);
+    let mut requests: Vec<Request> = Vec::new();
+    for (ip, source) in all {
+        if !requests.iter().any(|request| request.ip == ip) {
+            requests.push(Request { ip, source });
+        }
+    }
+    requests
+}
+
+fn check_sets(sets: &[RangeSet], version: Version) -> Result<()> {
+    let v4 = sets.iter().filter(|set| set.is_ipv4()).count();
+    if version < Version::V0_3_0 && (v4 > 1 || sets.len() - v4 > 1) {
+        let msg = format!("CNI version {version} does not support more than 1 address per family");
+        return Err(Error::config(msg).details("use cniVersion 0.3.0 or later"));
+    }
+    for (index, set) in sets.iter().enumerate() {
+        let others = sets.iter().enumerate().skip(index + 1);
+        if let Some((other, _)) = others.into_iter().find(|(_, other)| set.overlaps(other)) {
+            return Err(Error::config(format!("range set {index} overlaps with {other}")));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
+    ipam: Option<Ipam>,
+    runtime_config: RuntimeConfig,
+    args: Args,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RuntimeConfig {
+    ip_ranges: Vec<Vec<Range>>,
+    ips: Vec<RequestedIp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    cni: CniArgs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CniArgs {
+    ips: Vec<RequestedIp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ipam {
+    ranges: Vec<Vec<Range>>,
+    /// These four and `exclude` are the old way to write a single range. The others mean nothing
+    /// without a subnet.
+    subnet: Option<Cidr>,
+    range_start: OptionalIp,
+    range_end: OptionalIp,
+    gateway: OptionalIp,
+    exclude: Vec<Block>,
+    routes: Vec<Route>,
+    resolv_conf: Option<String>,
+}
+
+impl Ipam {
+    fn old_style(&self) -> Range {
+        Range {
+            subnet: self.subnet,
+            range_start: self.range_start,
+            range_end: self.range_end,
+            gateway: self.gateway,
+            exclude: self.exclude.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Range {
+    subnet: Option<Cidr>,
+    range_start: OptionalIp,
+    range_end: OptionalIp,
+    gateway: OptionalIp,
+    exclude: Vec<Block>,
+}
+
+impl From<Range> for Limits {
+    fn from(range: Range) -> Self {
+        Self {
+            subnet: range.subnet,
+            start: range.range_start.0,
+            end: range.range_end.0,
+            gateway: range.gateway.0,
+            exclude: range.exclude.into_iter().map(|block| block.0).collect(),
+        }
+    }
+}
+
+/// A value of JSON that is a text with a grammar.
+macro_rules! parsed_from_text {
+    ($name:ident) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+parsed_from_text!(OptionalIp);
+parsed_from_text!(RequestedIp);
+parsed_from_text!(Block);
+
+/// An address; an empty text is none, as templates leave it behind.
+#[derive(Clone, Copy, Debug, Default)]
+struct OptionalIp(Option<IpAddr>);
+
+impl FromStr for OptionalIp {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let ip: IpAddr = text.parse().map_err(|_| format!("invalid IP address: {text}"))?;
+        Ok(Self(Some(ip.to_canonical())))
+    }
+}
+
+/// An address whose prefix length may be given, and means nothing.
+#[derive(Clone, Copy, Debug)]
+struct RequestedIp(IpAddr);
+
+impl FromStr for RequestedIp {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ip = match text.parse::<Cidr>() {
+            Ok(cidr) => Some(cidr.ip()),
+            Err(_) => text.parse().ok(),
+        };
+        ip.map(|ip: IpAddr| Self(ip.to_canonical()))
+            .ok_or_else(|| format!("invalid IP address {text}"))
+    }
+}
+
+/// A network or a single address.
+#[derive(Clone, Debug)]
+struct Block(IpNetwork);
+
+impl FromStr for Block {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self(ip.to_canonical().into()));
+        }
+        text.parse::<Cidr>().map(|cidr| Self(*cidr))
+    }
+}
+
+/// Seconds as a number, or a number with its unit: `2`, `0.5`, `"500ms"`, `"10s"`, `"1m"`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Timeout(Duration);
+
+impl Timeout {
+    fn from_seconds(seconds: f64) -> Option<Self> {
+        Duration::try_from_secs_f64(seconds).ok().map(Self)
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit);
+        let scale = match unit {
+            "ms" => Some(0.001),
+            "s" => Some(1.0),
+            "m" => Some(60.0),
+            _ => None,
+        };
+        let seconds = scale.zip(number.parse::<f64>().ok()).map(|(scale, number)| scale * number);
+        seconds
+            .and_then(Self::from_seconds)
+            .ok_or_else(|| format!("invalid duration {text:?} (as \"500ms\", \"10s\", \"1m\")"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Timeout;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds that is not negative, or a text as \"10s\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timeout, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, seconds: u64) -> Result<Timeout, E> {
+                Ok(Timeout(Duration::from_secs(seconds)))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, seconds: f64) -> Result<Timeout, E> {
+                let invalid = || E::custom(format!("invalid duration of {seconds} seconds"));
+                Timeout::from_seconds(seconds).ok_or_else(invalid)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}

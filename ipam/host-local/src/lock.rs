@@ -1,0 +1,128 @@
+//! The lock on a network's directory: an exclusive flock(2), as the Go plugin takes it, but with
+//! a deadline.
+
+use common::cni::Context as _;
+use common::{Code, Error, Result};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Held until it is dropped, or the process ends, however it does.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
+
+impl Lock {
+    /// Waits for the lock, and makes its file if it is missing.
+    ///
+    /// # Errors
+    /// Code 5 for the file, 11 when somebody else held it for as long as `patience`.
+    pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Self> {
+        let started = Instant::now();
+        loop {
+            let file = open(path).context(format_args!("cannot open {}", path.display()))?;
+            let left = patience.saturating_sub(started.elapsed());
+            let locked = wait(file, left)
+                .context(format_args!("cannot lock {}", path.display()))?
+                .ok_or_else(|| held(path, patience))?;
+            // Whoever cleaned up the directory while we waited left us a lock that nobody else
+            // will ever see.
+            if is_at(&locked, path) {
+                return Ok(Self(locked));
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Locking needs no right to write, and CHECK should work on a read-only filesystem.
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)
+        }
+        other => other,
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// The locked file, or none when the time is over.
+fn wait(file: File, left: Duration) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Some(file)),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {}
+    }
+    let (sender, receiver) = mpsc::channel();
+    // flock knows no deadline, a signal handler would need unsafe code, and trying again and again
+    // would be unfair to those who wait. A thread is paid for only by a call that must wait anyway;
+    // if it never gets the lock, it ends with the process.
+    let waiting = std::thread::Builder::new().spawn(move || {
+        let locked = file.lock().map(|()| file);
+        // Nobody listens any more after the deadline; then the lock goes as the file is dropped.
+        drop(sender.send(locked));
+    })?;
+    drop(waiting);
+    match receiver.recv_timeout(left) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn held(path: &Path, patience: Duration) -> Error {
+    let holder = path.metadata().ok().and_then(|file| holder(file.ino()));
+    let msg = format!(
+        "{} was held by {} for more than {patience:?}",
+        path.display(),
+        holder.as_deref().unwrap_or("another process"),
+    );
+    Error::new(Code::TryAgain, msg)
+        .details("it is held for milliseconds normally: continue or end that process")
+}
+
+/// Who has locked the file of this inode: `process 17 (host-local, stopped), which runs for 12 s`.
+fn holder(inode: u64) -> Option<String> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| parse_lock(line, inode))?;
+    let mut text = format!("process {pid}");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    if let Some((name, state, age)) = parse_stat(&stat, &uptime) {
+        let stopped = if matches!(state, "T" | "t") { ", stopped" } else { "" };
+        text.push_str(&format!(" ({name}{stopped}), which has been running for {age} s,"));
+    }
+    Some(text)
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 708 08:01:1310725 0 EOF`; those who wait have `->` before FLOCK.
+///
+/// The device is not compared: on overlay and btrfs it is not the one that stat(2) tells.
+fn parse_lock(line: &str, inode: u64) -> Option<u32> {
+    let mut words = line.split_whitespace().skip(1);
+    let kind = words.next()?;
+    let (pid, file) = (words.nth(2)?, words.next()?);
+    let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
+    (kind == "FLOCK" && is_it).then(|| pid.parse().ok())?
+}
+
+/// Name, state, and age in seconds, from proc_pid_stat(5) and /proc/uptime.
+fn parse_stat<'a>(stat: &'a str, uptime: &str) -> Option<(&'a str, &'a str, u64)> {
+    // The name may hold blanks and parentheses.
+    let (head, tail) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let mut fields = tail.split_whitespace();
+    let state = fields.next()?;
+    // Field 22, in ticks of a hundredth second wherever Linux runs today.
+    let started: u64 = fields.nth(18)?.parse().ok()?;
+    let now: u64 = uptime.split('.').next()?.parse().ok()?;
+    Some((name, state, now.saturating_sub(started / 100)))
+}
