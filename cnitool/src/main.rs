@@ -1,2 +1,255 @@
-//! stub
-fn main() {}
+//! `cnitool`: attaches network namespaces to CNI networks by hand.
+
+use clap::{Args, Parser, Subcommand};
+use cnitool::attachment::{self, Target};
+use cnitool::{Cache, ConfigList, Runtime, directory};
+use common::cni::{Attachment, Code, Context as _, NetworkName, report};
+use common::{Error, Result};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Attaches network namespaces to CNI networks by hand: the runtime's side of CNI.
+///
+/// Each option has its environment variable; the option wins. An empty variable is an absent one.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example:
+  ip netns add blue
+  CNI_PATH=/opt/cni/bin cnitool add mynet /var/run/netns/blue
+  CNI_PATH=/opt/cni/bin cnitool del mynet /var/run/netns/blue"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Attach a namespace to a network and print the result
+    ///
+    /// Runs the network's plugins in order. If one fails, DEL is run over all of them.
+    #[command(after_help = "Example:
+  cnitool add mynet /var/run/netns/blue --args 'IgnoreUnknown=1;IP=10.1.0.9'")]
+    Add(Where),
+    /// Ask the plugins whether an attachment still is as ADD left it
+    #[command(after_help = "Example:
+  cnitool check mynet /var/run/netns/blue")]
+    Check(Where),
+    /// Detach a namespace from a network
+    ///
+    /// Runs the network's plugins in reverse order, past those that fail. Can be repeated, also
+    /// when the namespace is gone.
+    #[command(after_help = "Example:
+  cnitool del mynet /var/run/netns/blue --ifname eth1")]
+    Del(Where),
+    /// Delete every attachment of a network that is not named as valid
+    ///
+    /// That is what this tool *and other runtimes* have kept results of under the cache directory:
+    /// without --valid, all containers on this node lose this network.
+    #[command(after_help = "Example:
+  cnitool gc mynet --valid cnitool-77383ca0a0715733ca6f:eth0")]
+    Gc(GcArgs),
+    /// Ask the plugins whether they could attach something now
+    #[command(after_help = "Example:
+  cnitool status mynet && echo ready")]
+    Status(Network),
+    /// Check configuration files without touching anything
+    ///
+    /// Finds keys that no plugin knows, values of the wrong type, ranges that do not fit, plugins
+    /// that are missing or too old, capabilities that nobody takes. Of each plugin nothing but
+    /// VERSION is run.
+    #[command(after_help = "Example:
+  cnitool validate --cni-path /opt/cni/bin 10-mynet.conflist")]
+    Validate {
+        /// Files to check; without one, all in the configuration directory
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct Where {
+    /// Name of the network, as in its configuration
+    network: NetworkName,
+    /// Path of the network namespace, or its name if `ip netns` made it
+    netns: PathBuf,
+}
+
+#[derive(Args)]
+struct Network {
+    /// Name of the network, as in its configuration
+    network: NetworkName,
+    /// Accepted for compatibility, and not used
+    #[arg(hide = true)]
+    netns: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct GcArgs {
+    #[command(flatten)]
+    network: Network,
+    /// An attachment to keep; may be repeated
+    #[arg(long, value_name = "CONTAINER:IFNAME", value_parser = parse_attachment)]
+    valid: Vec<Attachment>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Options for every command")]
+struct Options {
+    /// Directory of the configurations [default: /etc/cni/net.d]
+    #[arg(long, global = true, env = "NETCONFPATH", value_name = "DIR", hide_env_values = true)]
+    netconfpath: Option<PathBuf>,
+    /// Directories of the plugins, with : between
+    #[arg(long, global = true, env = "CNI_PATH", value_name = "DIRS", hide_env_values = true)]
+    cni_path: Option<String>,
+    /// Name of the interface in the namespace [default: eth0]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "CNI_IFNAME",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    ifname: Option<String>,
+    /// Arguments for the plugins: KEY=VALUE, with ; between
+    #[arg(long, global = true, env = "CNI_ARGS", value_name = "ARGS", hide_env_values = true)]
+    args: Option<String>,
+    /// Data for the plugins' capabilities: {"portMappings": [..]}
+    #[arg(long, global = true, env = "CAP_ARGS", value_name = "JSON", hide_env_values = true)]
+    cap_args: Option<String>,
+    /// Directory in which results are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/cni")]
+    cache_dir: PathBuf,
+}
+
+fn parse_attachment(text: &str) -> Result<Attachment> {
+    let Some((container, ifname)) = text.split_once(':') else {
+        return Err(Error::config("an attachment is a container ID and an interface: c1:eth0"));
+    };
+    Ok(Attachment { container: container.parse()?, ifname: ifname.parse()? })
+}
+
+impl Options {
+    fn directory(&self) -> &Path {
+        let given = self.netconfpath.as_deref().filter(|path| !path.as_os_str().is_empty());
+        given.unwrap_or(Path::new("/etc/cni/net.d"))
+    }
+
+    fn runtime(&self) -> Runtime {
+        let path = self.cni_path.as_deref().unwrap_or_default();
+        let path = path.split(':').filter(|directory| !directory.is_empty());
+        Runtime { path: path.map(PathBuf::from).collect(), cache: Cache::new(&self.cache_dir) }
+    }
+
+    /// The runtime, for a command that runs plugins.
+    fn require_path(&self) -> Result<Runtime> {
+        let runtime = self.runtime();
+        if !runtime.path.is_empty() {
+            return Ok(runtime);
+        }
+        Err(Error::new(Code::BadEnvironment, "no paths provided").details(
+            "set CNI_PATH, or --cni-path, to the directory of the plugins, as /opt/cni/bin",
+        ))
+    }
+
+    fn target(&self, netns: &Path) -> Result<Target> {
+        let ifname = self.ifname.as_deref().filter(|name| !name.is_empty()).unwrap_or("eth0");
+        let netns = attachment::resolve(netns)?;
+        let attachment = attachment::of_netns(&netns, ifname)?;
+        Ok(Target {
+            args: attachment::parse_args(self.args.as_deref().unwrap_or_default())?,
+            capability_args: attachment::parse_capability_args(
+                self.cap_args.as_deref().unwrap_or_default(),
+            )?,
+            ..Target::new(attachment, netns.to_string_lossy())
+        })
+    }
+
+    /// The network's configuration; files of other networks that are broken are reported.
+    fn list(&self, network: &NetworkName) -> Result<ConfigList> {
+        let found = directory::find(self.directory(), network)?;
+        for error in found.broken {
+            report(format!("cnitool: skipped: {error}"));
+        }
+        Ok(found.list)
+    }
+
+    /// For DEL: the configuration that ADD was run with will do when there is none any more.
+    fn list_or_cached(&self, network: &NetworkName, target: &Target) -> Result<ConfigList> {
+        self.list(network).or_else(|error| {
+            let cached = self.runtime().cache.read(network, &target.attachment);
+            let config = cached.ok().flatten().map(|cached| cached.config);
+            config.and_then(|bytes| ConfigList::parse(bytes).ok()).ok_or(error)
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let Cli { command, options } = Cli::parse();
+    let (outcome, network) = match &command {
+        Command::Add(place) => (add(&options, place), Some(&place.network)),
+        Command::Check(place) => (check(&options, place), Some(&place.network)),
+        Command::Del(place) => (del(&options, place), Some(&place.network)),
+        Command::Gc(args) => (gc(&options, args), Some(&args.network.network)),
+        Command::Status(args) => (status(&options, args), Some(&args.network)),
+        Command::Validate { files } => (validate(&options, files), None),
+    };
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    match network {
+        Some(network) => report(format!("cnitool: network {:?}: {error}", network.as_str())),
+        None => report(format!("cnitool: {error}")),
+    }
+    ExitCode::FAILURE
+}
+
+fn add(options: &Options, place: &Where) -> Result<()> {
+    let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
+    let result = runtime.add(&options.list(&place.network)?, &target)?;
+    print(&pretty(&result)?).context("attached, but the result cannot be printed")
+}
+
+fn check(options: &Options, place: &Where) -> Result<()> {
+    let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
+    runtime.check(&options.list(&place.network)?, &target)
+}
+
+fn del(options: &Options, place: &Where) -> Result<()> {
+    let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
+    runtime.del(&options.list_or_cached(&place.network, &target)?, &target)
+}
+
+fn gc(options: &Options, args: &GcArgs) -> Result<()> {
+    options.require_path()?.gc(&options.list(&args.network.network)?, &args.valid)
+}
+
+fn status(options: &Options, args: &Network) -> Result<()> {
+    let runtime = options.require_path()?;
+    runtime.status(&options.list(&args.network)?).map_err(|error| {
+        let code = u32::from(error.code());
+        error.context(format!("code {code}"))
+    })
+}
+
+fn validate(_options: &Options, _files: &[PathBuf]) -> Result<()> {
+    Ok(())
+}
+
+/// JSON with four spaces, as the Go tool prints it.
+fn pretty(value: &serde_json::Value) -> Result<String> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(value, &mut serializer)
+        .map_err(|error| Error::internal(error.to_string()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}

@@ -1,0 +1,42 @@
+//! The runtime's side of CNI: what a container runtime does with network configurations and
+//! plugins. The command line in `main.rs` is one user; a runtime written in Rust can be another.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`list`] | a network configuration list: parsed, its version chosen |
+//! | [`directory`] | the directory that holds them: one found by its network's name |
+//! | [`attachment`] | who is attached: container ID, interface, namespace, arguments |
+//! | [`request`] | what a plugin gets on stdin and in its environment |
+//! | [`chain`] | [`Runtime`]: ADD, DEL, CHECK over a list |
+//! | [`upkeep`] | GC, STATUS and the VERSION probe over a list |
+//! | [`cache`] | what ADD answered, kept for CHECK and DEL |
+//! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
+//!
+//! ```no_run
+//! # fn main() -> common::Result<()> {
+//! use cnitool::{Cache, Runtime, Target, attachment, directory};
+//! let network = "mynet".parse()?;
+//! let found = directory::find("/etc/cni/net.d".as_ref(), &network)?;
+//! let runtime = Runtime { path: vec!["/opt/cni/bin".into()], cache: Cache::default() };
+//! let target = Target::new(attachment::of_netns("/run/netns/a".as_ref(), "eth0")?, "/run/netns/a");
+//! let result = runtime.add(&found.list, &target)?;
+//! runtime.del(&found.list, &target)?;
+//! # drop(result); Ok(()) }
+//! ```
+
+pub mod attachment;
+pub mod cache;
+pub mod chain;
+pub mod directory;
+pub mod list;
+pub mod request;
+pub mod upkeep;
+pub mod validate;
+
+#[cfg(test)]
+mod testbed;
+
+pub use attachment::Target;
+pub use cache::Cache;
+pub use chain::Runtime;
+pub use list::{ConfigList, PluginConfig};

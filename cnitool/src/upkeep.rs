@@ -1,0 +1,182 @@
+//! GC and STATUS over a list, and what versions its plugins speak.
+
+use crate::chain::Runtime;
+use crate::list::ConfigList;
+use crate::request;
+use common::cni::{Attachment, Context as _, Verb, Version, delegate};
+use common::{Code, Error, Errors, Result};
+use serde::Deserialize;
+use serde_json::json;
+
+impl Runtime {
+    /// Removes what belongs to no valid attachment: DEL for each one that the cache knows and that
+    /// is not in `valid`, then GC for what only the plugins know. Carries on after an error.
+    ///
+    /// # Errors
+    /// All of them, as one.
+    pub fn gc(&self, list: &ConfigList, valid: &[Attachment]) -> Result<()> {
+        if list.disable_gc {
+            return Ok(());
+        }
+        let mut errors = Errors::default();
+        let cached = errors.note(self.cache.list(&list.name)).unwrap_or_default();
+        for stale in cached.iter().filter(|cached| !valid.contains(&cached.target.attachment)) {
+            let Attachment { container, ifname } = &stale.target.attachment;
+            let deleted = self.del(list, &stale.target);
+            let context = format!("failed to delete stale attachment {container} {ifname}");
+            errors.note(deleted.context(context));
+        }
+        if list.is_at_least(Version::V1_1_0)? {
+            for plugin in &list.plugins {
+                let stdin = request::of_gc(list, plugin, valid);
+                let collected = self.run(plugin, Verb::Gc, None, &stdin);
+                errors.note(collected.context(format!("failed to GC plugin {}", plugin.kind)));
+            }
+        }
+        errors.into_result()
+    }
+
+    /// Asks the plugins, in order, whether they could serve an ADD. Lists older than 1.1.0 do not
+    /// know the question.
+    ///
+    /// # Errors
+    /// That of the first plugin that could not, with its code.
+    pub fn status(&self, list: &ConfigList) -> Result<()> {
+        if !list.is_at_least(Version::V1_1_0)? {
+            return Ok(());
+        }
+        list.plugins.iter().try_for_each(|plugin| {
+            self.run(plugin, Verb::Status, None, &request::of_network(list, plugin))
+        })
+    }
+
+    /// The versions that a plugin says it speaks.
+    ///
+    /// # Errors
+    /// When it cannot be found or does not answer sensibly.
+    pub fn versions(&self, kind: &str) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer {
+            cni_version: String,
+            #[serde(default)]
+            supported_versions: Vec<String>,
+        }
+        let executable = delegate::find(kind, &self.path)?;
+        // Plugins of the time of 0.1.0 look at these before they look at the command.
+        let environment = [
+            ("CNI_COMMAND", "VERSION"),
+            ("CNI_CONTAINERID", ""),
+            ("CNI_NETNS", "dummy"),
+            ("CNI_IFNAME", "dummy"),
+            ("CNI_ARGS", ""),
+            ("CNI_PATH", "dummy"),
+        ];
+        let stdin = json!({ "cniVersion": Version::V1_1_0.as_str() }).to_string();
+        let stdout = match delegate::execute(&executable, &environment, stdin.as_bytes()) {
+            Err(error) if error.to_string() == "unknown CNI_COMMAND: VERSION" => {
+                return Ok(vec!["0.1.0".to_owned()]);
+            }
+            stdout => stdout?,
+        };
+        let nonsense = |reason: &dyn std::fmt::Display| {
+            Error::new(Code::Decode, format!("{kind} answered VERSION with nonsense: {reason}"))
+        };
+        let answer: Answer = serde_json::from_slice(&stdout).map_err(|error| nonsense(&error))?;
+        match answer {
+            Answer { supported_versions, .. } if !supported_versions.is_empty() => {
+                Ok(supported_versions)
+            }
+            Answer { cni_version, .. } if cni_version == "0.2.0" => {
+                Ok(vec!["0.1.0".to_owned(), cni_version])
+            }
+            _ => Err(nonsense(&"supportedVersions is missing")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{Bed, list, target};
+
+    const TWO: &str = r#"{"type": "a"}, {"type": "b"}"#;
+
+    #[test]
+    fn gc_deletes_what_is_not_valid_and_then_asks_the_plugins() {
+        let bed = Bed::new(&["a", "b"]);
+        let mut list = list("1.1.0", TWO);
+        let target = target();
+        bed.runtime.add(&list, &target).unwrap();
+        bed.calls();
+
+        list.disable_gc = true;
+        bed.runtime.gc(&list, &[]).unwrap();
+        assert_eq!(bed.calls(), [""; 0]);
+
+        list.disable_gc = false;
+        bed.runtime.gc(&list, std::slice::from_ref(&target.attachment)).unwrap();
+        assert_eq!(bed.calls(), ["a.GC", "b.GC"]);
+        let valid = json!([{"containerID": "c1", "ifname": "eth0"}]);
+        assert_eq!(bed.stdin("b.GC")["cni.dev/valid-attachments"], valid);
+
+        bed.runtime.gc(&list, &[]).unwrap();
+        assert_eq!(bed.calls(), ["b.DEL", "a.DEL", "a.GC", "b.GC"]);
+        assert!(bed.temp.read("a.DEL.env").contains("CNI_NETNS=/run/netns/a\n"));
+        assert!(bed.temp.read("a.GC.env").contains("CNI_CONTAINERID=\n"));
+        assert!(!bed.is_cached());
+    }
+
+    #[test]
+    fn gc_carries_on_and_names_everything_that_failed() {
+        let bed = Bed::new(&["a", "b"]);
+        let list = list("1.1.0", TWO);
+        bed.runtime.add(&list, &target()).unwrap();
+        bed.temp.write("b.DEL.fail", r#"{"code": 1, "msg": "stuck"}"#);
+        bed.temp.write("a.GC.fail", r#"{"code": 1, "msg": "busy"}"#);
+        let error = bed.runtime.gc(&list, &[]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "failed to delete stale attachment c1 eth0: plugin type=\"b\" failed (delete): stuck; \
+             failed to GC plugin a: plugin type=\"a\" failed (gc): busy"
+        );
+        assert_eq!(bed.calls()[2..], ["b.DEL", "a.DEL", "a.GC", "b.GC"]);
+    }
+
+    #[test]
+    fn before_1_1_0_gc_is_del_only_and_status_is_silence() {
+        let bed = Bed::new(&["a"]);
+        let list = list("1.0.0", r#"{"type": "a"}"#);
+        bed.runtime.add(&list, &target()).unwrap();
+        bed.runtime.gc(&list, &[]).unwrap();
+        bed.runtime.status(&list).unwrap();
+        assert_eq!(bed.calls(), ["a.ADD", "a.DEL"]);
+    }
+
+    #[test]
+    fn status_stops_at_the_first_no_and_keeps_its_code() {
+        let bed = Bed::new(&["a", "b"]);
+        let list = list("1.1.0", TWO);
+        bed.runtime.status(&list).unwrap();
+        assert_eq!(bed.calls(), ["a.STATUS", "b.STATUS"]);
+        bed.temp.write("a.STATUS.fail", r#"{"code": 50, "msg": "no uplink"}"#);
+        let error = bed.runtime.status(&list).unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(error.to_string(), "plugin type=\"a\" failed (status): no uplink");
+        assert_eq!(bed.calls(), ["a.STATUS"]);
+    }
+
+    #[test]
+    fn versions_of_old_plugins_are_guessed_from_how_they_answer() {
+        let bed = Bed::new(&["p"]);
+        assert_eq!(bed.runtime.versions("p").unwrap(), ["0.4.0", "1.0.0", "1.1.0"]);
+        bed.temp.write("p.VERSION.out", r#"{"cniVersion": "0.2.0"}"#);
+        assert_eq!(bed.runtime.versions("p").unwrap(), ["0.1.0", "0.2.0"]);
+        bed.temp.write("p.VERSION.out", r#"{"cniVersion": "1.0.0"}"#);
+        assert!(bed.runtime.versions("p").is_err());
+        bed.temp.write("p.VERSION.fail", r#"{"code": 4, "msg": "unknown CNI_COMMAND: VERSION"}"#);
+        assert_eq!(bed.runtime.versions("p").unwrap(), ["0.1.0"]);
+        bed.temp.write("p.VERSION.fail", r#"{"code": 4, "msg": "other"}"#);
+        assert!(bed.runtime.versions("p").is_err());
+    }
+}
