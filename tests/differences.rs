@@ -20,7 +20,51 @@ enum What {
     Skip,
 }
 
-const DIFFERENCES: &[(&str, What, &str)] = &[];
+const OLD: &str = "Distributions ship 1.1.1, which ends at 1.0.0: it knows neither GC nor STATUS.";
+
+const DIFFERENCES: &[(&str, What, &str)] = &[
+    ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
+    ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
+    ("protocol::gc_and_status_need_a_configuration_of_1_1_0", Differs, OLD),
+    (
+        "protocol::a_bad_variable_is_reported_before_a_missing_one",
+        Differs,
+        "1.1.1 looks for missing variables first; later ones, as ours, validate first.",
+    ),
+    (
+        "protocol::asked_on_the_command_line_a_plugin_says_its_version",
+        Differs,
+        "It has no command line; ours answers on stdout, for people.",
+    ),
+    (
+        "protocol::an_error_says_its_version",
+        Differs,
+        "It leaves cniVersion out of errors, which the specification requires.",
+    ),
+    (
+        "protocol::a_namespace_that_is_none_is_named",
+        Differs,
+        "It reports code 999, and the bridge is made before the namespace is opened.",
+    ),
+    (
+        "protocol::the_plugins_own_namespace_is_refused_before_anything_is_touched",
+        Differs,
+        "It notices, if at all, when the work is done and the result is printed.",
+    ),
+    ("loopback::the_version_of_today_works_too", Differs, OLD),
+    ("versions::bridge_answers_in_the_newest_version", Differs, OLD),
+    ("versions::host_local_answers_in_the_newest_version", Differs, OLD),
+    (
+        "versions::loopback_answers_in_each_version",
+        Differs,
+        "It labels its result with the version asked for, and prints it in the newest shape.",
+    ),
+    (
+        "versions::layer_2_leaves_nothing_when_it_has_no_answer",
+        Differs,
+        "It fails when everything is made, and leaves it.",
+    ),
+];
 
 /// Runs a test on a host of its own.
 #[track_caller]

@@ -1,1 +1,245 @@
-//! policy.
+//! What holds for the source, the binaries and the tree, as long as a machine looks.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use testbed::{bin_dir, is_reference, programs::workspace};
+
+/// How many packages the lock file may name, ours included.
+const PACKAGES: usize = 80;
+/// What a plugin may weigh, in bytes.
+const BINARY: u64 = 3 << 20;
+/// Lines of a source file, before its tests.
+const LINES: usize = 400;
+
+/// The modules of `common` that know both the protocol and the kernel.
+const JOINTS: [&str; 3] = ["sandbox.rs", "veth.rs", "masquerade.rs"];
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The files below a directory of the workspace, by extension.
+fn files(dir: impl AsRef<Path>, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![workspace().join(dir)];
+    while let Some(dir) = open.pop() {
+        let entries =
+            fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|own| own == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The code of a file without its comments and its tests.
+fn code(path: &Path) -> String {
+    let text = read(path);
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
+    lines.map(code).collect()
+}
+
+/// Which of `words` a file says in its code.
+fn says(path: &Path, words: &[&str]) -> Vec<String> {
+    let code = code(path);
+    words.iter().filter(|word| code.contains(**word)).map(ToString::to_string).collect()
+}
+
+fn assert_silent(files: &[PathBuf], words: &[&str], why: &str) {
+    assert!(!files.is_empty(), "nothing to look at: {why}");
+    for file in files {
+        let said = says(file, words);
+        assert!(said.is_empty(), "{}: says {said:?}, but {why}", file.display());
+    }
+}
+
+/// The dependencies of a manifest: the keys of its `[dependencies]`.
+fn dependencies(manifest: &Path) -> BTreeSet<String> {
+    let text = read(manifest);
+    let (_, rest) = text.split_once("\n[dependencies]").unwrap_or_default();
+    let lines = rest.lines().skip(1).take_while(|line| !line.starts_with('['));
+    let key = |line: &str| line.split(['.', '=', ' ']).next().unwrap_or_default().to_owned();
+    lines.filter(|line| line.starts_with(char::is_alphabetic)).map(key).collect()
+}
+
+/// The packages of plugins, by folder.
+fn plugins() -> Vec<PathBuf> {
+    let packages = |dir| fs::read_dir(workspace().join(dir)).unwrap();
+    let found = packages("plugins").chain(packages("ipam")).map(|entry| entry.unwrap().path());
+    found.filter(|path| path.is_dir()).collect()
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap()
+}
+
+#[test]
+fn the_kernel_side_knows_no_protocol() {
+    let words = ["crate::cni", "super::cni", "CNI_", "prevResult", "cniVersion", "serde"];
+    assert_silent(&files("common/src/net", "rs"), &words, "net is below cni's concerns");
+}
+
+#[test]
+fn the_protocol_side_knows_no_kernel() {
+    let words = ["crate::net", "super::net", "rtnetlink", "netlink", "/proc/sys", "setns"];
+    assert_silent(&files("common/src/cni", "rs"), &words, "cni makes no system calls");
+}
+
+#[test]
+fn only_the_joints_know_both() {
+    let source = workspace().join("common/src");
+    for file in files("common/src", "rs") {
+        let words = says(&file, &["crate::cni", "crate::net", "use cni", "use net"]);
+        let both = words.iter().any(|word| word.contains("cni"))
+            && words.iter().any(|word| word.contains("net"));
+        let allowed = file.parent() == Some(&source)
+            && (JOINTS.contains(&name(&file)) || name(&file) == "lib.rs");
+        assert!(!both || allowed, "{}: knows both sides", file.display());
+    }
+    for joint in JOINTS {
+        assert!(source.join(joint).is_file(), "no {joint}: update this list and the README");
+    }
+}
+
+#[test]
+fn a_plugin_depends_on_little() {
+    for plugin in plugins() {
+        let mut allowed = BTreeSet::from(["common", "serde", "ipnetwork"].map(str::to_owned));
+        // Its lease file has checksums.
+        allowed.extend((name(&plugin) == "host-local").then(|| "crc32fast".to_owned()));
+        let used = dependencies(&plugin.join("Cargo.toml"));
+        let more: Vec<_> = used.difference(&allowed).collect();
+        assert!(more.is_empty(), "{}: depends on {more:?}", plugin.display());
+    }
+}
+
+#[test]
+fn a_plugin_makes_no_system_call_of_its_own() {
+    let words = ["/proc", "process::Command", "Command::new", "netlink", "nix::", "std::env"];
+    for plugin in plugins() {
+        assert_silent(&files(plugin.join("src"), "rs"), &words, "common is there for it");
+    }
+}
+
+#[test]
+fn an_ipam_plugin_touches_no_network() {
+    for file in files("ipam", "rs") {
+        let words = says(&file, &["common::net", "net::", "sandbox::", "veth::"]);
+        // The standard library's addresses are no network.
+        let words: Vec<_> = words.iter().filter(|word| *word != "net::").collect();
+        assert!(words.is_empty(), "{}: says {words:?}", file.display());
+    }
+}
+
+#[test]
+fn folder_package_and_binary_have_one_name() {
+    for plugin in plugins() {
+        let manifest = read(plugin.join("Cargo.toml"));
+        let own = format!("name = \"{}\"", name(&plugin));
+        assert!(manifest.contains(&own), "{}: the package has another name", plugin.display());
+        assert!(plugin.join("src/main.rs").is_file(), "{}", plugin.display());
+    }
+}
+
+#[test]
+fn the_tests_are_black_box() {
+    let used = dependencies(&workspace().join("tests/Cargo.toml"));
+    assert_eq!(used, BTreeSet::from(["nix", "serde_json"].map(str::to_owned)));
+}
+
+/// The kind of an ELF program header that asks for a dynamic linker.
+const PT_INTERP: u32 = 3;
+
+/// The kinds of a 64-bit little-endian ELF file's program headers.
+fn program_headers(elf: &[u8]) -> Vec<u32> {
+    assert_eq!(&elf[..6], b"\x7fELF\x02\x01", "not a 64-bit little-endian ELF file");
+    let short = |at: usize| usize::from(u16::from_le_bytes([elf[at], elf[at + 1]]));
+    let start = usize::try_from(u64::from_le_bytes(elf[32..40].try_into().unwrap())).unwrap();
+    let (size, count) = (short(54), short(56));
+    let kind = |number| elf[start + number * size..][..4].try_into().unwrap();
+    (0..count).map(|number| u32::from_le_bytes(kind(number))).collect()
+}
+
+#[test]
+fn the_binaries_are_static_and_small() {
+    if is_reference() {
+        return;
+    }
+    for plugin in plugins().iter().map(|path| name(path)).chain(["cnitool"]) {
+        let path = bin_dir().join(plugin);
+        let elf = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!program_headers(&elf).contains(&PT_INTERP), "{plugin} needs a dynamic linker");
+        let size = u64::try_from(elf.len()).unwrap();
+        assert!(size < BINARY, "{plugin} has {size} bytes");
+    }
+}
+
+#[test]
+fn the_lock_file_keeps_its_budget() {
+    let count = read(workspace().join("Cargo.lock")).matches("[[package]]").count();
+    assert!(count <= PACKAGES, "{count} packages, and {PACKAGES} are allowed: is it worth it?");
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let suite = read(workspace().join("tests/suite.rs"));
+    for entry in fs::read_dir(workspace().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap();
+        if path.extension().is_some_and(|own| own == "rs")
+            && !matches!(stem, "suite" | "demo" | "bench")
+        {
+            assert!(suite.contains(&format!("\nmod {stem};")), "tests/{stem}.rs is never run");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_tested() {
+    let tests = read(workspace().join("tests/conf.rs"));
+    for file in files("conf", "conflist").iter().chain(&files("conf", "conf")) {
+        assert!(tests.contains(&format!("\"{}\"", name(file))), "{} is never used", file.display());
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for dir in ["common", "plugins", "ipam", "cnitool", "tests"] {
+        for file in files(dir, "rs") {
+            let text = read(&file);
+            let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+            assert!(lines <= LINES, "{}: {lines} lines miss a noun", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_what_exists() {
+    let readme = read(workspace().join("README.md"));
+    for part in ["common", "plugins", "ipam", "cnitool", "conf", "tests"] {
+        assert!(readme.contains(&format!("{part}/")), "the README does not name {part}/");
+    }
+    for plugin in plugins() {
+        assert!(readme.contains(name(&plugin)), "the README does not name {}", name(&plugin));
+    }
+    // Paths in backticks, as in `common/src/undo.rs`, are of files that are there.
+    for word in readme.split('`').skip(1).step_by(2) {
+        let first = word.split('/').next().unwrap_or_default();
+        let ours = ["common", "plugins", "ipam", "cnitool", "conf", "tests"].contains(&first);
+        if ours && !word.contains([' ', '*', '<', '{', '\n']) {
+            let path = word.split(':').next().unwrap_or_default();
+            assert!(workspace().join(path).exists(), "the README names {path}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod bridge;
 mod differences;
 mod host;
 mod loopback;
+mod nonsense;
 mod policy;
 mod protocol;
 

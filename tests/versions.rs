@@ -1,1 +1,226 @@
-//! versions.
+//! Every plugin in every version of the protocol: what ADD answers, and that DEL undoes it.
+
+use serde_json::{Value, json};
+use testbed::{Network, Testbed};
+
+use crate::differences::case;
+
+/// How a version writes a result down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// `ip4` and `ip6`.
+    PerFamily,
+    /// `ips` that say their version.
+    Labelled,
+    /// `ips` that do not.
+    Plain,
+}
+use Shape::{Labelled, PerFamily, Plain};
+
+const VERSIONS: [(&str, Shape); 6] = [
+    ("0.1.0", PerFamily),
+    ("0.2.0", PerFamily),
+    ("0.3.0", Labelled),
+    ("0.3.1", Labelled),
+    ("0.4.0", Labelled),
+    ("1.0.0", Plain),
+];
+const NEWEST: (&str, Shape) = ("1.1.0", Plain);
+
+/// The addresses of a result, in any shape; panics if it is not the `shape`.
+fn addresses(result: &Value, shape: Shape) -> Vec<(String, Option<String>)> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    if shape == PerFamily {
+        for key in ["ips", "interfaces", "routes"] {
+            assert!(result.get(key).is_none(), "{key} is younger than 0.2.0: {result}");
+        }
+        let families = ["ip4", "ip6"].into_iter().filter_map(|family| result.get(family));
+        return families.map(|ip| (text(&ip["ip"]).unwrap(), text(&ip["gateway"]))).collect();
+    }
+    for key in ["ip4", "ip6"] {
+        assert!(result.get(key).is_none(), "{key} is older than 0.3.0: {result}");
+    }
+    let address = |ip: &Value| {
+        let address = text(&ip["address"]).unwrap();
+        let version = if address.contains(':') { "6" } else { "4" };
+        let expected = if shape == Labelled { json!(version) } else { Value::Null };
+        assert_eq!(ip["version"], expected, "{result}");
+        (address, text(&ip["gateway"]))
+    };
+    result["ips"].as_array().unwrap().iter().map(address).collect()
+}
+
+fn dual(plugin: &str, version: &str) -> Value {
+    json!({
+        "cniVersion": version, "name": "net", "type": plugin, "bridge": "br0", "isGateway": true,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "192.0.2.0/24", "gw": "10.1.0.9"}, {"dst": "::/0"}]
+        }
+    })
+}
+
+fn pair(address: &str, gateway: &str) -> (String, Option<String>) {
+    (address.to_owned(), Some(gateway.to_owned()))
+}
+
+fn expected() -> Vec<(String, Option<String>)> {
+    vec![pair("10.1.0.2/24", "10.1.0.1"), pair("fd00:1::2/64", "fd00:1::1")]
+}
+
+fn expected_routes(result: &Value, shape: Shape) {
+    let v4 = json!([{"dst": "0.0.0.0/0"}, {"dst": "192.0.2.0/24", "gw": "10.1.0.9"}]);
+    let v6 = json!({"dst": "::/0"});
+    if shape == PerFamily {
+        assert_eq!(result["ip4"]["routes"], v4, "{result}");
+        assert_eq!(result["ip6"]["routes"], json!([v6]), "{result}");
+    } else {
+        assert_eq!(result["routes"], json!([v4[0], v4[1], v6]), "{result}");
+    }
+}
+
+fn host_local(bed: &Testbed, (version, shape): (&str, Shape)) {
+    let pod = bed.sandbox(&format!("ipam-{version}"));
+    let network = bed.network(dual("host-local", version));
+    let result = network.add(&pod, "c1").result();
+    assert_eq!(result["cniVersion"], version);
+    assert_eq!(addresses(&result, shape), expected());
+    expected_routes(&result, shape);
+    assert!(result.get("interfaces").is_none());
+    assert_eq!(bed.leases("net").len(), 2);
+    network.del(&pod, "c1").silent();
+    assert!(bed.leases("net").is_empty(), "{version}");
+    forget_last(bed);
+}
+
+/// So that the next network starts from its first address again.
+fn forget_last(bed: &Testbed) {
+    bed.succeed("rm", &["-r", "/var/lib/cni/networks/net"]);
+}
+
+fn bridge(bed: &Testbed, (version, shape): (&str, Shape)) {
+    let pod = bed.sandbox(&format!("bridge-{version}"));
+    let network = bed.network(dual("bridge", version));
+    let result = network.add(&pod, "c1").result();
+    assert_eq!(result["cniVersion"], version);
+    assert_eq!(addresses(&result, shape), expected());
+    expected_routes(&result, shape);
+    if shape != PerFamily {
+        let interfaces = result["interfaces"].as_array().unwrap();
+        assert_eq!(interfaces.len(), 3, "{result}");
+        assert_eq!(interfaces[0]["name"], "br0");
+        assert!(interfaces[1]["name"].as_str().unwrap().starts_with("veth"));
+        let mac = &pod.ip_json("link show eth0")[0]["address"];
+        let own = json!({"name": "eth0", "mac": mac, "sandbox": pod.path()});
+        assert_eq!(interfaces[2], own);
+        assert!(result["ips"].as_array().unwrap().iter().all(|ip| ip["interface"] == 2));
+    }
+    for (any, gateway, own) in
+        [("0.0.0.0:7", "10.1.0.1:7", "10.1.0.2"), ("[::]:7", "[fd00:1::1]:7", "fd00:1::2")]
+    {
+        let server = bed.tcp_server(any);
+        assert_eq!(pod.tcp(gateway, &server).unwrap().to_string(), own, "{version}");
+    }
+    if !matches!(version, "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1") {
+        network.check(&pod, "c1").silent();
+    }
+    network.del(&pod, "c1").silent();
+    assert_eq!(pod.ip_json("link show").as_array().map(Vec::len), Some(1), "only lo is left");
+    assert!(bed.leases("net").is_empty(), "{version}");
+    forget_last(bed);
+}
+
+#[test]
+fn host_local_answers_in_each_version() {
+    case(|bed| VERSIONS.into_iter().for_each(|version| host_local(bed, version)));
+}
+
+#[test]
+fn bridge_answers_in_each_version() {
+    case(|bed| VERSIONS.into_iter().for_each(|version| bridge(bed, version)));
+}
+
+#[test]
+fn host_local_answers_in_the_newest_version() {
+    case(|bed| host_local(bed, NEWEST));
+}
+
+#[test]
+fn bridge_answers_in_the_newest_version() {
+    case(|bed| bridge(bed, NEWEST));
+}
+
+#[test]
+fn loopback_answers_in_each_version() {
+    case(|bed| {
+        for (version, shape) in VERSIONS.into_iter().chain([NEWEST]) {
+            let pod = bed.sandbox(&format!("lo-{version}"));
+            let config = json!({"cniVersion": version, "name": "lo", "type": "loopback"});
+            let network = bed.network(config);
+            let result = network.add(&pod, "c1").result();
+            assert_eq!(result["cniVersion"], version);
+            let own = [("127.0.0.1/8".to_owned(), None), ("::1/128".to_owned(), None)];
+            assert_eq!(addresses(&result, shape), own);
+            network.del(&pod, "c1").silent();
+        }
+    });
+}
+
+#[test]
+fn a_configuration_without_a_version_is_of_0_1_0() {
+    case(|bed| {
+        let mut config = dual("host-local", "0.1.0");
+        config.as_object_mut().unwrap().remove("cniVersion");
+        let result = bed.network(config).add(&bed.sandbox("pod"), "c1").result();
+        assert_eq!(addresses(&result, PerFamily), expected());
+    });
+}
+
+fn layer_2<'bed>(bed: &'bed Testbed, version: &str) -> Network<'bed> {
+    let config = json!({"cniVersion": version, "name": "l2", "type": "bridge", "bridge": "br0"});
+    bed.network(config)
+}
+
+#[test]
+fn layer_2_has_no_answer_before_0_3_0() {
+    case(|bed| {
+        for version in ["0.1.0", "0.2.0"] {
+            let pod = bed.sandbox(&format!("pod-{version}"));
+            let error = layer_2(bed, version).add(&pod, "c1").error();
+            assert!(error.msg.contains("cannot convert: no valid IP addresses"), "{error:?}");
+            layer_2(bed, version).del(&pod, "c1").silent();
+            assert_eq!(pod.ip_json("link show").as_array().map(Vec::len), Some(1));
+        }
+    });
+}
+
+#[test]
+fn layer_2_leaves_nothing_when_it_has_no_answer() {
+    case(|bed| {
+        let (other, pod) = (bed.sandbox("other"), bed.sandbox("pod"));
+        layer_2(bed, "1.0.0").add(&other, "c0").success();
+        let before = bed.snapshot();
+        for version in ["0.1.0", "0.2.0"] {
+            assert_ne!(layer_2(bed, version).add(&pod, "c1").error_code(), 0);
+            bed.assert_unchanged_since(&before);
+            assert_eq!(pod.ip_json("link show").as_array().map(Vec::len), Some(1));
+        }
+    });
+}
+
+#[test]
+fn one_address_of_each_family_is_all_that_0_2_0_can_say() {
+    case(|bed| {
+        for version in ["0.1.0", "0.2.0"] {
+            let mut config = dual("host-local", version);
+            config["ipam"]["ranges"] =
+                json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]]);
+            let error = bed.network(config).add(&bed.sandbox(version), "c1").error();
+            let expected =
+                format!("CNI version {version} does not support more than 1 address per family");
+            assert!(error.msg.contains(&expected), "{error:?}");
+            assert!(bed.leases("net").is_empty());
+        }
+    });
+}

@@ -1,0 +1,81 @@
+//! Every plugin against configurations that are nearly right: it answers, whatever it reads.
+
+use serde_json::json;
+
+use crate::{
+    differences::case,
+    protocol::{add, config, each},
+};
+
+/// Numbers that look random and are the same each time.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 1).unwrap() % limit
+    }
+}
+
+fn mutate(text: &str, random: &mut Xorshift) -> Vec<u8> {
+    const WORDS: [&str; 12] = [
+        "\"",
+        "{",
+        "]",
+        ",",
+        "null",
+        "-1",
+        "1e999",
+        "\\u0000",
+        "true",
+        "\"\"",
+        "9999999999",
+        "\u{fffd}",
+    ];
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len());
+        match random.below(4) {
+            0 => bytes[at] = b' ' + u8::try_from(random.below(95)).unwrap(),
+            1 => bytes.truncate(at + 1),
+            2 => drop(bytes.remove(at)),
+            _ => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].bytes())),
+        }
+        bytes.extend(bytes.is_empty().then_some(b'{'));
+    }
+    bytes
+}
+
+#[test]
+fn whatever_it_reads_a_plugin_answers() {
+    case(|bed| {
+        each(|bed, plugin, pod| {
+            let mut full = config(plugin);
+            full["ipam"] = json!({
+                "type": "host-local", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
+                "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"}], [{"subnet": "fd00::/64"}]],
+            });
+            full["dns"] = json!({"nameservers": ["10.1.0.1"], "search": ["a.example"]});
+            full["args"] = json!({"cni": {"ips": ["10.1.0.20"]}});
+            full["mtu"] = json!(1400);
+            let (text, mut random) = (full.to_string(), Xorshift(0x5eed));
+            for round in 0..200 {
+                let verb = ["ADD", "CHECK", "DEL", "ADD"][random.below(4)];
+                let call = add(bed, plugin, pod).command(verb).container(&format!("c{round}"));
+                let outcome = call.stdin(mutate(&text, &mut random)).run();
+                match outcome.status.code() {
+                    Some(0) if verb == "ADD" => drop(outcome.result()),
+                    Some(0) => outcome.silent(),
+                    _ => drop(outcome.error()),
+                }
+                assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+                // A free name for the next one.
+                if pod.ip("-o link").contains("eth0") {
+                    pod.ip("link del eth0");
+                }
+            }
+        })(bed);
+    });
+}
