@@ -5,6 +5,38 @@ use super::{Attachment, Code, Error, NetworkName, Result, Success, Version};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// The keys of a JSON object that is to be a network configuration.
+#[derive(Debug)]
+pub(super) struct Keys(Map<String, Value>);
+
+impl Keys {
+    /// # Errors
+    /// Code 6 when it is no JSON object.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        match serde_json::from_slice(bytes).map_err(|error| decode(&error))? {
+            Value::Object(keys) => Ok(Self(keys)),
+            _ => Err(decode(&"a network configuration is a JSON object")),
+        }
+    }
+
+    /// `cniVersion`; absent is 0.1.0, as in every decoder.
+    ///
+    /// # Errors
+    /// Code 1 when it is none of ours, 6 when it is no string.
+    pub(super) fn version(&self) -> Result<Version> {
+        match json::get(&self.0, "cniVersion") {
+            None => Ok(Version::V0_1_0),
+            Some(Value::String(version)) if version.is_empty() => Ok(Version::V0_1_0),
+            Some(Value::String(version)) => version.parse(),
+            Some(_) => Err(decode(&"cniVersion: must be a string")),
+        }
+    }
+}
+
+fn decode(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::Decode, format!("error unmarshall network config: {error}"))
+}
+
 /// A network configuration as it came on stdin.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -15,19 +47,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads a configuration. Its version is not looked at yet.
+    /// Reads a configuration, without a look at its version.
     ///
     /// # Errors
     /// Code 6 when it is no JSON object, 7 when it has no valid name.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
-        let decode = |error: &dyn std::fmt::Display| {
-            Error::new(Code::Decode, format!("error unmarshall network config: {error}"))
-        };
-        let keys = match serde_json::from_slice(&bytes).map_err(|error| decode(&error))? {
-            Value::Object(keys) => keys,
-            _ => return Err(decode(&"a network configuration is a JSON object")),
-        };
-        let name = match json::get(&keys, "name") {
+        let keys = Keys::parse(&bytes)?;
+        Self::new(bytes, keys)
+    }
+
+    /// # Errors
+    /// Code 7 when there is no valid name among the keys.
+    pub(super) fn new(bytes: Vec<u8>, keys: Keys) -> Result<Self> {
+        let name = match json::get(&keys.0, "name") {
             None => return Err(Error::config("missing network name")),
             Some(Value::String(name)) if name.is_empty() => {
                 return Err(Error::config("missing network name"));
@@ -35,25 +67,12 @@ impl Network {
             Some(Value::String(name)) => name.parse()?,
             Some(_) => return Err(decode(&"name: must be a string")),
         };
-        Ok(Self { name, bytes, keys })
+        Ok(Self { name, bytes, keys: keys.0 })
     }
 
     /// The bytes as they came, for delegates.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The text of `cniVersion`; absent is 0.1.0, as in every decoder.
-    ///
-    /// # Errors
-    /// Code 6 when it is no string.
-    pub fn version_text(&self) -> Result<&str> {
-        match json::get(&self.keys, "cniVersion") {
-            None => Ok("0.1.0"),
-            Some(Value::String(version)) if version.is_empty() => Ok("0.1.0"),
-            Some(Value::String(version)) => Ok(version),
-            Some(_) => Err(Error::new(Code::Decode, "cniVersion: must be a string")),
-        }
     }
 
     /// The same object as a plugin's own configuration.

@@ -1,6 +1,7 @@
 //! What a plugin is, what each verb gives it, and the one `main` of all plugins.
 
 use super::args::Environment;
+use super::config::Keys;
 use super::{
     Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, NetnsPath, Network, Result,
     Success, Verb, Version, delegate, report,
@@ -237,10 +238,11 @@ fn serve<P: Plugin>(
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).context("error reading from stdin")?;
-    let network = Network::parse(bytes)?;
-    let verb: Verb = command.parse()?;
-    let version: Version = network.version_text()?.parse()?;
-    *answer_in = version;
+    let keys = Keys::parse(&bytes)?;
+    let version = keys.version();
+    *answer_in = version.as_ref().map_or(Version::V1_1_0, |version| *version);
+    let network = Network::new(bytes, keys)?;
+    let (verb, version): (Verb, _) = (command.parse()?, version?);
     let since = match verb {
         Verb::Gc | Verb::Status => Version::V1_1_0,
         Verb::Check => Version::V0_4_0,

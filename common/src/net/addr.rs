@@ -37,8 +37,23 @@ impl Mac {
         Ok(Self::local(bytes))
     }
 
+    /// An address for a link of this host that is the same after every reboot, so that neighbours
+    /// need not learn it again, and another one on every machine (machine-id(5)). A random one where
+    /// the machine has no identity.
+    ///
+    /// # Errors
+    /// As [`Mac::random`].
+    pub fn of_host(link: &str) -> Result<Self> {
+        match std::fs::read_to_string("/etc/machine-id") {
+            Ok(machine) if !machine.trim().is_empty() => {
+                Ok(Self::stable(format!("{} {link}", machine.trim()).as_bytes()))
+            }
+            _ => Self::random(),
+        }
+    }
+
     /// A locally administered unicast address that is always the same for the same `seed`.
-    pub fn stable(seed: &[u8]) -> Self {
+    fn stable(seed: &[u8]) -> Self {
         let digest: [u8; 32] = Sha256::digest(seed).into();
         let [a, b, c, d, e, f, ..] = digest;
         Self::local([a, b, c, d, e, f])

@@ -47,23 +47,12 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
 fn create(host: &Host, plan: &Plan) -> Result<Link> {
     let name = plan.bridge.as_str();
     // An address that is given at birth stays; the kernel's own choice changes with the ports.
-    let mac = host_mac(name)?;
+    let mac = Mac::of_host(name)?;
     match host.netlink.create_bridge(name, mac, plan.mtu, plan.vlans.is_some()) {
         Ok(link) => Ok(link),
         // Another attachment was quicker.
         Err(error) if error.is_exists() => find(host, plan)?.ok_or_else(|| error.into()),
         Err(error) => Err(Error::from(error).context(format!("failed to create bridge {name:?}"))),
-    }
-}
-
-/// The same after every reboot, so that neighbours need not learn it again, and another one on
-/// every machine (machine-id(5)).
-fn host_mac(bridge: &str) -> Result<Mac> {
-    match std::fs::read_to_string("/etc/machine-id") {
-        Ok(machine) if !machine.trim().is_empty() => {
-            Ok(Mac::stable(format!("{} {bridge}", machine.trim()).as_bytes()))
-        }
-        _ => Ok(Mac::random()?),
     }
 }
 
