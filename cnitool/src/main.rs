@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use cnitool::attachment::{self, Target};
+use cnitool::validate::{Level, Validator};
 use cnitool::{Cache, ConfigList, Runtime, directory};
 use common::cni::{Attachment, Code, Context as _, NetworkName, report};
 use common::{Error, Result};
@@ -234,8 +235,31 @@ fn status(options: &Options, args: &Network) -> Result<()> {
     })
 }
 
-fn validate(_options: &Options, _files: &[PathBuf]) -> Result<()> {
-    Ok(())
+fn validate(options: &Options, files: &[PathBuf]) -> Result<()> {
+    let files =
+        if files.is_empty() { directory::files(options.directory())? } else { files.to_vec() };
+    if files.is_empty() {
+        let msg = format!("no net configurations found in {}", options.directory().display());
+        return Err(Error::config(msg));
+    }
+    let runtime = options.runtime();
+    let mut validator = Validator::new(&runtime);
+    let mut bad = 0;
+    for file in &files {
+        let findings = validator.file(file);
+        let name = file.display();
+        let mut lines: Vec<_> =
+            findings.iter().map(|finding| format!("{name}: {finding}")).collect();
+        if lines.is_empty() {
+            lines.push(format!("{name}: ok"));
+        }
+        print(&lines.join("\n")).context("failed to print")?;
+        bad += usize::from(findings.iter().any(|finding| finding.level == Level::Error));
+    }
+    if bad == 0 {
+        return Ok(());
+    }
+    Err(Error::config(format!("{bad} of {} files will not work", files.len())))
 }
 
 /// JSON with four spaces, as the Go tool prints it.
