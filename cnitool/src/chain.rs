@@ -7,6 +7,7 @@ use crate::request;
 use common::cni::{Context as _, Success, Verb, Version, delegate, json, report};
 use common::{Code, Error, Errors, Result};
 use serde_json::Value;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Where plugins are, and where results are kept.
@@ -25,7 +26,7 @@ impl Runtime {
     /// An attachment that was there before is not deleted by an ADD that fails for that reason.
     ///
     /// # Errors
-    /// That of the plugin, and then whatever DEL could not clean up.
+    /// That of the plugin. What DEL could not clean up is reported.
     pub fn add(&self, list: &ConfigList, target: &Target) -> Result<Value> {
         let executables = list.plugins.iter().map(|plugin| {
             delegate::find(&plugin.kind, &self.path).context(failed(plugin, Verb::Add))
@@ -46,13 +47,11 @@ impl Runtime {
                 target.attachment.ifname,
             )));
         }
-        let mut errors = Errors::default();
-        errors.note(Err::<(), _>(whole(&error)));
         let prev_result = last.filter(|_| list.is_at_least(Version::V0_4_0).unwrap_or_default());
-        for error in self.del_each(list, target, prev_result.as_ref()) {
-            errors.note(Err::<(), _>(whole(&error).context("cleaning up after that")));
+        for failure in self.del_each(list, target, prev_result.as_ref()) {
+            tell(list, format!("cleaning up after an ADD that failed: {failure}"));
         }
-        errors.into_result().map(|()| Value::Null)
+        Err(error)
     }
 
     fn add_each(
@@ -175,7 +174,7 @@ impl Runtime {
 
 /// The result that a plugin has printed, as it is, but for a version where it names none.
 fn answer(stdout: &[u8], list: &ConfigList) -> Result<Value> {
-    let nonsense = |error: &dyn std::fmt::Display| {
+    let nonsense = |error: &dyn Display| {
         Error::new(Code::Decode, format!("it answered with nonsense: {error}"))
     };
     let mut result: Value = serde_json::from_slice(stdout).map_err(|error| nonsense(&error))?;
@@ -206,10 +205,12 @@ fn failed(plugin: &PluginConfig, verb: Verb) -> String {
 }
 
 fn ignored(list: &ConfigList, error: &Error) {
-    report(format!(
-        "network {:?}: going on without the cached result: {error}",
-        list.name.as_str()
-    ));
+    tell(list, format!("going on without the cached result: {error}"));
+}
+
+/// What the operator should know and what is no answer.
+fn tell(list: &ConfigList, text: impl Display) {
+    report(format!("cnitool: network {:?}: {text}", list.name.as_str()));
 }
 
 #[cfg(test)]
@@ -262,11 +263,7 @@ mod tests {
         let chain = format!("{TWO}, {}", r#"{"type": "c", "name": "third"}"#);
         let error = bed.runtime.add(&list("1.0.0", &chain), &target()).unwrap_err();
         assert_eq!(error.code(), Code::Other(42));
-        assert_eq!(
-            error.to_string(),
-            "plugin type=\"b\" failed (add): no; why; cleaning up after that: plugin \
-             type=\"c\" name=\"third\" failed (delete): not that either"
-        );
+        assert_eq!(error.to_string(), "plugin type=\"b\" failed (add): no; why");
         assert_eq!(bed.calls(), ["a.ADD", "b.ADD", "c.DEL", "b.DEL", "a.DEL"]);
         assert_eq!(bed.stdin("a.DEL")["prevResult"]["dns"]["domain"], "a");
         assert!(!bed.is_cached());

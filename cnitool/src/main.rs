@@ -5,7 +5,7 @@ use cnitool::attachment::{self, Target};
 use cnitool::validate::{Level, Validator};
 use cnitool::{Cache, ConfigList, Runtime, directory};
 use common::cni::{Attachment, Code, Context as _, NetworkName, report};
-use common::{Error, Result};
+use common::{Error, Errors, Result};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -209,8 +209,14 @@ fn main() -> ExitCode {
 
 fn add(options: &Options, place: &Where) -> Result<()> {
     let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
-    let result = runtime.add(&options.list(&place.network)?, &target)?;
-    print(&pretty(&result)?).context("attached, but the result cannot be printed")
+    let list = options.list(&place.network)?;
+    let result = runtime.add(&list, &target)?;
+    let Err(error) = print(&pretty(&result)?) else { return Ok(()) };
+    // Who asked has not been told, and takes the exit code for "not attached".
+    let mut errors = Errors::default();
+    errors.note(Err::<(), _>(error).context("the result cannot be printed, so it is taken back"));
+    errors.note(runtime.del(&list, &target));
+    errors.into_result()
 }
 
 fn check(options: &Options, place: &Where) -> Result<()> {
@@ -230,8 +236,9 @@ fn gc(options: &Options, args: &GcArgs) -> Result<()> {
 fn status(options: &Options, args: &Network) -> Result<()> {
     let runtime = options.require_path()?;
     runtime.status(&options.list(&args.network)?).map_err(|error| {
+        // The one verb whose code says more than its sentence: 50 and 51 are different troubles.
         let code = u32::from(error.code());
-        error.context(format!("code {code}"))
+        Error::new(error.code(), format!("{error} (code {code})"))
     })
 }
 

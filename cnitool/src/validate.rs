@@ -101,7 +101,12 @@ impl<'a> Validator<'a> {
             Err(error) => {
                 // The caller names the file already.
                 let text = error.to_string();
-                let text = text.trim_start_matches(&format!("{}: ", file.display()));
+                let mut text = text.trim_start_matches(&format!("{}: ", file.display()));
+                for prefix in
+                    ["error parsing configuration: ", "error parsing configuration list: "]
+                {
+                    text = text.trim_start_matches(prefix);
+                }
                 findings.add(Level::Error, "", text);
             }
         }
@@ -385,7 +390,7 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let bed = Bed::new(&ALL);
         for (text, wrong) in [
-            ("{", "error: error parsing configuration: EOF while parsing"),
+            ("{", "error: EOF while parsing"),
             (
                 &list(r#"{"type": "bridge", "mtu": "1500"}"#),
                 "error: plugins[0].mtu: must be a number, not a string",
