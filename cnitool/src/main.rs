@@ -102,7 +102,7 @@ struct GcArgs {
 struct Options {
     /// Directory of the configurations [default: /etc/cni/net.d]
     #[arg(long, global = true, env = "NETCONFPATH", value_name = "DIR", hide_env_values = true)]
-    netconfpath: Option<PathBuf>,
+    netconfpath: Option<String>,
     /// Directories of the plugins, with : between
     #[arg(long, global = true, env = "CNI_PATH", value_name = "DIRS", hide_env_values = true)]
     cni_path: Option<String>,
@@ -136,8 +136,8 @@ fn parse_attachment(text: &str) -> Result<Attachment> {
 
 impl Options {
     fn directory(&self) -> &Path {
-        let given = self.netconfpath.as_deref().filter(|path| !path.as_os_str().is_empty());
-        given.unwrap_or(Path::new("/etc/cni/net.d"))
+        let given = self.netconfpath.as_deref().filter(|path| !path.is_empty());
+        Path::new(given.unwrap_or("/etc/cni/net.d"))
     }
 
     fn runtime(&self) -> Runtime {

@@ -228,7 +228,11 @@ impl<'a> Validator<'a> {
             .or_insert_with(|| runtime.versions(kind).map_err(|error| error.to_string()));
         let wanted = if list.version.is_empty() { "0.1.0" } else { &list.version };
         match versions {
-            Err(error) => findings.add(Level::Error, at, error.as_str()),
+            Err(error) => {
+                let is_known = schema::plugin(kind).is_some();
+                let hint = if is_known { String::new() } else { suggestion(kind, schema::kinds()) };
+                findings.add(Level::Error, at, format!("{error}{hint}"));
+            }
             Ok(versions) if !versions.iter().any(|version| version == wanted) => {
                 let known = versions.join(", ");
                 let text = format!(
@@ -355,7 +359,9 @@ mod tests {
             temp.write(name, text);
             let findings = validator.file(&temp.path().join(name));
             let directory = format!("{}/", temp.path().display());
-            found.extend(findings.iter().map(|f| f.to_string().replace(&directory, "")));
+            let path = bed.temp.path().display().to_string();
+            let texts = findings.iter().map(ToString::to_string);
+            found.extend(texts.map(|text| text.replace(&directory, "").replace(&path, "PATH")));
         }
         found
     }
@@ -418,7 +424,8 @@ mod tests {
             ),
             (
                 &list(r#"{"type": "bridg"}"#),
-                "error: plugins[0].type: failed to find plugin \"bridg\" in path [",
+                "error: plugins[0].type: failed to find plugin \"bridg\" in path [PATH]; did you mean \
+                 `bridge`?",
             ),
             (
                 &list(r#"{"type": "host-local"}"#),

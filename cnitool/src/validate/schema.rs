@@ -319,6 +319,11 @@ const BRIDGE: &[Key] = &[
     ("portIsolation", Kind::Bool),
 ];
 
+/// Every plugin of the table.
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    PLUGINS.iter().map(|plugin| plugin.kind)
+}
+
 /// The plugin of the table that takes a capability.
 pub(super) fn taker(capability: &str) -> Option<&'static str> {
     let takes = |plugin: &&Plugin| plugin.capabilities.contains(&capability);

@@ -33,12 +33,12 @@ pub(super) fn object(
         if name != key {
             findings.add(Level::Note, path.clone(), format!("it is usually written `{name}`"));
         }
-        value(inner, *kind, &path, findings);
+        value(inner, *kind, owner, &path, findings);
     }
 }
 
 /// Compares a value with what it may be. `null` is the same as absent.
-fn value(given: &Value, kind: Kind, at: &str, findings: &mut Findings) {
+fn value(given: &Value, kind: Kind, owner: &str, at: &str, findings: &mut Findings) {
     if given.is_null() {
         return;
     }
@@ -65,18 +65,18 @@ fn value(given: &Value, kind: Kind, at: &str, findings: &mut Findings) {
         }
         (Kind::List(kind), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
-                value(item, *kind, &format!("{at}[{index}]"), findings);
+                value(item, *kind, owner, &format!("{at}[{index}]"), findings);
             }
             None
         }
         (Kind::List(_), _) => Some("must be a list".to_owned()),
         (Kind::Object(known), Value::Object(keys)) => {
-            object(keys, &[known], "its plugin", at, findings);
+            object(keys, &[known], owner, at, findings);
             None
         }
         (Kind::Map(kind), Value::Object(keys)) => {
             for (key, inner) in keys {
-                value(inner, *kind, &join(at, key), findings);
+                value(inner, *kind, owner, &join(at, key), findings);
             }
             None
         }
