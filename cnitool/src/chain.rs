@@ -99,7 +99,7 @@ impl Runtime {
             errors.note(self.cache.remove(&list.name, &target.attachment));
         }
         for error in failures {
-            errors.note(Err::<(), _>(whole(&error)));
+            errors.note(Err::<(), _>(error));
         }
         errors.into_result()
     }

@@ -168,12 +168,12 @@ impl Errors {
     /// # Errors
     /// When there was at least one.
     pub fn into_result(self) -> Result<()> {
-        let mut errors = self.0.into_iter();
-        let Some(mut first) = errors.next() else { return Ok(()) };
-        for error in errors {
-            first.msg = format!("{}; {error}", first.msg);
+        let Some(first) = self.0.first() else { return Ok(()) };
+        if let [only] = &self.0[..] {
+            return Err(only.clone());
         }
-        Err(first)
+        let sentences: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        Err(Error::new(first.code, sentences.join("; ")))
     }
 }
 
