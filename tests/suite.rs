@@ -9,6 +9,8 @@
 )]
 
 mod bridge;
+mod bridge_links;
+mod bridge_undo;
 mod differences;
 mod host;
 mod loopback;

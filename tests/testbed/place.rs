@@ -124,6 +124,13 @@ impl Place {
         Some(self.enter(read)?.trim().to_owned())
     }
 
+    /// Sets `/proc/sys/<key>` here.
+    pub fn set_sysctl(&self, key: &str, value: &str) {
+        let path = format!("/proc/sys/{key}");
+        let written = self.enter(|| fs::write(&path, value));
+        written.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
     pub(crate) fn execute(&self, command: &mut Command, stdin: &[u8]) -> Output {
         let mut child = self.start(command);
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));

@@ -95,7 +95,8 @@ impl Testbed {
                 let listed = self.ip_json(&format!("{family} {what}"));
                 for entry in listed.as_array().into_iter().flatten() {
                     let mut entry = entry.clone();
-                    let own = entry["type"] == "anycast"
+                    // Local routes follow addresses, once the kernel trusts them.
+                    let own = entry["table"] == "local" && entry["protocol"] == "kernel"
                         || ["fe80", "ff00", "multicast"].iter().any(|kernel| {
                             entry["dst"].as_str().is_some_and(|dst| dst.starts_with(kernel))
                         });
@@ -197,14 +198,15 @@ fn forget(value: &mut Value, keys: &[&str]) {
     }
 }
 
-/// Names of files. Directories, locks and what host-local keeps on purpose are no state.
+/// Names of files. Directories, locks and what host-local keeps on purpose are no state, and
+/// sandboxes are the runtime's.
 fn list_files(dir: &Path, lines: &mut BTreeSet<String>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.map(|entry| entry.expect("read a directory")) {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if !matches!(path.to_str(), Some("/run/test" | "/run/.layers")) {
+            if !matches!(path.to_str(), Some("/run/test" | "/run/.layers" | "/run/netns")) {
                 list_files(&path, lines);
             }
         } else if !matches!(&*name, "leases" | "lock" | "xtables.lock")

@@ -6,7 +6,8 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::{
@@ -21,11 +22,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// For packets that must *not* arrive.
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
+/// Binds a server, although a port that was just closed may look busy for a moment: a program
+/// that another thread is starting holds a copy of every socket until it is executed.
+fn bind<T>(try_bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match try_bind() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < IMPATIENCE =>
+            {
+                thread::yield_now();
+            }
+            bound => return bound,
+        }
+    }
+}
+
 impl Place {
     /// A TCP server here. Port 0 is any free one.
     #[must_use]
     pub fn tcp_server(&self, address: &str) -> TcpListener {
-        let server = self.enter(|| TcpListener::bind(address)).expect("a TCP server");
+        let server = self.enter(|| bind(|| TcpListener::bind(address))).expect("a TCP server");
         setsockopt(&server, ReceiveTimeout, &TimeVal::new(5, 0)).expect("a time limit");
         server
     }
@@ -33,7 +50,7 @@ impl Place {
     /// A UDP server here.
     #[must_use]
     pub fn udp_server(&self, address: &str) -> UdpSocket {
-        self.enter(|| UdpSocket::bind(address)).expect("a UDP server")
+        self.enter(|| bind(|| UdpSocket::bind(address))).expect("a UDP server")
     }
 
     /// Connects from here to `to`, where `server` answers, and sends a word in each direction:
