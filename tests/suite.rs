@@ -13,6 +13,7 @@ mod bridge_links;
 mod bridge_undo;
 mod differences;
 mod host;
+mod host_local;
 mod loopback;
 mod nonsense;
 mod policy;
