@@ -33,6 +33,13 @@ fn take(network: &Network<'_>, container: &str) -> Vec<String> {
     ips.map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect()
 }
 
+/// CHECK of an attachment that was given `address`.
+fn check(network: &Network<'_>, container: &str, address: &str) -> Outcome {
+    let mut config = network.config().clone();
+    config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": address}]});
+    call(network, "CHECK", container).config(&config).run()
+}
+
 fn give_back(network: &Network<'_>, container: &str) {
     call(network, "DEL", container).run().silent();
 }
@@ -96,9 +103,9 @@ fn files_of_the_reference_are_leases() {
         // As it was before interfaces had names, and with space around.
         bed.write(&format!("{dir}/10.1.0.3"), " legacy\n");
         assert_eq!(take(&network, "c1"), ["10.1.0.4"]);
-        for container in ["old", "legacy"] {
+        for (container, address) in [("old", "10.1.0.2/24"), ("legacy", "10.1.0.3/24")] {
             assert!(add(&network, container).error().msg.contains("duplicate allocation"));
-            call(&network, "CHECK", container).run().silent();
+            check(&network, container, address).silent();
             give_back(&network, container);
         }
         assert_eq!(bed.lease_files("net").len(), 1);
@@ -192,7 +199,6 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         for (ipam, expected) in [
             (json!({}), "no IP ranges specified"),
             (json!({"ranges": [[]]}), "empty range set"),
-            (json!({"subnet": "10.1.0.0/31"}), "Network 10.1.0.0/31 too small to allocate from"),
             (
                 json!({"subnet": "10.1.0.5/24"}),
                 "Network has host bits set. For a subnet mask of length 24 the network address is 10.1.0.0",
@@ -218,7 +224,8 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
                 "range set 0 overlaps with 1",
             ),
         ] {
-            for verb in ["ADD", "DEL", "CHECK"] {
+            // A DEL may ignore what it does not need.
+            for verb in ["ADD", "CHECK"] {
                 let error = call(&network(bed, &ipam), verb, "c1").run().error();
                 assert!(error.msg.contains(expected), "{ipam}: {error:?}");
             }
@@ -230,17 +237,29 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_network_without_room_is_refused() {
+    case(|bed| {
+        for subnet in ["10.1.0.0/31", "10.1.0.0/32", "fd00::/127", "fd00::/128"] {
+            let error = add(&network(bed, &json!({"subnet": subnet})), "c1").error();
+            let expected = format!("Network {subnet} too small to allocate from");
+            assert!(error.msg.contains(&expected), "{error:?}");
+        }
+    });
+}
+
+#[test]
 fn check_looks_for_the_lease_and_del_does_not_mind() {
     case(|bed| {
         let network = network(bed, &json!({"subnet": "10.1.0.0/24"}));
         let expected = "Failed to find address added by container c1";
-        assert!(call(&network, "CHECK", "c1").run().error().msg.contains(expected));
+        let check = || check(&network, "c1", "10.1.0.2/24");
+        check().fails_with(check().error_code(), expected);
         give_back(&network, "c1");
         take(&network, "c1");
-        call(&network, "CHECK", "c1").run().silent();
+        check().silent();
         give_back(&network, "c1");
         give_back(&network, "c1");
-        assert!(call(&network, "CHECK", "c1").run().error().msg.contains(expected));
+        check().fails_with(check().error_code(), expected);
     });
 }
 
