@@ -237,12 +237,20 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_network_without_room_is_refused() {
+fn the_smallest_networks_are_used_whole() {
     case(|bed| {
-        for subnet in ["10.1.0.0/31", "10.1.0.0/32", "fd00::/127", "fd00::/128"] {
-            let error = add(&network(bed, &json!({"subnet": subnet})), "c1").error();
-            let expected = format!("Network {subnet} too small to allocate from");
-            assert!(error.msg.contains(&expected), "{error:?}");
+        for (subnet, expected) in [
+            ("10.1.0.0/32", &["10.1.0.0"][..]),
+            ("10.1.0.2/31", &["10.1.0.2", "10.1.0.3"]),
+            ("fd00::7/128", &["fd00::7"]),
+        ] {
+            let mut config = network(bed, &json!({"subnet": subnet})).config().clone();
+            config["name"] = json!(subnet.replace([':', '/'], "-"));
+            let network = bed.network(config);
+            for (number, address) in expected.iter().enumerate() {
+                assert_eq!(take(&network, &format!("c{number}")), [*address], "{subnet}");
+            }
+            assert!(add(&network, "late").error().msg.contains("no IP addresses available"));
         }
     });
 }
