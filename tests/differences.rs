@@ -92,14 +92,6 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ),
     ("bridge_undo::gc_removes_what_nobody_claims", Differs, OLD),
     ("bridge_undo::status_fails_when_the_ipam_plugin_does", Differs, OLD),
-    ("host_local::only_root_reads_a_lease", Differs, "1.1.1 lets everyone; later ones do not."),
-    ("host_local::gc_keeps_what_is_claimed", Differs, OLD),
-    ("host_local::status_says_when_the_pool_is_empty", Differs, OLD),
-    (
-        "host_local::the_smallest_networks_are_used_whole",
-        Differs,
-        "It refuses networks of one or two addresses, which have neither gateway nor broadcast.",
-    ),
 ];
 
 /// Runs a test on a host of its own.

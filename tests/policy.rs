@@ -126,9 +126,15 @@ fn a_plugin_depends_on_little() {
 
 #[test]
 fn a_plugin_makes_no_system_call_of_its_own() {
-    let words = ["/proc", "process::Command", "Command::new", "netlink", "nix::", "std::env"];
+    let words =
+        ["process::Command", "Command::new", "netlink_", "Netlink::open", "nix::", "std::env"];
     for plugin in plugins() {
-        assert_silent(&files(plugin.join("src"), "rs"), &words, "common is there for it");
+        let files = files(plugin.join("src"), "rs");
+        assert_silent(&files, &words, "common is there for it");
+        // An IPAM plugin's business is files, those that tell who is alive among them.
+        if !plugin.starts_with(workspace().join("ipam")) {
+            assert_silent(&files, &["/proc"], "common is there for it");
+        }
     }
 }
 

@@ -13,7 +13,6 @@ mod bridge_links;
 mod bridge_undo;
 mod differences;
 mod host;
-mod host_local;
 mod loopback;
 mod nonsense;
 mod policy;
