@@ -63,7 +63,8 @@ pub(crate) struct Plan {
     pub(crate) requests: Vec<Request>,
     /// Handed on as they are.
     pub(crate) routes: Vec<Route>,
-    resolv_conf: Option<PathBuf>,
+    /// The file with the name servers.
+    pub(crate) resolv_conf: Option<PathBuf>,
 }
 
 /// An address that somebody asked for.
@@ -304,8 +305,10 @@ impl FromStr for RequestedIp {
             Ok(cidr) => Some(cidr.ip()),
             Err(_) => text.parse().ok(),
         };
-        ip.map(|ip: IpAddr| Self(ip.to_canonical()))
-            .ok_or_else(|| format!("invalid IP address {text}"))
+        ip.map(|ip: IpAddr| Self(ip.to_canonical())).ok_or_else(|| match text {
+            "" => "cannot understand ip: it is empty".to_owned(),
+            _ => format!("invalid IP address {text}"),
+        })
     }
 }
 
@@ -377,5 +380,144 @@ impl<'de> Deserialize<'de> for Timeout {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::Network;
+
+    fn load(version: Version, text: &str) -> Result<Plan> {
+        let text = format!(r#"{{"name": "n", {text}}}"#);
+        let config = Network::parse(text.into_bytes()).unwrap().config()?;
+        Plan::new(config, version, None)
+    }
+
+    fn plan(text: &str) -> Plan {
+        load(Version::V1_0_0, text).unwrap()
+    }
+
+    fn refusal(version: Version, text: &str) -> String {
+        let error = load(version, text).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidConfig);
+        error.to_string()
+    }
+
+    fn sets(plan: &Plan) -> Vec<String> {
+        plan.sets.iter().map(ToString::to_string).collect()
+    }
+
+    fn requests(plan: &Plan) -> Vec<String> {
+        plan.requests.iter().map(|request| request.ip.to_string()).collect()
+    }
+
+    #[test]
+    fn parses_an_old_style_config() {
+        let plan = plan(
+            r#""ipam": {"subnet": "10.1.2.0/24", "rangeStart": "10.1.2.9",
+               "rangeEnd": "10.1.2.20", "gateway": "10.1.2.30", "exclude": ["10.1.2.10"]}"#,
+        );
+        assert_eq!(sets(&plan), ["10.1.2.9-10.1.2.20"]);
+        assert_eq!(plan.sets[0].len(), 11);
+        let none = refusal(Version::V1_0_0, r#""ipam": {"rangeStart": "10.1.2.9"}"#);
+        assert!(none.starts_with("no IP ranges specified"));
+        assert_eq!(refusal(Version::V1_0_0, r#""x": 1"#), "IPAM config missing 'ipam' key");
+    }
+
+    #[test]
+    fn parses_a_new_style_config() {
+        let plan = plan(
+            r#""ipam": {"dataDir": "/x", "ranges": [
+               [{"subnet": "10.1.2.0/24", "gateway": ""}, {"subnet": "11.1.2.0/24"}],
+               [{"Subnet": "fd00::/64", "exclude": ["fd00::/112", "fd00::1:5"]}]],
+               "routes": [{"dst": "0.0.0.0/0", "mtu": 1400}, {"dst": "::/0", "gw": "fd00::1"}]}"#,
+        );
+        assert_eq!(sets(&plan)[0], "10.1.2.1-10.1.2.254,11.1.2.1-11.1.2.254");
+        assert_eq!(plan.sets[1].at(0), "fd00::1:0".parse().ok());
+        assert_eq!(plan.routes.len(), 2);
+    }
+
+    #[test]
+    fn parses_a_mixed_config_with_runtime_args() {
+        let plan = plan(
+            r#""runtimeConfig": {"ipRanges": [[{"subnet": "10.3.0.0/24"}]]},
+               "ipam": {"subnet": "10.1.0.0/24", "ranges": [[{"subnet": "10.2.0.0/24"}]]}"#,
+        );
+        assert_eq!(
+            sets(&plan),
+            ["10.3.0.1-10.3.0.254", "10.1.0.1-10.1.0.254", "10.2.0.1-10.2.0.254"]
+        );
+    }
+
+    #[test]
+    fn merges_requested_addresses_with_and_without_prefix() {
+        let config = r#"{"name": "n", "args": {"cni": {"ips": ["10.1.2.11/24", "fd00::9", "10.1.2.10"]}},
+            "runtimeConfig": {"ips": ["10.1.2.12", "10.1.2.11"]}, "ipam": {"subnet": "10.1.2.0/24"}}"#;
+        let config = Network::parse(config.into()).unwrap().config().unwrap();
+        let argument = "10.1.2.10/24".parse().ok();
+        let plan = Plan::new(config, Version::V1_0_0, argument).unwrap();
+        assert_eq!(requests(&plan), ["10.1.2.10", "10.1.2.11", "fd00::9", "10.1.2.12"]);
+        assert_eq!(plan.requests[0].source, Source::Args);
+        assert_eq!(plan.requests[1].source, Source::Config);
+        for bad in ["", "x", "10.1.2.3/33", "10.1.2.03", "10.1.2.3/255.0.0.0"] {
+            let text = format!(r#""runtimeConfig": {{"ips": ["{bad}"]}}"#);
+            let error = refusal(Version::V1_0_0, &text);
+            assert!(error.contains("runtimeConfig.ips[0]: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn detects_overlaps_and_mixed_families() {
+        for (ranges, msg) in [
+            (
+                r#"[{"subnet": "10.1.0.0/16"}], [{"subnet": "10.1.2.0/24"}]"#,
+                "range set 0 overlaps with 1",
+            ),
+            (
+                r#"[{"subnet": "10.1.0.0/22"}, {"subnet": "10.1.2.0/24"}]"#,
+                "invalid range set 0: subnets 10.1.0.1-10.1.3.254 and 10.1.2.1-10.1.2.254 overlap",
+            ),
+            (
+                r#"[{"subnet": "10.1.0.0/22"}, {"subnet": "fd00::/64"}]"#,
+                "invalid range set 0: mixed address families",
+            ),
+            ("[]", "invalid range set 0: empty range set"),
+            (
+                r#"[{"subnet": "10.1.0.0/22"}], [{"subnet": "10.9.0.0/24", "exclude": ["10.8.0.1"]}]"#,
+                "invalid range set 1: exclude 10.8.0.1/32 is not in network 10.9.0.0/24",
+            ),
+            (
+                r#"[{"subnet": "10.1.0.0/22", "exclude": ["x"]}]"#,
+                "failed to load netconf: ipam.ranges[0][0].exclude[0]: ",
+            ),
+        ] {
+            let error = refusal(Version::V1_0_0, &format!(r#""ipam": {{"ranges": [{ranges}]}}"#));
+            assert!(error.starts_with(msg), "{error}");
+        }
+    }
+
+    #[test]
+    fn old_versions_have_one_address_of_each_family() {
+        let many =
+            r#""ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]]}"#;
+        let error = refusal(Version::V0_2_0, many);
+        assert!(
+            error.starts_with("CNI version 0.2.0 does not support more than 1 address per family")
+        );
+        assert!(load(Version::V0_3_0, many).is_ok());
+        let dual =
+            r#""ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]]}"#;
+        assert!(load(Version::V0_2_0, dual).is_ok());
+    }
+
+    #[test]
+    fn durations_are_seconds_or_have_a_unit() {
+        for (text, milliseconds) in [("10s", 10_000), ("500ms", 500), ("1.5m", 90_000), ("0s", 0)] {
+            assert_eq!(text.parse(), Ok(Timeout(Duration::from_millis(milliseconds))), "{text}");
+        }
+        for bad in ["", "s", "10", "10h", "-1s", "1e30s", "ms10", "nans", "infs"] {
+            assert!(bad.parse::<Timeout>().is_err(), "{bad}");
+        }
     }
 }

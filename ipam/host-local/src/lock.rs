@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 /// Held until it is dropped, or the process ends, however it does.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
+pub(crate) struct Lock {
+    _file: File,
+}
 
 impl Lock {
     /// Waits for the lock, and makes its file if it is missing.
@@ -31,7 +33,7 @@ impl Lock {
             // Whoever cleaned up the directory while we waited left us a lock that nobody else
             // will ever see.
             if is_at(&locked, path) {
-                return Ok(Self(locked));
+                return Ok(Self { _file: locked });
             }
         }
     }
@@ -125,4 +127,64 @@ fn parse_stat<'a>(stat: &'a str, uptime: &str) -> Option<(&'a str, &'a str, u64)
     let started: u64 = fields.nth(18)?.parse().ok()?;
     let now: u64 = uptime.split('.').next()?.parse().ok()?;
     Some((name, state, now.saturating_sub(started / 100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::Directory;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn locks_a_path_and_names_the_holder() {
+        let directory = Directory::new();
+        let path = directory.path().join("lock");
+        let lock = Lock::acquire(&path, SHORT).unwrap();
+        let error = Lock::acquire(&path, SHORT).unwrap_err();
+        assert_eq!(error.code(), Code::TryAgain);
+        let msg = error.to_string();
+        assert!(msg.contains(&path.display().to_string()), "{msg}");
+        assert!(msg.contains(&format!("process {}", std::process::id())), "{msg}");
+        drop(lock);
+        drop(Lock::acquire(&path, SHORT).unwrap());
+    }
+
+    #[test]
+    fn gets_the_lock_as_soon_as_it_is_free() {
+        let directory = Directory::new();
+        let path = directory.path().join("lock");
+        let lock = Lock::acquire(&path, SHORT).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::acquire(&path, Duration::from_secs(60)));
+            std::thread::sleep(SHORT);
+            drop(lock);
+            assert!(waiting.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_is_none() {
+        let directory = Directory::new();
+        let path = directory.path().join("lock");
+        let _old = Lock::acquire(&path, SHORT).unwrap();
+        let file = File::open(&path).unwrap();
+        assert!(is_at(&file, &path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path));
+        drop(Lock::acquire(&path, SHORT).unwrap());
+    }
+
+    #[test]
+    fn reads_what_proc_says() {
+        let line = "1: FLOCK  ADVISORY  WRITE 708 08:01:1310725 0 EOF";
+        assert_eq!(parse_lock(line, 1_310_725), Some(708));
+        assert_eq!(parse_lock(line, 310_725), None);
+        assert_eq!(parse_lock(&line.replace("FLOCK", "-> FLOCK"), 1_310_725), None);
+        assert_eq!(parse_lock(&line.replace("FLOCK", "POSIX"), 1_310_725), None);
+        assert_eq!(parse_lock("", 1), None);
+        let stat = "17 (a) b) T 1 17 17 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1234 0 0";
+        assert_eq!(parse_stat(stat, "20.5 1.0\n"), Some(("a) b", "T", 8)));
+        assert_eq!(parse_stat("", ""), None);
+    }
 }

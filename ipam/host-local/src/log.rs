@@ -375,3 +375,178 @@ fn owned(fields: &str) -> Option<(&str, &str)> {
     let ifname = after.split(' ').next().filter(|ifname| !ifname.is_empty())?;
     Some((addresses, rest.get(..container.len() + 1 + ifname.len())?))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::range::Limits;
+
+    pub(crate) fn owner(container: &str) -> Owner {
+        Owner(format!("{container} eth0"))
+    }
+
+    pub(crate) fn lease(addresses: &str, container: &str) -> String {
+        let addresses: Vec<_> = addresses.split(',').map(|ip| ip.parse().unwrap()).collect();
+        leased(&addresses, &owner(container), &Holder::default())
+    }
+
+    pub(crate) fn release(addresses: &str, container: &str) -> String {
+        line(&format!("released {addresses} {container} eth0 0"))
+    }
+
+    fn set(subnet: &str) -> RangeSet {
+        RangeSet::new(&[Limits { subnet: subnet.parse().ok(), ..Limits::default() }]).unwrap()
+    }
+
+    fn file(lines: &[String]) -> String {
+        format!("{HEADER}{}", lines.concat())
+    }
+
+    fn held(text: &[u8]) -> Vec<String> {
+        let log = Log::parse(text).unwrap();
+        log.addresses().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_line_says_everything_in_readable_text() {
+        let attachment =
+            Attachment { container: "c0ffee".parse().unwrap(), ifname: "é%0".parse().unwrap() };
+        let holder = Holder {
+            time: 1_766_102_400,
+            boot: Some("7b0c".into()),
+            inode: Some(4_026_532_281),
+            netns: "/run/a b\n".into(),
+            pod: Some(("shop".into(), "web-0".into())),
+        };
+        let addresses = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let text = leased(&addresses, &Owner::from(&attachment), &holder);
+        let fields = "leased 10.1.0.2,fd00::2 c0ffee %c3%a9%250 1766102400 7b0c 4026532281 \
+                      /run/a%20b%0a shop/web-0";
+        assert_eq!(text, format!("{:08x} {fields}\n", crc32fast::hash(fields.as_bytes())));
+        let text = file(&[text]);
+        let log = Log::parse(text.as_bytes()).unwrap();
+        let found = log.leases_of(&Owner::from(&attachment)).next().unwrap();
+        assert_eq!(found.addresses().unwrap(), addresses);
+        assert!(lease("10.1.0.2", "a").ends_with(" a eth0 0 - - - -\n"));
+        assert_eq!(escape("-"), "%2d");
+    }
+
+    #[test]
+    fn a_release_ends_the_leases_before_it() {
+        let text = file(&[
+            lease("10.1.0.2,fd00::2", "a"),
+            lease("10.1.0.3", "b"),
+            release("10.1.0.2,fd00::2", "a"),
+            lease("10.1.0.4", "a"),
+            release("10.1.0.3", "b"),
+            release("10.1.0.9", "unknown"),
+        ]);
+        assert_eq!(held(text.as_bytes()), ["10.1.0.4"]);
+        let log = Log::parse(text.as_bytes()).unwrap();
+        assert_eq!(log.leases_of(&owner("a")).count(), 1);
+        assert_eq!(log.leases_of(&owner("b")).count(), 0);
+        assert_eq!((log.live(), log.garbage()), (1, 5));
+        assert_eq!(log.last_of(&set("10.1.0.0/24")).unwrap().to_string(), "10.1.0.4");
+        assert_eq!(log.last_of(&set("fd00::/64")).unwrap().to_string(), "fd00::2");
+        assert_eq!(log.last_of(&set("10.2.0.0/24")), None);
+    }
+
+    #[test]
+    fn a_tail_that_is_torn_at_any_byte_or_zeroed_is_left_out() {
+        let good = file(&[lease("10.1.0.2", "a")]);
+        let whole = format!("{good}{}", lease("10.1.0.3", "b"));
+        for cut in good.len()..whole.len() {
+            let mut text = whole.as_bytes()[..cut].to_vec();
+            for zeros in [0, 1, 4096] {
+                text.resize(cut + zeros, 0);
+                let log = Log::parse(&text).unwrap();
+                assert_eq!(log.length, good.len(), "{cut}");
+                assert_eq!(held(&text), ["10.1.0.2"]);
+            }
+        }
+        for cut in 0..HEADER.len() {
+            let mut text = HEADER.as_bytes()[..cut].to_vec();
+            assert_eq!(Log::parse(&text).unwrap().length, 0);
+            text.resize(8192, 0);
+            assert_eq!(Log::parse(&text).unwrap().length, 0);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_cut_from_the_end_and_refused_in_the_middle() {
+        let (one, two) = (lease("10.1.0.2", "a"), lease("10.1.0.3", "b"));
+        let text = file(&[one.clone(), two]);
+        let last = HEADER.len() + one.len();
+        for at in HEADER.len()..text.len() {
+            for bit in 0..8 {
+                let mut text = text.clone().into_bytes();
+                text[at] ^= 1 << bit;
+                let outcome = Log::parse(&text);
+                // Without the line break between them, two lines are one bad line.
+                if at >= last - 1 {
+                    assert!(outcome.unwrap().length <= last, "{at}");
+                } else {
+                    let error = outcome.unwrap_err();
+                    assert_eq!(error.code(), Code::Decode);
+                    assert!(error.to_string().starts_with("line 2 is damaged"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_edited_file_is_refused() {
+        let text = file(&[lease("10.1.0.2", "a"), lease("10.1.0.3", "b")]);
+        let (header, lines) = text.split_at(HEADER.len());
+        let edited = format!("{header}{}", lines.replace('\n', "\r\n"));
+        assert!(Log::parse(edited.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn knows_what_it_does_not_know() {
+        let refusal = |text: &str| Log::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(refusal("girder leases 2\n").contains("later version"));
+        assert!(refusal("girder leases 99\nwhatever").contains("later version"));
+        for text in ["girder leases 0\n", "girder leases 1\r\n", "girder leases x\n", "hello"] {
+            assert!(refusal(text).contains("not a lease file"), "{text:?}");
+        }
+        let unknown = file(&[line("moved 10.1.0.2 a eth0")]);
+        assert!(
+            refusal(&unknown).starts_with("line 2: \"moved 10.1.0.2 a eth0\" is not understood")
+        );
+        for odd in ["leased", "leased 10.1.0.2", "leased 10.1.0.2 a", "released x ", "last", ""] {
+            assert!(refusal(&file(&[line(odd)])).contains("not understood"), "{odd:?}");
+        }
+        let text = file(&[line("x-note of nothing"), line("leased 10.1.0.2 a eth0 0 - - - - new")]);
+        assert_eq!(held(text.as_bytes()), ["10.1.0.2"]);
+        let text = file(&[line("leased 10.1.0.256 a eth0")]);
+        assert!(Log::parse(text.as_bytes()).unwrap().addresses().is_err());
+    }
+
+    #[test]
+    fn compaction_keeps_leases_extensions_and_the_round_robin() {
+        let text = file(&[
+            lease("10.1.0.2,fd00::2", "a"),
+            line("x-note"),
+            lease("10.1.0.3,fd00::3", "b"),
+            lease("10.1.0.4", "c"),
+            release("10.1.0.4", "c"),
+        ]);
+        let sets = [set("fd00::/64"), set("10.1.0.0/24"), set("10.2.0.0/24")];
+        let log = Log::parse(text.as_bytes()).unwrap();
+        let small = log.compacted(&sets);
+        let expected = file(&[
+            lease("10.1.0.2,fd00::2", "a"),
+            line("x-note"),
+            lease("10.1.0.3,fd00::3", "b"),
+            line("last 1 10.1.0.4"),
+        ]);
+        assert_eq!(small, expected);
+        let again = Log::parse(small.as_bytes()).unwrap();
+        assert_eq!(again.addresses().unwrap(), log.addresses().unwrap());
+        for set in &sets {
+            assert_eq!(again.last_of(set), log.last_of(set));
+        }
+        assert_eq!(again.compacted(&sets), small);
+    }
+}

@@ -329,3 +329,207 @@ impl RangeSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// `subnet start end gateway exclude,exclude`, `-` for what is not given.
+    fn limits(text: &str) -> Limits {
+        let mut words = text.split(' ').map(|word| Some(word).filter(|word| *word != "-"));
+        let mut next = || words.next().flatten();
+        let mut limits = Limits { subnet: next().map(|w| w.parse().unwrap()), ..Limits::default() };
+        limits.start = next().map(ip);
+        limits.end = next().map(ip);
+        limits.gateway = next().map(ip);
+        let exclude = next().into_iter().flat_map(|list| list.split(','));
+        limits.exclude = exclude.map(|entry| entry.parse().unwrap()).collect();
+        limits
+    }
+
+    fn range(text: &str) -> Range {
+        Range::new(&limits(text)).unwrap()
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = Range::new(&limits(text)).unwrap_err();
+        assert_eq!(error.code(), common::Code::InvalidConfig);
+        error.to_string()
+    }
+
+    fn set(ranges: &[&str]) -> RangeSet {
+        RangeSet::new(&ranges.iter().map(|text| limits(text)).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn parts(range: &Range) -> (String, Option<String>) {
+        (range.to_string(), range.gateway.map(|ip| ip.to_string()))
+    }
+
+    #[test]
+    fn generates_sane_defaults() {
+        for (subnet, span, gateway) in [
+            ("192.0.2.0/24", "192.0.2.1-192.0.2.254", "192.0.2.1"),
+            ("192.0.2.0/25", "192.0.2.1-192.0.2.126", "192.0.2.1"),
+            ("192.0.2.12/30", "192.0.2.13-192.0.2.14", "192.0.2.13"),
+            ("2001:db8:1::/64", "2001:db8:1::1-2001:db8:1:0:ffff:ffff:ffff:ffff", "2001:db8:1::1"),
+            ("2001:db8:1::/126", "2001:db8:1::1-2001:db8:1::3", "2001:db8:1::1"),
+        ] {
+            let gateway = Some(gateway.to_owned());
+            assert_eq!(parts(&range(subnet)), (span.to_owned(), gateway), "{subnet}");
+        }
+    }
+
+    #[test]
+    fn hands_out_every_address_of_a_tiny_subnet() {
+        for (text, span, gateway, len) in [
+            ("10.1.0.0/31", "10.1.0.0-10.1.0.1", None, 2),
+            ("10.1.0.0/31 - - 10.1.0.0", "10.1.0.0-10.1.0.1", Some("10.1.0.0"), 1),
+            ("10.1.0.7/32", "10.1.0.7-10.1.0.7", None, 1),
+            ("10.1.0.7/32 - - 169.254.1.1", "10.1.0.7-10.1.0.7", Some("169.254.1.1"), 1),
+            ("fd00::2/127", "fd00::2-fd00::3", None, 2),
+            ("fd00::9/128", "fd00::9-fd00::9", None, 1),
+        ] {
+            let range = range(text);
+            assert_eq!(parts(&range), (span.to_owned(), gateway.map(str::to_owned)), "{text}");
+            assert_eq!(range.len(), len, "{text}");
+        }
+        assert!(refusal("10.1.0.7/32 - - 10.1.0.7").contains("no address to hand out"));
+    }
+
+    #[test]
+    fn rejects_host_bits_and_masked_addresses() {
+        assert_eq!(
+            refusal("192.0.2.12/24"),
+            "Network has host bits set. For a subnet mask of length 24 the network address is \
+             192.0.2.0"
+        );
+        assert!(refusal("2001:db8:1::2/64").starts_with("Network has host bits set."));
+        assert!(refusal("::ffff:10.1.0.0/112").starts_with("IPNet IP and Mask version mismatch"));
+        assert!(refusal("::/0").contains("IPv4-mapped"));
+        assert!(refusal("-").starts_with("IP <nil> not v4 nor v6"));
+    }
+
+    #[test]
+    fn rejects_invalid_range_start_and_range_end() {
+        for (text, msg) in [
+            ("192.0.2.0/24 192.0.3.0", "RangeStart 192.0.3.0 not in network 192.0.2.0/24"),
+            ("192.0.2.0/24 - 192.0.4.0", "RangeEnd 192.0.4.0 not in network 192.0.2.0/24"),
+            (
+                "192.0.2.0/24 192.0.2.50 192.0.2.40",
+                "RangeStart 192.0.2.50 not in network 192.0.2.0/24",
+            ),
+            ("192.0.2.0/24 fd00::1", "RangeStart fd00::1 not in network 192.0.2.0/24"),
+            ("192.0.2.0/24 - 192.0.2.0", "RangeEnd 192.0.2.0 not in network 192.0.2.0/24"),
+        ] {
+            assert_eq!(refusal(text), msg, "{text}");
+        }
+    }
+
+    #[test]
+    fn keeps_all_fields() {
+        let range = range("192.0.2.0/24 192.0.2.40 192.0.2.50 192.0.2.254");
+        assert_eq!(range.to_string(), "192.0.2.40-192.0.2.50");
+        assert_eq!(range.gateway, Some(ip("192.0.2.254")));
+        assert_eq!(range.len(), 11);
+        let edges = self::range("192.0.2.0/24 192.0.2.0 192.0.2.255");
+        assert_eq!(edges.len(), 255);
+    }
+
+    #[test]
+    fn accepts_addresses_in_range_only() {
+        let v4 = range("192.0.2.0/24 192.0.2.40 192.0.2.50");
+        for (text, is_in) in [
+            ("192.0.2.39", false),
+            ("192.0.2.40", true),
+            ("192.0.2.50", true),
+            ("192.0.2.51", false),
+            ("192.0.3.45", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(v4.contains(ip(text)), is_in, "{text}");
+        }
+        let v6 = range("2001:db8:1::/64 2001:db8:1::40 2001:db8:1::50");
+        assert!(v6.contains(ip("2001:db8:1::45")) && !v6.contains(ip("2001:db8:1::51")));
+        assert!(!v6.contains(ip("192.0.2.45")));
+    }
+
+    #[test]
+    fn detects_overlap() {
+        for (one, other, overlaps) in [
+            ("10.0.0.0/24", "10.0.1.0/24", false),
+            ("10.0.0.0/24", "2001:db8::/64", false),
+            ("10.0.0.0/24", "10.0.0.0/24", true),
+            ("10.0.0.0/20", "10.0.1.0/24", true),
+            ("10.0.0.0/24 10.0.0.2 10.0.0.5", "10.0.0.0/24 10.0.0.6 10.0.0.9", false),
+            ("10.0.0.0/24 10.0.0.2 10.0.0.6", "10.0.0.0/24 10.0.0.6 10.0.0.9", true),
+        ] {
+            let (one, other) = (range(one), range(other));
+            assert_eq!(one.overlaps(&other), overlaps, "{one} {other}");
+            assert_eq!(other.overlaps(&one), overlaps, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn excludes_are_holes_and_must_be_of_the_subnet() {
+        let with = range("10.1.0.0/24 - - - 10.1.0.0/28,10.1.0.100,10.1.0.8/29,10.1.0.240/28");
+        assert_eq!(with.len(), 254 - 15 - 1 - 15);
+        let set = RangeSet(vec![with]);
+        assert_eq!(set.at(0), Some(ip("10.1.0.16")));
+        assert_eq!(set.rank(ip("10.1.0.100")), None);
+        assert_eq!(set.rank_after(ip("10.1.0.100")), set.rank(ip("10.1.0.101")).unwrap());
+        assert_eq!(set.rank_after(ip("10.1.0.239")), 0);
+        assert_eq!(
+            refusal("10.1.0.0/24 - - - 10.2.0.0/28"),
+            "exclude 10.2.0.0/28 is not in network 10.1.0.0/24"
+        );
+        assert!(
+            refusal("10.1.0.0/24 - - - 10.1.0.5/28").contains("exclude 10.1.0.5/28 has host bits")
+        );
+        assert!(refusal("10.1.0.0/24 - - - 10.0.0.0/8").contains("no address to hand out"));
+        assert!(refusal("10.1.0.0/24 - - - fd00::/8").contains("is not in network"));
+        let end = "ffff::/16 - - - ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120";
+        assert_eq!(range(end).usable.len(), 1);
+    }
+
+    #[test]
+    fn detects_set_membership() {
+        let set = set(&["192.168.0.0/24", "192.168.1.0/24"]);
+        assert!(set.contains(ip("192.168.1.55")) && !set.contains(ip("192.168.2.0")));
+        assert!(set.is_gateway(ip("192.168.1.1")) && !set.is_gateway(ip("192.168.1.2")));
+        assert_eq!(set.to_string(), "192.168.0.1-192.168.0.254,192.168.1.1-192.168.1.254");
+        assert_eq!(set.ip(ip("192.168.1.9")).unwrap().address.to_string(), "192.168.1.9/24");
+        assert!(set.ip(ip("10.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn discovers_overlaps_within_a_set_and_outside() {
+        let both = [limits("192.168.0.0/20"), limits("192.168.2.0/24")];
+        let error = RangeSet::new(&both).unwrap_err().to_string();
+        let msg = "subnets 192.168.0.1-192.168.15.254 and 192.168.2.1-192.168.2.254 overlap";
+        assert_eq!(error, msg);
+        assert!(set(&["192.168.0.0/20"]).overlaps(&set(&["10.0.0.0/8", "192.168.2.0/24"])));
+        assert!(!set(&["192.168.0.0/24"]).overlaps(&set(&["192.168.1.0/24"])));
+        let mixed = [limits("192.168.0.0/20"), limits("fd00::/64")];
+        assert!(
+            RangeSet::new(&mixed).unwrap_err().to_string().starts_with("mixed address families")
+        );
+        assert_eq!(RangeSet::new(&[]).unwrap_err().to_string(), "empty range set");
+    }
+
+    #[test]
+    fn ranks_and_addresses_are_inverse() {
+        let set = set(&["10.2.0.0/29 - - - 10.2.0.4", "10.1.0.0/28 10.1.0.0 10.1.0.9 10.1.0.3"]);
+        let all: Vec<_> = (0..set.len()).map(|rank| set.at(rank).unwrap()).collect();
+        assert_eq!(all.len(), 4 + 9);
+        assert_eq!(set.at(set.len()), None);
+        for (rank, ip) in (0..).zip(&all) {
+            assert_eq!(set.rank(*ip), Some(rank));
+            assert_eq!(set.rank_after(*ip), (rank + 1) % set.len());
+        }
+        assert_eq!(set.rank_after(ip("10.9.9.9")), 0);
+    }
+}

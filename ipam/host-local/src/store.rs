@@ -178,3 +178,150 @@ fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     std::fs::rename(temporary, path)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::log::tests::{lease, owner};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    /// A directory that goes with its test.
+    pub(crate) struct Directory(PathBuf);
+
+    impl Directory {
+        pub(crate) fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("host-local-{}-{count}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        fn pool(&self) -> Pool {
+            Pool { directory: self.0.join("net"), lock_timeout: Duration::from_secs(5) }
+        }
+
+        fn leases(&self) -> PathBuf {
+            self.0.join("net/leases")
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn append(pool: &Pool, lines: &str) -> Result<()> {
+        let store = Store::create(pool)?;
+        let log = store.log()?;
+        store.append(&log, lines)?;
+        store.compact(&log, lines, &[]);
+        Ok(())
+    }
+
+    #[test]
+    fn makes_a_file_that_only_root_can_read_and_nothing_before_that() {
+        let directory = Directory::new();
+        let pool = directory.pool();
+        assert!(Store::open(&pool).unwrap().is_none());
+        assert!(!pool.directory.exists());
+        append(&pool, &lease("10.1.0.2", "a")).unwrap();
+        append(&pool, &lease("10.1.0.3", "b")).unwrap();
+        let text = std::fs::read_to_string(directory.leases()).unwrap();
+        assert_eq!(text, format!("{HEADER}{}{}", lease("10.1.0.2", "a"), lease("10.1.0.3", "b")));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&directory.leases()), 0o600);
+        assert_eq!(mode(&pool.directory), 0o755);
+    }
+
+    #[test]
+    fn cuts_a_torn_tail_before_it_appends() {
+        let directory = Directory::new();
+        let pool = directory.pool();
+        let (one, two, three) =
+            (lease("10.1.0.2", "a"), lease("10.1.0.3", "b"), lease("10.1.0.4", "c"));
+        for cut in (0..two.len()).step_by(11) {
+            drop(std::fs::remove_dir_all(&pool.directory));
+            append(&pool, &one).unwrap();
+            let torn = format!("{HEADER}{one}{}", &two[..cut]);
+            std::fs::write(directory.leases(), torn).unwrap();
+            append(&pool, &three).unwrap();
+            let text = std::fs::read_to_string(directory.leases()).unwrap();
+            assert_eq!(text, format!("{HEADER}{one}{three}"), "{cut}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_file_that_it_did_not_write_and_leaves_it_alone() {
+        let directory = Directory::new();
+        let pool = directory.pool();
+        append(&pool, &lease("10.1.0.2", "a")).unwrap();
+        for garbage in ["girder leases 2\nx", "root:x:0:0", "\n", "{}"] {
+            std::fs::write(directory.leases(), garbage).unwrap();
+            let error = append(&pool, &lease("10.1.0.3", "b")).unwrap_err();
+            assert_eq!(error.code(), Code::Decode);
+            assert!(error.to_string().contains(&directory.leases().display().to_string()));
+            assert_eq!(std::fs::read_to_string(directory.leases()).unwrap(), garbage);
+        }
+    }
+
+    #[test]
+    fn names_what_cannot_be_made_or_read() {
+        let directory = Directory::new();
+        let mut pool = directory.pool();
+        std::fs::create_dir_all(directory.leases()).unwrap();
+        let error = append(&pool, "").unwrap_err();
+        assert_eq!(error.code(), Code::Io);
+        assert!(error.to_string().contains("leases"), "{error}");
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        pool.directory = directory.path().join("file/net");
+        assert_eq!(append(&pool, "").unwrap_err().code(), Code::Io);
+        assert!(Store::open(&pool).unwrap().is_none());
+        assert_eq!(check_directory(&pool.directory).unwrap_err().code(), Code::Unavailable);
+        assert!(check_directory(&directory.path().join("not/yet")).is_ok());
+    }
+
+    #[test]
+    fn rewrites_the_file_when_most_of_it_is_garbage() {
+        let directory = Directory::new();
+        let pool = directory.pool();
+        append(&pool, &lease("10.1.0.2", "stays")).unwrap();
+        let mut longest = 0;
+        for round in 0..1000 {
+            append(&pool, &lease("10.1.0.3", "comes-and-goes")).unwrap();
+            let store = Store::open(&pool).unwrap().unwrap();
+            let log = store.log().unwrap();
+            let owner = owner("comes-and-goes");
+            let lines: String =
+                log.leases_of(&owner).map(|lease| crate::log::released(lease, round)).collect();
+            assert!(!lines.is_empty());
+            store.append(&log, &lines).unwrap();
+            longest = longest.max(store.text.as_ref().unwrap().len());
+        }
+        assert!(longest > WORTH_COMPACTING && longest < 2 * WORTH_COMPACTING, "{longest}");
+        let store = Store::open(&pool).unwrap().unwrap();
+        assert_eq!(store.log().unwrap().leases_of(&owner("stays")).count(), 1);
+        assert!(!pool.directory.join("leases.new").exists());
+    }
+
+    #[test]
+    fn a_rewrite_that_fails_changes_nothing() {
+        let directory = Directory::new();
+        let pool = directory.pool();
+        let many: String = (0..200).map(|_| lease("10.1.0.3", "x")).collect();
+        let gone = many + &crate::log::tests::release("10.1.0.3", "x");
+        append(&pool, &gone).unwrap();
+        std::fs::create_dir(pool.directory.join("leases.new")).unwrap();
+        append(&pool, &lease("10.1.0.2", "a")).unwrap();
+        let text = std::fs::read_to_string(directory.leases()).unwrap();
+        assert_eq!(text, format!("{HEADER}{gone}{}", lease("10.1.0.2", "a")));
+    }
+}
