@@ -83,7 +83,7 @@ fn wait(file: File, left: Duration) -> io::Result<Option<File>> {
 fn held(path: &Path, patience: Duration) -> Error {
     let holder = path.metadata().ok().and_then(|file| holder(file.ino()));
     let msg = format!(
-        "{} was held by {} for more than {patience:?}",
+        "{}: gave up waiting for the lock after {patience:?}, {} holds it",
         path.display(),
         holder.as_deref().unwrap_or("another process"),
     );
@@ -91,7 +91,7 @@ fn held(path: &Path, patience: Duration) -> Error {
         .details("it is held for milliseconds normally: continue or end that process")
 }
 
-/// Who has locked the file of this inode: `process 17 (host-local, stopped), which runs for 12 s`.
+/// Who has locked the file of this inode: `process 17 (host-local, stopped, running for 12 s)`.
 fn holder(inode: u64) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().find_map(|line| parse_lock(line, inode))?;
@@ -100,7 +100,7 @@ fn holder(inode: u64) -> Option<String> {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
     if let Some((name, state, age)) = parse_stat(&stat, &uptime) {
         let stopped = if matches!(state, "T" | "t") { ", stopped" } else { "" };
-        text.push_str(&format!(" ({name}{stopped}), which has been running for {age} s,"));
+        text.push_str(&format!(" ({name}{stopped}, running for {age} s)"));
     }
     Some(text)
 }

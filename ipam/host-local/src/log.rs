@@ -273,7 +273,12 @@ impl<'a> Log<'a> {
 
     /// How many lines of the file say nothing any more.
     pub(crate) fn garbage(&self) -> usize {
-        self.events.len() - self.leases().count()
+        let says_nothing = |(event, is_live): &(&Event<'_>, &bool)| match event {
+            Event::Leased(_) => !**is_live,
+            Event::Released(_) => true,
+            Event::Last(_) | Event::Extension(_) => false,
+        };
+        self.events.iter().zip(&self.is_live).filter(says_nothing).count()
     }
 
     /// How many leases are held.
@@ -281,7 +286,8 @@ impl<'a> Log<'a> {
         self.leases().count()
     }
 
-    /// The file without what says nothing any more.
+    /// The file without what says nothing any more. Where the round robin of range sets stands that
+    /// this call's configuration does not have is lost; they begin at their first address again.
     pub(crate) fn compacted(&self, sets: &[RangeSet]) -> String {
         let mut text = String::with_capacity(self.length);
         text.push_str(HEADER);
@@ -521,6 +527,40 @@ pub(crate) mod tests {
         assert_eq!(held(text.as_bytes()), ["10.1.0.2"]);
         let text = file(&[line("leased 10.1.0.256 a eth0")]);
         assert!(Log::parse(text.as_bytes()).unwrap().addresses().is_err());
+    }
+
+    #[test]
+    fn nothing_that_a_file_may_hold_makes_it_panic() {
+        let whole = file(&[lease("10.1.0.2", "a"), release("10.1.0.2", "a"), line("last 0 x")]);
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap()
+        };
+        for _ in 0..20_000 {
+            let mut text = whole.clone().into_bytes();
+            for _ in 0..random() % 4 {
+                let at = random() % text.len();
+                match random() % 3 {
+                    0 => text[at] = random().to_le_bytes()[0],
+                    1 => text.truncate(at + 1),
+                    _ => text.insert(at, b" \n\0-%,"[random() % 6]),
+                }
+            }
+            if let Ok(log) = Log::parse(&text) {
+                assert!(log.length <= text.len());
+                drop(log.addresses());
+                drop(log.compacted(&[set("10.1.0.0/24")]));
+            }
+            let fields = String::from_utf8_lossy(&text[HEADER.len().min(text.len())..]);
+            let summed = file(&fields.split('\n').map(line).collect::<Vec<_>>());
+            if let Ok(log) = Log::parse(summed.as_bytes()) {
+                drop(log.addresses());
+                drop(log.compacted(&[set("10.1.0.0/24")]));
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use common::{
 use config::{Plan, Pool};
 use log::{Holder, Lease, Owner};
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -135,7 +136,7 @@ impl HostLocal {
         .details(format!("{} needs a DEL before it can be added again", attachment.ifname))
     }
 
-    fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<std::net::IpAddr>> {
+    fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>> {
         let Some(store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
         let owner = Owner::from(attachment);
         let mut addresses = Vec::new();
