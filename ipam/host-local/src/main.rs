@@ -84,7 +84,7 @@ impl Plugin for HostLocal {
         store::check_directory(&self.pool.directory)?;
         let Some(store) = Store::open(&self.pool)? else { return Ok(()) };
         store.check_writable()?;
-        let taken = store.log()?.addresses()?;
+        let taken = store.read()?.addresses()?;
         let mut sets = self.plan.sets.iter();
         match sets.find(|set| allocator::is_exhausted(set, &taken)) {
             Some(set) => Err(allocator::exhausted(set, &taken, Code::Unavailable)),
@@ -103,9 +103,9 @@ impl HostLocal {
     ) -> Result<Vec<Ip>> {
         let owner = Owner::from(attachment);
         let store = Store::create(&self.pool)?;
-        let log = store.log()?;
+        let log = store.read()?;
         if let Some(lease) = log.leases_of(&owner).next() {
-            return Err(self.duplicate(attachment, lease));
+            return Err(self.duplicate(attachment, &lease));
         }
         let ips = allocator::choose(&self.plan, &log.addresses()?, |set| log.last_of(set))?;
         let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
@@ -140,7 +140,7 @@ impl HostLocal {
         let Some(store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
         let owner = Owner::from(attachment);
         let mut addresses = Vec::new();
-        for lease in store.log()?.leases_of(&owner) {
+        for lease in store.read()?.leases_of(&owner) {
             addresses.extend(lease.addresses()?);
         }
         Ok(addresses)
@@ -150,11 +150,11 @@ impl HostLocal {
 /// Releases all that are meant, in one write.
 fn delete_leases(pool: &Pool, is_meant: impl Fn(&Lease<'_>) -> bool) -> Result<()> {
     let Some(store) = Store::open(pool)? else { return Ok(()) };
-    let log = store.log()?;
+    let log = store.read()?;
     let now = now();
     let mut lines = String::new();
     for lease in log.leases().filter(|lease| is_meant(lease)) {
-        lines.push_str(&log::released(lease, now));
+        lines.push_str(&log::released(&lease, now));
     }
     if lines.is_empty() { Ok(()) } else { store.append(&log, &lines) }
 }

@@ -13,19 +13,20 @@ use crate::range::RangeSet;
 use common::cni::{Context as _, report};
 use common::{Code, Error, Result};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A smaller file is read faster than it is rewritten.
-const WORTH_COMPACTING: usize = 16 * 1024;
+const WORTH_COMPACTING: u64 = 16 * 1024;
+
+/// What is read at once. It stays in the cache while its lines are checked.
+const CHUNK: usize = 64 * 1024;
 
 /// A locked lease file and what it says. The lock goes with it.
 #[derive(Debug)]
 pub(crate) struct Store {
     path: PathBuf,
-    /// None if there is no file yet.
-    text: Option<Vec<u8>>,
     _lock: Lock,
 }
 
@@ -60,36 +61,34 @@ impl Store {
     fn lock(pool: &Pool) -> Result<Self> {
         let lock = Lock::acquire(&pool.directory.join("lock"), pool.lock_timeout)?;
         let path = pool.directory.join("leases");
-        let text = match std::fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            other => other.map(Some),
-        };
-        let text = text.context(format_args!("cannot read {}", path.display()))?;
-        Ok(Self { path, text, _lock: lock })
+        Ok(Self { path, _lock: lock })
     }
 
     /// What the file says.
     ///
     /// # Errors
     /// Code 6 for a file that is not ours, is of a later version, or is damaged.
-    pub(crate) fn log(&self) -> Result<Log<'_>> {
-        let text = self.text.as_deref().unwrap_or_default();
-        Log::parse(text).context(format_args!("cannot use {}", self.path.display()))
+    pub(crate) fn read(&self) -> Result<Log> {
+        match File::open(&self.path) {
+            Ok(file) => Log::read(&mut BufReader::with_capacity(CHUNK, file))
+                .context(format_args!("cannot use {}", self.path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Log::default()),
+            Err(error) => Err(error).context(format_args!("cannot read {}", self.path.display())),
+        }
     }
 
     /// Adds whole lines, all of them or none, after cutting what was left incomplete.
     ///
     /// # Errors
     /// Code 5; then the file is as it was.
-    pub(crate) fn append(&self, log: &Log<'_>, lines: &str) -> Result<()> {
-        let found = self.text.as_ref().map_or(0, Vec::len);
-        if found > log.length {
-            let (path, excess) = (self.path.display(), found - log.length);
+    pub(crate) fn append(&self, log: &Log, lines: &str) -> Result<()> {
+        if log.found > log.length {
+            let (path, excess) = (self.path.display(), log.found - log.length);
             report(format_args!("{path}: cutting {excess} bytes that were not written to the end"));
         }
         let fresh = if log.length == 0 { HEADER } else { "" };
-        let outcome = write_at(&self.path, log.length, found, &format!("{fresh}{lines}"));
-        if outcome.is_err() && self.text.is_none() {
+        let outcome = write_at(&self.path, log, &format!("{fresh}{lines}"));
+        if outcome.is_err() && log.found == 0 {
             // The error to tell is the one of the write.
             drop(std::fs::remove_file(&self.path));
         }
@@ -98,13 +97,16 @@ impl Store {
 
     /// Rewrites the file with `lines` at its end when most of it says nothing any more. Where that
     /// fails, the old file is still good.
-    pub(crate) fn compact(&self, log: &Log<'_>, lines: &str, sets: &[RangeSet]) {
-        if log.length < WORTH_COMPACTING || log.garbage() <= log.live() {
+    pub(crate) fn compact(&self, log: &Log, lines: &str, sets: &[RangeSet]) {
+        if log.length < WORTH_COMPACTING || !log.is_mostly_garbage() {
             return;
         }
-        let text = log.compacted(sets) + lines;
         let temporary = self.path.with_extension("new");
-        if let Err(error) = replace(&self.path, &temporary, text.as_bytes()) {
+        let replaced = std::fs::read(&self.path).and_then(|old| {
+            let text = log.compacted(&old, sets) + lines;
+            replace(&self.path, &temporary, text.as_bytes())
+        });
+        if let Err(error) = replaced {
             drop(std::fs::remove_file(&temporary));
             let path = self.path.display();
             report(format_args!("{path}: cannot be rewritten without its old lines: {error}"));
@@ -151,24 +153,19 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn write_at(path: &Path, offset: usize, old_length: usize, text: &str) -> io::Result<()> {
+fn write_at(path: &Path, log: &Log, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let (offset, old_length) = (length(offset)?, length(old_length)?);
-    if offset < old_length {
-        file.set_len(offset)?;
+    if log.found > log.length {
+        file.set_len(log.length)?;
     }
     // One write in the normal case. What a full disk has no room for is tried again, only to
     // learn the reason.
-    let written = file.write_all_at(text.as_bytes(), offset);
+    let written = file.write_all_at(text.as_bytes(), log.length);
     if written.is_err() {
-        drop(file.set_len(offset));
+        drop(file.set_len(log.length));
     }
     written
-}
-
-fn length(length: usize) -> io::Result<u64> {
-    u64::try_from(length).map_err(io::Error::other)
 }
 
 fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
@@ -221,7 +218,7 @@ pub(crate) mod tests {
 
     fn append(pool: &Pool, lines: &str) -> Result<()> {
         let store = Store::create(pool)?;
-        let log = store.log()?;
+        let log = store.read()?;
         store.append(&log, lines)?;
         store.compact(&log, lines, &[]);
         Ok(())
@@ -298,17 +295,17 @@ pub(crate) mod tests {
         for round in 0..1000 {
             append(&pool, &lease("10.1.0.3", "comes-and-goes")).unwrap();
             let store = Store::open(&pool).unwrap().unwrap();
-            let log = store.log().unwrap();
+            let log = store.read().unwrap();
             let owner = owner("comes-and-goes");
             let lines: String =
-                log.leases_of(&owner).map(|lease| crate::log::released(lease, round)).collect();
+                log.leases_of(&owner).map(|lease| crate::log::released(&lease, round)).collect();
             assert!(!lines.is_empty());
             store.append(&log, &lines).unwrap();
-            longest = longest.max(store.text.as_ref().unwrap().len());
+            longest = longest.max(log.length);
         }
         assert!(longest > WORTH_COMPACTING && longest < 2 * WORTH_COMPACTING, "{longest}");
         let store = Store::open(&pool).unwrap().unwrap();
-        assert_eq!(store.log().unwrap().leases_of(&owner("stays")).count(), 1);
+        assert_eq!(store.read().unwrap().leases_of(&owner("stays")).count(), 1);
         assert!(!pool.directory.join("leases.new").exists());
     }
 
