@@ -249,15 +249,15 @@ impl Log {
         Ok(length > 0)
     }
 
-    fn push(&mut self, line: &str) -> Result<()> {
-        let fields = line.get(9..).unwrap_or_default().trim_end_matches('\n');
-        let (word, rest) = fields.split_once(' ').unwrap_or((fields, ""));
-        let understood = match word {
-            "leased" => owned(rest).map(|(blank, owned)| (Kind::Held, blank, owned)),
-            "released" => owned(rest).map(|(blank, owned)| (Kind::Released, blank, owned)),
-            "last" => rest.split(' ').nth(1).map(|address| (Kind::Last, address.len(), address)),
-            _ if word.starts_with("x-") => Some((Kind::Extension, 0, "")),
-            _ => None,
+    fn push(&mut self, fields: &str) -> Result<()> {
+        let understood = if let Some(rest) = fields.strip_prefix("leased ") {
+            owned(rest).map(|(blank, owned)| (Kind::Held, blank, owned))
+        } else if let Some(rest) = fields.strip_prefix("released ") {
+            owned(rest).map(|(blank, owned)| (Kind::Released, blank, owned))
+        } else if let Some(rest) = fields.strip_prefix("last ") {
+            rest.split(' ').nth(1).map(|address| (Kind::Last, address.len(), address))
+        } else {
+            fields.starts_with("x-").then_some((Kind::Extension, 0, ""))
         };
         let Some((kind, blank, text)) = understood else {
             let msg = format!("{fields:?} is not understood");
@@ -377,7 +377,7 @@ fn damaged(number: usize) -> Error {
     )
 }
 
-/// The whole line, if it is what its checksum says.
+/// What a line says, if that is what its checksum is of.
 fn check(line: &[u8]) -> Option<&str> {
     let (sum, rest) = line.split_at_checked(8)?;
     let fields = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
@@ -389,17 +389,20 @@ fn check(line: &[u8]) -> Option<&str> {
     if crc32fast::hash(fields) != sum {
         return None;
     }
-    std::str::from_utf8(line).ok()
+    std::str::from_utf8(fields).ok()
 }
 
 /// Addresses and owner of a line with these two, whatever follows, and the length of the former.
 fn owned(fields: &str) -> Option<(usize, &str)> {
-    let mut words = fields.split(' ').map(str::len);
-    let (addresses, container, ifname) = (words.next()?, words.next()?, words.next()?);
-    if addresses == 0 || container == 0 || ifname == 0 {
-        return None;
-    }
-    Some((addresses, fields.get(..addresses + container + ifname + 2)?))
+    // Three short words, a hundred thousand times: a plain loop is faster than str::split.
+    let word = |from: usize| {
+        let rest = fields.as_bytes().get(from..)?;
+        let length = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        (length > 0).then_some(from + length)
+    };
+    let addresses = word(0)?;
+    let ifname = word(word(addresses + 1)? + 1)?;
+    Some((addresses, fields.get(..ifname)?))
 }
 
 #[cfg(test)]
