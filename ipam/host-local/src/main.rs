@@ -5,6 +5,7 @@ mod config;
 mod lock;
 mod log;
 mod range;
+mod record;
 mod resolv;
 mod store;
 
@@ -14,7 +15,8 @@ use common::{
     Undo,
 };
 use config::{Plan, Pool};
-use log::{Holder, Lease, Owner};
+use log::Lease;
+use record::{Holder, Owner};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -109,7 +111,7 @@ impl HostLocal {
         }
         let ips = allocator::choose(&self.plan, &log.addresses()?, |set| log.last_of(set))?;
         let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
-        let line = log::leased(&addresses, &owner, holder);
+        let line = record::leased(&addresses, &owner, holder);
         store.append(&log, &line)?;
         let pool = self.pool.clone();
         undo.push(format!("lease of {addresses:?}"), move || {
@@ -154,7 +156,7 @@ fn delete_leases(pool: &Pool, is_meant: impl Fn(&Lease<'_>) -> bool) -> Result<(
     let now = now();
     let mut lines = String::new();
     for lease in log.leases().filter(|lease| is_meant(lease)) {
-        lines.push_str(&log::released(&lease, now));
+        lines.push_str(&lease.released(now));
     }
     if lines.is_empty() { Ok(()) } else { store.append(&log, &lines) }
 }

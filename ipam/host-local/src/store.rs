@@ -1,5 +1,5 @@
-//! The lease file of a network, `<dataDir>/<network>/leases`, whose lines [`log`](crate::log)
-//! explains.
+//! The lease file of a network, `<dataDir>/<network>/leases`, whose lines
+//! [`record`](crate::record) explains.
 //!
 //! A call locks the directory, reads the file once, appends one line and leaves. Nothing is
 //! synced to the disk: no lease outlives the boot that it was made in, because no network
@@ -8,8 +8,9 @@
 
 use crate::config::Pool;
 use crate::lock::Lock;
-use crate::log::{HEADER, Log};
+use crate::log::Log;
 use crate::range::RangeSet;
+use crate::record::HEADER;
 use common::cni::{Context as _, report};
 use common::{Code, Error, Result};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -179,7 +180,7 @@ fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::log::tests::{lease, owner};
+    use crate::record::tests::{lease, owner};
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
@@ -297,8 +298,7 @@ pub(crate) mod tests {
             let store = Store::open(&pool).unwrap().unwrap();
             let log = store.read().unwrap();
             let owner = owner("comes-and-goes");
-            let lines: String =
-                log.leases_of(&owner).map(|lease| crate::log::released(&lease, round)).collect();
+            let lines: String = log.leases_of(&owner).map(|lease| lease.released(round)).collect();
             assert!(!lines.is_empty());
             store.append(&log, &lines).unwrap();
             longest = longest.max(log.length);
@@ -314,7 +314,7 @@ pub(crate) mod tests {
         let directory = Directory::new();
         let pool = directory.pool();
         let many: String = (0..200).map(|_| lease("10.1.0.3", "x")).collect();
-        let gone = many + &crate::log::tests::release("10.1.0.3", "x");
+        let gone = many + &crate::record::tests::release("10.1.0.3", "x");
         append(&pool, &gone).unwrap();
         std::fs::create_dir(pool.directory.join("leases.new")).unwrap();
         append(&pool, &lease("10.1.0.2", "a")).unwrap();
