@@ -13,9 +13,13 @@ mod bridge_links;
 mod bridge_undo;
 mod differences;
 mod host;
+mod host_local;
 mod loopback;
 mod nonsense;
 mod policy;
+mod pool;
 mod protocol;
+mod range_errors;
+mod ranges;
 
 mod versions;
