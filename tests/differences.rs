@@ -26,6 +26,8 @@ const YOUNGER: &str = "Distributions ship 1.1.1, which does not know the key yet
 const CODES: &str =
     "It reports code 999 for nearly everything; the specification has a code for it.";
 
+const FILES: &str = "It keeps a file for each address, and no log.";
+
 const DIFFERENCES: &[(&str, What, &str)] = &[
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
@@ -120,6 +122,20 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ),
     ("ranges::what_is_excluded_is_never_handed_out", Differs, "It does not know the key."),
     ("ranges::a_request_fails_with_the_code_of_its_reason", Differs, CODES),
+    ("lease_file::it_can_be_read_by_people_and_checked_by_machines", Differs, FILES),
+    ("lease_file::a_torn_end_costs_no_more_than_its_line", Differs, FILES),
+    ("lease_file::a_torn_first_line_is_written_again", Differs, FILES),
+    ("lease_file::what_is_not_understood_is_refused_and_left_alone", Differs, FILES),
+    ("lease_file::additions_of_later_versions_are_kept", Differs, FILES),
+    ("lease_file::it_does_not_grow_for_ever", Differs, FILES),
+    ("lease_file::a_directory_that_cannot_be_written_is_named", Differs, FILES),
+    (
+        "lease_file::on_a_full_disk_nothing_is_handed_out",
+        Differs,
+        "It leaves an empty file behind, with which the address is gone.",
+    ),
+    ("lease_file::without_inodes_nothing_is_handed_out", Differs, CODES),
+    ("lease_file::who_holds_the_lock_too_long_is_named", Differs, "It waits for ever."),
     ("range_errors::nonsense_is_an_invalid_configuration", Differs, CODES),
 ];
 

@@ -14,6 +14,7 @@ mod bridge_undo;
 mod differences;
 mod host;
 mod host_local;
+mod lease_file;
 mod loopback;
 mod nonsense;
 mod policy;
