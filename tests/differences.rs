@@ -28,6 +28,8 @@ const CODES: &str =
 
 const FILES: &str = "It keeps a file for each address, and no log.";
 
+const LOST: &str = "Without a namespace it releases addresses, and leaves links and packet filter.";
+
 const DIFFERENCES: &[(&str, What, &str)] = &[
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
@@ -137,6 +139,27 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("lease_file::without_inodes_nothing_is_handed_out", Differs, CODES),
     ("lease_file::who_holds_the_lock_too_long_is_named", Differs, "It waits for ever."),
     ("range_errors::nonsense_is_an_invalid_configuration", Differs, CODES),
+    ("teardown::gc_removes_what_lost_containers_had", Differs, OLD),
+    ("teardown::gc_of_nobody_leaves_what_is_shared", Differs, OLD),
+    ("teardown::gc_touches_no_other_network", Differs, OLD),
+    (
+        "teardown::a_second_interface_stays",
+        Differs,
+        "Its iptables chains are named after the container alone, so DEL of one interface fails.",
+    ),
+    ("teardown::nothing_is_left_when_the_namespace_is_gone", Differs, LOST),
+    ("teardown::ten_lost_namespaces_leave_nothing", Differs, LOST),
+    ("teardown::nothing_is_left_when_the_path_is_not_told", Differs, LOST),
+    (
+        "teardown::nothing_is_left_when_the_path_is_no_namespace",
+        Differs,
+        "It fails for as long as a file is there, and releases nothing.",
+    ),
+    (
+        "teardown::nobody_is_cut_off_when_the_path_is_used_again",
+        Differs,
+        "It deletes whatever has the interface's name where the path leads.",
+    ),
 ];
 
 /// Runs a test on a host of its own.

@@ -17,10 +17,12 @@ mod host_local;
 mod lease_file;
 mod loopback;
 mod nonsense;
+mod pods;
 mod policy;
 mod pool;
 mod protocol;
 mod range_errors;
 mod ranges;
 
+mod teardown;
 mod versions;
