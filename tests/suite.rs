@@ -16,6 +16,7 @@ mod host;
 mod host_local;
 mod lease_file;
 mod loopback;
+mod masquerade;
 mod nonsense;
 mod pods;
 mod policy;
