@@ -12,17 +12,8 @@ use testbed::{Place, Testbed};
 
 use crate::{
     differences::case,
-    pods::{Warm, addresses, config, with},
+    pods::{Warm, addresses, config, seen, with},
 };
-
-/// As whom `server`'s place sees a caller, by TCP and by UDP.
-fn seen(from: &Place, server: &Place, at: &str) -> String {
-    let any = if at.starts_with('[') { "[::]:7" } else { "0.0.0.0:7" };
-    let (tcp, udp) = (server.tcp_server(any), server.udp_server(at));
-    let seen = from.tcp(at, &tcp).unwrap_or_else(|error| panic!("tcp to {at}: {error}"));
-    assert_eq!(from.udp(at, &udp).unwrap(), seen, "udp to {at}");
-    seen.to_string()
-}
 
 fn rules(bed: &Testbed) -> usize {
     bed.snapshot().lines("nft {\"rule\"").count()
@@ -35,8 +26,8 @@ fn the_world_sees_the_host() {
         let pod = bed.sandbox("pod");
         warm.network.add(&pod, "c1").success();
         for pod in [&warm.first, &pod] {
-            assert_eq!(seen(pod, &warm.neighbour, "203.0.113.2:7"), "203.0.113.1");
-            assert_eq!(seen(pod, &warm.neighbour, "[2001:db8:ffff::2]:7"), "2001:db8:ffff::1");
+            assert_eq!(seen(pod, &warm.neighbour, "203.0.113.2"), "203.0.113.1");
+            assert_eq!(seen(pod, &warm.neighbour, "2001:db8:ffff::2"), "2001:db8:ffff::1");
         }
     });
 }
@@ -48,21 +39,18 @@ fn pods_and_host_see_the_pod() {
         let pod = bed.sandbox("pod");
         let own = addresses(&warm.network.add(&pod, "c1").result());
         assert_eq!(own, ["10.1.0.3", "fd00:1::3"]);
-        for (number, at) in ["10.1.0.2:7", "[fd00:1::2]:7"].into_iter().enumerate() {
+        for (number, at) in ["10.1.0.2", "fd00:1::2"].into_iter().enumerate() {
             assert_eq!(seen(&pod, &warm.first, at), own[number]);
         }
         // Also by the host's other addresses: they are no way out.
-        for (number, at) in [
-            (0, "10.1.0.1:7"),
-            (0, "203.0.113.1:7"),
-            (1, "[fd00:1::1]:7"),
-            (1, "[2001:db8:ffff::1]:7"),
-        ] {
+        for (number, at) in
+            [(0, "10.1.0.1"), (0, "203.0.113.1"), (1, "fd00:1::1"), (1, "2001:db8:ffff::1")]
+        {
             assert_eq!(seen(&pod, bed, at), own[number], "{at}");
         }
         // And from outside, who has a route sees the pod, and is seen.
         warm.neighbour.ip("route add 10.1.0.0/24 via 203.0.113.1");
-        assert_eq!(seen(&warm.neighbour, &pod, "10.1.0.3:7"), "203.0.113.2");
+        assert_eq!(seen(&warm.neighbour, &pod, "10.1.0.3"), "203.0.113.2");
     });
 }
 
@@ -125,14 +113,14 @@ fn two_networks_do_not_disturb_each_other() {
         // The same container's name, in another network.
         other.add(&pod, "first").success();
         warm.assert_connected(&warm.first);
-        assert_eq!(seen(&pod, &warm.neighbour, "203.0.113.2:7"), "203.0.113.1");
-        assert_eq!(seen(&pod, &warm.neighbour, "[2001:db8:ffff::2]:7"), "2001:db8:ffff::1");
+        assert_eq!(seen(&pod, &warm.neighbour, "203.0.113.2"), "203.0.113.1");
+        assert_eq!(seen(&pod, &warm.neighbour, "2001:db8:ffff::2"), "2001:db8:ffff::1");
         // Another network is the world, too.
-        assert_eq!(seen(&pod, &warm.first, "10.1.0.2:7"), "10.1.0.1");
-        assert_eq!(seen(&warm.first, &pod, "[fd00:2::2]:7"), "fd00:2::1");
+        assert_eq!(seen(&pod, &warm.first, "10.1.0.2"), "10.1.0.1");
+        assert_eq!(seen(&warm.first, &pod, "fd00:2::2"), "fd00:2::1");
         let before = bed.snapshot();
         warm.network.del(&warm.first, "first").silent();
-        assert_eq!(seen(&pod, &warm.neighbour, "203.0.113.2:7"), "203.0.113.1");
+        assert_eq!(seen(&pod, &warm.neighbour, "203.0.113.2"), "203.0.113.1");
         other.check(&pod, "first").silent();
         warm.network.add(&warm.first, "first").success();
         warm.assert_connected(&warm.first);

@@ -1,5 +1,7 @@
 //! The network that most people have, for tests of whole attachments.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde_json::{Value, json};
 use testbed::{Network, Place, Sandbox, Testbed};
 
@@ -47,16 +49,32 @@ impl<'bed> Warm<'bed> {
 
     /// Asserts that packets of this pod flow: to its gateway and, as the host's, to the neighbour.
     pub(crate) fn assert_connected(&self, pod: &Place) {
-        let server = self.bed.tcp_server("0.0.0.0:7");
-        assert!(pod.tcp("10.1.0.1:7", &server).is_ok(), "the gateway is out of reach");
-        for (at, host) in
-            [("203.0.113.2:7", "203.0.113.1"), ("[2001:db8:ffff::2]:7", "2001:db8:ffff::1")]
+        seen_by_tcp(pod, self.bed, "10.1.0.1");
+        for (at, host) in [("203.0.113.2", "203.0.113.1"), ("2001:db8:ffff::2", "2001:db8:ffff::1")]
         {
-            let server = self.neighbour.tcp_server(at);
-            let seen = pod.tcp(at, &server).unwrap_or_else(|error| panic!("to {at}: {error}"));
-            assert_eq!(seen.to_string(), host, "to {at}");
+            assert_eq!(seen_by_tcp(pod, &self.neighbour, at), host, "to {at}");
         }
     }
+}
+
+/// As whom a server at the address `at` of `place` sees a caller.
+pub(crate) fn seen_by_tcp(from: &Place, place: &Place, at: &str) -> String {
+    let at: IpAddr = at.parse().unwrap();
+    // Any free port: one that was used a moment ago may be held by a process that is being started.
+    let server = place.tcp_server(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" });
+    let to = SocketAddr::new(at, server.local_addr().unwrap().port()).to_string();
+    let seen = from.tcp(&to, &server).unwrap_or_else(|error| panic!("tcp to {to}: {error}"));
+    seen.to_canonical().to_string()
+}
+
+/// The same by TCP and by UDP.
+pub(crate) fn seen(from: &Place, place: &Place, at: &str) -> String {
+    let seen = seen_by_tcp(from, place, at);
+    let server = place.udp_server(&SocketAddr::new(at.parse().unwrap(), 0).to_string());
+    let to = server.local_addr().unwrap().to_string();
+    let by_udp = from.udp(&to, &server).unwrap_or_else(|error| panic!("udp to {to}: {error}"));
+    assert_eq!(by_udp.to_canonical().to_string(), seen, "udp to {to}");
+    seen
 }
 
 /// The addresses of a result, without their lengths.
