@@ -161,11 +161,6 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It deletes whatever has the interface's name where the path leads.",
     ),
     (
-        "masquerade::pods_and_host_see_the_pod",
-        Differs,
-        "It probes the gateway's IPv6 address for duplicates, and cannot use it for a second.",
-    ),
-    (
         "masquerade::the_next_owner_of_an_address_replaces_the_last",
         Differs,
         "The lost container's rules stay beside those of the next owner.",

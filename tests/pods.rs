@@ -1,6 +1,9 @@
 //! The network that most people have, for tests of whole attachments.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use testbed::{Network, Place, Sandbox, Testbed};
@@ -44,6 +47,11 @@ impl<'bed> Warm<'bed> {
         let (neighbour, first) = (bed.neighbour(), bed.sandbox("first"));
         let network = bed.network(config);
         network.add(&first, "first").success();
+        // The reference has the gateway's address probed, which goes on after its answer.
+        let start = Instant::now();
+        while !bed.ip("-6 -o addr show scope global tentative").is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(10), "an address stays tentative");
+        }
         Self { bed, network, first, neighbour }
     }
 
