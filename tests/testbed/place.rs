@@ -151,7 +151,7 @@ impl Place {
 
     /// Starts a program here, with pipes, as a process of the host's. Whoever starts it must wait
     /// for it: until then the host's first process, when killed, waits too.
-    fn start(&self, command: &mut Command) -> Child {
+    pub fn start(&self, command: &mut Command) -> Child {
         let program = command.get_program().to_owned();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = self.enter(|| {
