@@ -1,0 +1,242 @@
+//! A set of plugins on a host of its own, and the clock.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+use testbed::{Sandbox, Testbed, bin_dir};
+
+use crate::{cases::Case, kernel, machine};
+
+/// Where a runtime's plugins find programs: the reference starts `iptables`.
+const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    /// Our plugins.
+    Ours,
+    /// The Go plugins, where they are installed.
+    Reference,
+    /// A veth pair and nothing else.
+    Kernel,
+}
+
+/// How long ADD and DEL took.
+pub(crate) type Pair = [Duration; 2];
+
+/// A sandbox that is attached.
+#[derive(Debug)]
+pub(crate) struct Attached<'contender, 'case> {
+    contender: &'contender Contender,
+    case: &'case Case,
+    sandbox: Sandbox,
+    /// For DEL: with the result of ADD.
+    config: Value,
+    add: Duration,
+}
+
+impl Attached<'_, '_> {
+    pub(crate) fn who(&self) -> Who {
+        self.contender.who
+    }
+
+    /// Detaches it: how long ADD and DEL took.
+    pub(crate) fn detach(self) -> Result<Pair, String> {
+        let Self { contender, case, sandbox, config, add } = self;
+        let del = contender.inside(|| match contender.who {
+            Who::Kernel => kernel::delete(),
+            Who::Ours | Who::Reference => Ok(contender.call(case, "DEL", &config, &sandbox)?.0),
+        })?;
+        Ok([add, del])
+    }
+}
+
+/// On a host of its own, nobody meets what another left.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    who: Who,
+    bin: PathBuf,
+    bed: Testbed,
+    /// Sandboxes made so far. None is removed before the end: the kernel would do that in the
+    /// background, while somebody else is measured.
+    sandboxes: AtomicUsize,
+}
+
+impl Contender {
+    /// Everybody who can take part on this machine.
+    pub(crate) fn all() -> Vec<Self> {
+        let reference = Path::new(machine::REFERENCE);
+        let mut all = vec![Self::new(Who::Ours, bin_dir())];
+        if reference.join("bridge").exists() {
+            all.push(Self::new(Who::Reference, reference));
+        }
+        all.push(Self::new(Who::Kernel, Path::new("/")));
+        all
+    }
+
+    fn new(who: Who, bin: &Path) -> Self {
+        Self { who, bin: bin.to_owned(), bed: Testbed::new(), sandboxes: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn who(&self) -> Who {
+        self.who
+    }
+
+    /// Whether there is something of this case to measure here.
+    pub(crate) fn takes_part(&self, case: &Case) -> bool {
+        match self.who {
+            Who::Ours => true,
+            Who::Reference => case.config["ipMasq"] != true || machine::has_iptables(),
+            Who::Kernel => case.has_link,
+        }
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        self.bed.sandbox(&format!("s{}", self.sandboxes.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Attaches a fresh sandbox.
+    pub(crate) fn attach<'case>(&self, case: &'case Case) -> Result<Attached<'_, 'case>, String> {
+        let sandbox = self.sandbox();
+        let (add, config) = self.inside(|| match self.who {
+            Who::Kernel => Ok((kernel::create(sandbox.path())?, Value::Null)),
+            Who::Ours | Who::Reference => {
+                let (add, output) = self.call(case, "ADD", &case.config, &sandbox)?;
+                Ok((add, with_result(case, &output)?))
+            }
+        })?;
+        Ok(Attached { contender: self, case, sandbox, config, add })
+    }
+
+    /// Attaches many fresh sandboxes at once, and then detaches them at once.
+    pub(crate) fn crowd(&self, case: &Case, number: usize) -> Result<Pair, String> {
+        let sandboxes: Vec<_> = (0..number).map(|_| self.sandbox()).collect();
+        let configs = vec![case.config.clone(); number];
+        self.inside(|| {
+            let (add, results) = self.call_all(case, "ADD", &configs, &sandboxes)?;
+            let configs: Result<Vec<_>, _> =
+                results.iter().map(|result| with_result(case, result)).collect();
+            let configs = configs?;
+            let addresses: BTreeSet<_> =
+                configs.iter().map(|config| config["prevResult"]["ips"].to_string()).collect();
+            if addresses.len() != number {
+                return Err(format!("{number} ADD got {} addresses", addresses.len()));
+            }
+            let (del, _) = self.call_all(case, "DEL", &configs, &sandboxes)?;
+            Ok([add, del])
+        })
+    }
+
+    /// Runs `visit` on a thread that lives in the host, so that what it starts is there at once.
+    fn inside<T: Send>(
+        &self,
+        visit: impl FnOnce() -> Result<T, String> + Send,
+    ) -> Result<T, String> {
+        self.bed.enter(|| {
+            // Of the host's /proc, in which its first process is found.
+            let processes = File::open("/proc/1/ns/pid").map_err(|error| error.to_string())?;
+            setns(processes, CloneFlags::CLONE_NEWPID).map_err(|error| error.to_string())?;
+            visit()
+        })
+    }
+
+    fn call(
+        &self,
+        case: &Case,
+        verb: &str,
+        config: &Value,
+        sandbox: &Sandbox,
+    ) -> Result<(Duration, Output), String> {
+        let (mut command, config) = (self.command(case, verb, sandbox), config.to_string());
+        let start = Instant::now();
+        let child = start_with(&mut command, config.as_bytes());
+        let output = child.and_then(Child::wait_with_output);
+        let took = start.elapsed();
+        Ok((took, self.succeeded(case, verb, output)?))
+    }
+
+    /// One thread starts them all: no pipe is so small that one had to wait for being read.
+    fn call_all(
+        &self,
+        case: &Case,
+        verb: &str,
+        configs: &[Value],
+        sandboxes: &[Sandbox],
+    ) -> Result<(Duration, Vec<Output>), String> {
+        let prepared: Vec<_> = configs
+            .iter()
+            .zip(sandboxes)
+            .map(|(config, sandbox)| (self.command(case, verb, sandbox), config.to_string()))
+            .collect();
+        let start = Instant::now();
+        let children: Vec<_> = prepared
+            .into_iter()
+            .map(|(mut command, config)| start_with(&mut command, config.as_bytes()))
+            .collect();
+        let outputs: Vec<_> =
+            children.into_iter().map(|child| child.and_then(Child::wait_with_output)).collect();
+        let took = start.elapsed();
+        let outputs: Result<_, _> =
+            outputs.into_iter().map(|output| self.succeeded(case, verb, output)).collect();
+        Ok((took, outputs?))
+    }
+
+    fn command(&self, case: &Case, verb: &str, sandbox: &Sandbox) -> Command {
+        let id = sandbox.path().rsplit('/').next().unwrap_or_default();
+        let mut command = Command::new(self.bin.join(case.plugin));
+        command
+            .env_clear()
+            .env("PATH", PROGRAMS)
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", id)
+            .env("CNI_NETNS", sandbox.path())
+            .env("CNI_IFNAME", case.ifname)
+            .env("CNI_PATH", &self.bin)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn succeeded(
+        &self,
+        case: &Case,
+        verb: &str,
+        output: std::io::Result<Output>,
+    ) -> Result<Output, String> {
+        let place = format!("{:?}: {} {verb}", self.who, case.name);
+        match output {
+            Ok(output) if output.status.success() => Ok(output),
+            Ok(output) => {
+                let said = [output.stdout, output.stderr].concat();
+                Err(format!("{place}: {}: {}", output.status, String::from_utf8_lossy(&said)))
+            }
+            Err(error) => Err(format!("{place}: {error}")),
+        }
+    }
+}
+
+/// Nothing is set that would need a fork: this is `posix_spawn`, as of a runtime in Go.
+fn start_with(command: &mut Command, stdin: &[u8]) -> std::io::Result<Child> {
+    let mut child = command.spawn()?;
+    // Who fails without reading says why on stdout.
+    child.stdin.take().map(|mut pipe| pipe.write_all(stdin)).transpose().ok();
+    Ok(child)
+}
+
+fn with_result(case: &Case, output: &Output) -> Result<Value, String> {
+    let result: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{}: the result is not JSON: {error}", case.name))?;
+    let mut config = case.config.clone();
+    config["prevResult"] = result;
+    Ok(config)
+}

@@ -1,0 +1,105 @@
+//! Medians, ratios, and the table as it goes into the README.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    cases::Case,
+    contender::{Pair, Who},
+};
+
+/// What was measured: by case and contender.
+#[derive(Debug, Default)]
+pub(crate) struct Samples(BTreeMap<(String, Who), [Vec<Duration>; 2]>);
+
+impl Samples {
+    pub(crate) fn push(&mut self, case: &Case, who: Who, pair: Pair) {
+        let samples = self.0.entry((case.name.clone(), who)).or_default();
+        for (all, one) in samples.iter_mut().zip(pair) {
+            all.push(one);
+        }
+    }
+
+    fn summary(&self, case: &Case, who: Who, verb: usize) -> Option<Summary> {
+        Summary::of(&self.0.get(&(case.name.clone(), who))?[verb])
+    }
+}
+
+/// What a few numbers say of many; in ms.
+#[derive(Debug)]
+struct Summary {
+    median: f64,
+    p95: f64,
+    min: f64,
+}
+
+impl Summary {
+    fn of(samples: &[Duration]) -> Option<Self> {
+        let mut sorted: Vec<_> = samples.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        sorted.sort_by(f64::total_cmp);
+        // Nearest rank: no figure that was not measured, but for a median between two.
+        let rank = (sorted.len() * 95).div_ceil(100).checked_sub(1)?;
+        let [low, high] = [sorted.len().div_ceil(2) - 1, sorted.len() / 2];
+        let median = f64::midpoint(sorted[low], sorted[high]);
+        Some(Self { median, p95: sorted[rank], min: sorted[0] })
+    }
+
+    fn cell(&self) -> String {
+        format!("{} / {} / {}", number(self.median), number(self.p95), number(self.min))
+    }
+}
+
+/// Three digits are more than repeat.
+fn number(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+/// Markdown that can be read as it is.
+pub(crate) fn print(cases: &[Case], samples: &Samples) {
+    let mut rows = vec![
+        ["", "Girder", "Go plugins", "bare veth pair", "Girder / Go", "goal"].map(String::from),
+    ];
+    for case in cases {
+        for (verb, name) in ["ADD", "DEL"].into_iter().enumerate() {
+            rows.push(row(case, samples, verb, name));
+        }
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2, 3, 4, 5].map(|column| width(column).unwrap_or_default());
+    for (number, row) in rows.iter().enumerate() {
+        print_row(row, &widths);
+        if number == 0 {
+            let rule = widths.map(|width| format!("{}:", "-".repeat(width.saturating_sub(1))));
+            print_row(&rule, &widths);
+        }
+    }
+}
+
+fn print_row(row: &[String; 6], widths: &[usize; 6]) {
+    let [name, figures @ ..] = row;
+    let name = name.replace(':', "-");
+    print!("| {name:width$} |", width = widths[0]);
+    for (cell, width) in figures.iter().zip(&widths[1..]) {
+        print!(" {cell:>width$} |");
+    }
+    println!();
+}
+
+fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 6] {
+    let of = |who| samples.summary(case, who, verb);
+    let (ours, reference) = (of(Who::Ours), of(Who::Reference));
+    let ratio = ours.as_ref().zip(reference.as_ref());
+    let ratio = ratio.map(|(ours, reference)| ours.median / reference.median);
+    let cell = |summary: Option<Summary>| summary.map_or(String::new(), |summary| summary.cell());
+    [
+        format!("{} {name}", case.name),
+        cell(ours),
+        cell(reference),
+        cell(of(Who::Kernel)),
+        ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+        case.goals[verb].map_or(String::new(), |goal| format!("<= {goal:.2}")),
+    ]
+}
