@@ -273,7 +273,13 @@ impl Holder {
         Self(child, pid.trim().to_owned())
     }
 
-    fn release(mut self) {
+    fn release(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
