@@ -24,6 +24,7 @@ mod pool;
 mod protocol;
 mod range_errors;
 mod ranges;
+mod rollback;
 
 mod teardown;
 mod versions;
