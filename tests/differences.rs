@@ -33,6 +33,9 @@ const LOST: &str = "Without a namespace it releases addresses, and leaves links 
 const UNDONE: &str =
     "Its failed ADD leaves the interface in the container, so it cannot even be repeated.";
 
+const KILLED: &str =
+    "Its DEL finds rules by the interface's addresses, and fails for half of them.";
+
 const DIFFERENCES: &[(&str, What, &str)] = &[
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
@@ -198,6 +201,16 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         "It makes bridge and links before it looks at what is missing.",
     ),
+    ("crash::a_killed_add_is_cleaned_up_by_one_del", Differs, KILLED),
+    ("crash::a_killed_add_is_cleaned_up_when_its_namespace_is_gone", Differs, LOST),
+    ("crash::a_killed_add_is_cleaned_up_by_gc_when_its_namespace_is_gone", Differs, OLD),
+    ("crash::a_killed_del_is_repeated", Differs, KILLED),
+    (
+        "crash::the_first_add_of_all_is_killed_and_repeated",
+        Differs,
+        "What it leaves of a bridge or a packet filter makes the calls after it fail.",
+    ),
+    ("crash::an_ipam_plugin_that_is_killed_costs_no_address", Differs, UNDONE),
 ];
 
 /// Runs a test on a host of its own.

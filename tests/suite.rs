@@ -11,6 +11,8 @@
 mod bridge;
 mod bridge_links;
 mod bridge_undo;
+mod crash;
+mod crowd;
 mod differences;
 mod host;
 mod host_local;

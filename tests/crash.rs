@@ -1,0 +1,226 @@
+//! A plugin that is killed, before each of its system calls that matter.
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use testbed::{Place, Sandbox, Testbed, bin_dir};
+
+use crate::{
+    differences::case,
+    pods::{Warm, config, seen_by_tcp, with},
+};
+
+/// What changes the world, and what comes around it. `?` is for machines that lack one.
+const CALLS: [&str; 12] = [
+    "sendto",
+    "write",
+    "pwrite64",
+    "setns",
+    "?vfork",
+    "clone",
+    "?clone3",
+    "?mkdir",
+    "openat",
+    "?unlink",
+    "?rename",
+    "exit_group",
+];
+/// A plugin makes no more of one of them than this.
+const MANY: usize = 100;
+
+/// When a plugin is killed: before its `number`th `call`.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    call: &'static str,
+    number: usize,
+}
+
+impl Death {
+    /// Puts a plugin into `attempt`, which says whether it survived, until it does.
+    fn each(mut attempt: impl FnMut(Self) -> bool) -> usize {
+        let mut deaths = 0;
+        for call in CALLS {
+            let mut number = 1;
+            while !attempt(Self { call, number }) {
+                number += 1;
+                assert!(number < MANY, "{call} never ends");
+            }
+            deaths += number - 1;
+        }
+        println!("killed {deaths} times");
+        deaths
+    }
+
+    fn strace(self) -> String {
+        let Self { call, number } = self;
+        format!("strace -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={number}")
+    }
+}
+
+/// Runs `bridge`, which is killed: whether it got to its end.
+fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {
+    let bins = bin_dir().display();
+    let words = format!(
+        "-i PATH=/usr/sbin:/usr/bin:/sbin:/bin CNI_COMMAND={verb} CNI_CONTAINERID=c1 \
+         CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/run/test/plugins:{bins} {} {bins}/bridge",
+        pod.path(),
+        death.strace(),
+    );
+    let words: Vec<_> = words.split_whitespace().collect();
+    let output = bed.feed("env", &words, config.to_string().as_bytes());
+    let is_dead = output.status.signal() == Some(9);
+    assert!(output.status.success() || is_dead, "{death:?}: {output:?}");
+    output.status.success()
+}
+
+fn has_only_lo(pod: &Place) -> bool {
+    pod.ip_json("link show").as_array().map(Vec::len) == Some(1)
+}
+
+/// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
+fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Warm<'_>, &Sandbox)) {
+    let warm = Warm::new(bed, config);
+    let before = bed.snapshot();
+    let deaths = Death::each(|death| {
+        let pod = bed.sandbox("pod");
+        let survived = survives(bed, &pod, "ADD", warm.network.config(), death);
+        if survived {
+            warm.assert_connected(&pod);
+        }
+        clean(&warm, &pod);
+        bed.assert_unchanged_since(&before);
+        bed.succeed("rm", &["-f", pod.path()]);
+        survived
+    });
+    assert!(deaths > 20, "it was hardly ever killed");
+    warm.assert_connected(&warm.first);
+}
+
+/// The kernel removes a namespace's links in its own time.
+fn destroy(bed: &Testbed, pod: &Sandbox) {
+    let links = || bed.ip("-o link").lines().count();
+    let (all, start) = (links(), Instant::now());
+    let has_pair = !has_only_lo(pod);
+    pod.destroy();
+    while has_pair && links() == all {
+        assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
+    }
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_by_one_del() {
+    case(|bed| {
+        kill_add(bed, config(), |warm, pod| {
+            warm.network.call("DEL", "c1").netns(pod.path()).run().silent();
+            assert!(has_only_lo(pod), "{}", pod.ip("link"));
+            pod.destroy();
+        });
+    });
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_when_its_namespace_is_gone() {
+    case(|bed| {
+        kill_add(bed, config(), |warm, pod| {
+            destroy(bed, pod);
+            warm.network.call("DEL", "c1").netns("").run().silent();
+        });
+    });
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_by_gc_when_its_namespace_is_gone() {
+    case(|bed| {
+        kill_add(bed, with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
+            destroy(bed, pod);
+            warm.network.gc(&["first"]).silent();
+        });
+    });
+}
+
+#[test]
+#[ignore = "between its creation and its alias a link is nobody's, for DEL without a path and for GC"]
+fn a_killed_add_is_cleaned_up_by_gc_while_its_namespace_is_there() {
+    case(|bed| {
+        kill_add(bed, with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
+            warm.network.gc(&["first"]).silent();
+            assert!(has_only_lo(pod), "{}", pod.ip("link"));
+            pod.destroy();
+        });
+    });
+}
+
+#[test]
+fn a_killed_del_is_repeated() {
+    case(|bed| {
+        let warm = Warm::new(bed, config());
+        let pod = bed.sandbox("pod");
+        let before = bed.snapshot();
+        let deaths = Death::each(|death| {
+            warm.network.add(&pod, "c1").success();
+            let survived = survives(bed, &pod, "DEL", warm.network.config(), death);
+            warm.network.del(&pod, "c1").silent();
+            assert!(has_only_lo(&pod), "{death:?}: {}", pod.ip("link"));
+            bed.assert_unchanged_since(&before);
+            survived
+        });
+        assert!(deaths > 10, "it was hardly ever killed");
+        warm.assert_connected(&warm.first);
+    });
+}
+
+#[test]
+fn the_first_add_of_all_is_killed_and_repeated() {
+    case(|bed| {
+        let (neighbour, network) = (bed.neighbour(), bed.network(config()));
+        let deaths = Death::each(|death| {
+            let pod = bed.sandbox("pod");
+            let survived = survives(bed, &pod, "ADD", network.config(), death);
+            network.call("DEL", "c1").netns(pod.path()).run().silent();
+            network.add(&pod, "c1").success();
+            assert_eq!(seen_by_tcp(&pod, &neighbour, "203.0.113.2"), "203.0.113.1", "{death:?}");
+            pod.destroy();
+            network.call("DEL", "c1").netns("").run().silent();
+            bed.ip("link del br0");
+            bed.succeed("nft", &["flush", "ruleset"]);
+            bed.succeed("rm", &["-r", "/var/lib/cni/networks"]);
+            survived
+        });
+        assert!(deaths > 20, "it was hardly ever killed");
+    });
+}
+
+#[test]
+fn an_ipam_plugin_that_is_killed_costs_no_address() {
+    case(|bed| {
+        let warm = Warm::new(bed, config());
+        let real = bin_dir().join("host-local").display().to_string();
+        let pod = bed.sandbox("pod");
+        let before = bed.snapshot();
+        let deaths = Death::each(|death| {
+            let strace = death.strace();
+            bed.script(
+                "host-local",
+                &format!(
+                    "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exec {real}\n\
+                 PATH=/usr/bin:/bin exec {strace} {real}\n"
+                ),
+            );
+            let outcome = warm.network.add(&pod, "c1");
+            let survived = outcome.status.success();
+            if survived {
+                warm.assert_connected(&pod);
+                warm.network.del(&pod, "c1").silent();
+            } else {
+                assert!(!outcome.error().msg.is_empty(), "{outcome}");
+            }
+            assert!(has_only_lo(&pod), "{death:?}: {}", pod.ip("link"));
+            bed.assert_unchanged_since(&before);
+            survived
+        });
+        assert!(deaths > 3, "it was hardly ever killed");
+    });
+}
