@@ -216,6 +216,8 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         "It adds a chain and three rules for each pod and family.",
     ),
+    ("conf::examples_are_used", Differs, OLD),
+    ("conf::examples_live_together", Differs, OLD),
 ];
 
 /// Runs a test on a host of its own.

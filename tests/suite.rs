@@ -11,6 +11,7 @@
 mod bridge;
 mod bridge_links;
 mod bridge_undo;
+mod conf;
 mod crash;
 mod crowd;
 mod differences;

@@ -1,0 +1,165 @@
+//! Every example in `conf/` is added, checked, used and deleted, as its reader will.
+
+use std::fs;
+
+use serde_json::Value;
+use testbed::{Sandbox, Testbed, bin_dir, programs::workspace};
+
+use crate::{
+    differences::case,
+    pods::{addresses, seen},
+};
+
+/// What an example is good for.
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    /// Pods with these first addresses reach each other and the world.
+    Pods(&'static [&'static str]),
+    /// Pods reach each other with addresses that they have given themselves.
+    Segment,
+    /// A pod reaches itself.
+    Loopback,
+}
+
+const EXAMPLES: [(&str, Use); 4] = [
+    ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
+    ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
+    ("20-layer-2.conflist", Use::Segment),
+    ("99-loopback.conflist", Use::Loopback),
+];
+
+const DIR: &str = "/etc/cni/net.d";
+
+/// `cnitool` with the examples that the bed has: what it prints.
+fn cnitool(bed: &Testbed, words: &[&str]) -> String {
+    let tool = bin_dir().join("cnitool").display().to_string();
+    let path = format!("CNI_PATH={}", bin_dir().display());
+    let netconf = format!("NETCONFPATH={DIR}");
+    let all = [&["-i", &path, &netconf, &tool], words].concat();
+    let output = bed.run("env", &all);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "cnitool {words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn example(file: &str) -> Vec<u8> {
+    fs::read(workspace().join("conf").join(file)).unwrap()
+}
+
+/// The name of the network that a file describes.
+fn install(bed: &Testbed, file: &str) -> String {
+    let text = example(file);
+    bed.write(&format!("{DIR}/{file}"), &text);
+    let list: Value = serde_json::from_slice(&text).unwrap();
+    list["name"].as_str().unwrap().to_owned()
+}
+
+fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
+    let result = cnitool(bed, &["add", network, pod.path()]);
+    cnitool(bed, &["check", network, pod.path()]);
+    serde_json::from_str(&result).unwrap()
+}
+
+fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
+    match purpose {
+        Use::Pods(_) => {
+            let [one, two] = results.map(addresses);
+            for (own, other) in one.iter().zip(&two) {
+                assert_eq!(&seen(pods[0], pods[1], other), own);
+                assert_eq!(&seen(pods[1], pods[0], own), other);
+                let (at, host) = if own.contains(':') {
+                    ("2001:db8:ffff::2", "2001:db8:ffff::1")
+                } else {
+                    ("203.0.113.2", "203.0.113.1")
+                };
+                assert_eq!(seen(pods[0], neighbour, at), host);
+            }
+        }
+        Use::Segment => {
+            for (number, pod) in pods.into_iter().enumerate() {
+                pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
+            }
+            assert_eq!(seen(pods[0], pods[1], "192.0.2.1"), "192.0.2.0");
+        }
+        Use::Loopback => {
+            for pod in pods {
+                assert_eq!(seen(pod, pod, "127.0.0.1"), "127.0.0.1");
+                assert_eq!(seen(pod, pod, "::1"), "::1");
+            }
+        }
+    }
+}
+
+fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
+    let network = install(bed, file);
+    let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
+    let result = add(bed, &network, &first);
+    if let Use::Pods(expected) = purpose {
+        assert_eq!(addresses(&result), expected);
+    }
+    let before = bed.snapshot();
+    let results = [&one, &two].map(|pod| add(bed, &network, pod));
+    talk(purpose, neighbour, [&one, &two], [&results[0], &results[1]]);
+    cnitool(bed, &["status", &network]);
+    cnitool(bed, &["del", &network, one.path()]);
+    cnitool(bed, &["del", &network, one.path()]);
+    two.destroy();
+    cnitool(bed, &["del", &network, two.path()]);
+    bed.assert_unchanged_since(&before);
+    cnitool(bed, &["check", &network, first.path()]);
+    cnitool(bed, &["del", &network, first.path()]);
+    first.destroy();
+    one.destroy();
+}
+
+#[test]
+fn examples_are_used() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        for (file, purpose) in EXAMPLES {
+            println!("-- {file}");
+            use_up(bed, &neighbour, file, purpose);
+        }
+    });
+}
+
+#[test]
+fn examples_live_together() {
+    case(|bed| {
+        let networks = EXAMPLES.map(|(file, _)| install(bed, file));
+        let pod = bed.sandbox("pod");
+        let before = bed.snapshot();
+        for (number, network) in networks.iter().enumerate() {
+            cnitool(bed, &["add", network, pod.path(), "--ifname", &format!("net{number}")]);
+        }
+        for (number, network) in networks.iter().enumerate() {
+            cnitool(bed, &["del", network, pod.path(), "--ifname", &format!("net{number}")]);
+        }
+        assert_eq!(pod.ip_json("link show").as_array().map(Vec::len), Some(1), "only lo");
+        assert_eq!(bed.snapshot().lines("file ").count(), before.lines("file ").count());
+    });
+}
+
+#[test]
+#[ignore = "validate does not take keys that begin with // for comments"]
+fn examples_have_no_findings() {
+    case(|bed| {
+        for (file, _) in EXAMPLES {
+            install(bed, file);
+            let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);
+            assert!(!found.contains("warning") && !found.contains("error"), "{found}");
+        }
+    });
+}
+
+#[test]
+fn no_example_is_forgotten() {
+    let mut found: Vec<_> = fs::read_dir(workspace().join("conf"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    let mut known = EXAMPLES.map(|(file, _)| file);
+    known.sort_unstable();
+    assert_eq!(found, known, "a new example needs a line in EXAMPLES");
+}
