@@ -178,7 +178,6 @@ fn as_many_rules_for_thirty_as_for_one() {
 }
 
 #[test]
-#[ignore = "nft has a statement `masquerade`, and takes no map of that name"]
 fn nft_takes_back_what_it_listed() {
     case(|bed| {
         let warm = Warm::new(bed, config());
@@ -238,7 +237,6 @@ fn other_peoples_rules_stay() {
 }
 
 #[test]
-#[ignore = "ADD believes that a table which is there is complete"]
 fn a_table_that_lost_its_rules_is_completed() {
     case(|bed| {
         let warm = Warm::new(bed, config());
@@ -252,7 +250,6 @@ fn a_table_that_lost_its_rules_is_completed() {
 }
 
 #[test]
-#[ignore = "ADD believes that a table which is there is complete"]
 fn a_table_of_that_name_is_completed() {
     case(|bed| {
         bed.succeed("nft", &["add", "table", "ip", "girder"]);

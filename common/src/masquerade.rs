@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! table ip girder {
-//!     map masquerade {                      # an element per pod, with its owner as comment
+//!     map masqueraded {                     # an element per pod, with its owner as comment
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment "pods c1 eth0" : goto masquerade-10.1.0.0/24 }
 //!     }
@@ -14,7 +14,7 @@
 //!     }
 //!     chain postrouting {
 //!         type nat hook postrouting priority srcnat; policy accept;
-//!         ip saddr vmap @masquerade
+//!         ip saddr vmap @masqueraded
 //!     }
 //! }
 //! ```
@@ -31,7 +31,7 @@ use crate::undo::Undo;
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const MAP: &str = "masquerade";
+const MAP: &str = "masqueraded";
 const POSTROUTING: &str = "postrouting";
 
 /// The packet filter, for the elements of one network.
@@ -57,7 +57,7 @@ impl Masquerade {
             let (subnet, owner) = (ip.address, owner.clone());
             self.create_element(&subnet, &owner)?;
             undo.push(format!("masquerading of {subnet}"), move || {
-                Self::open()?.delete_owned(&[subnet], &owner)
+                Self::open()?.delete_owned(&[subnet], &owner).map(drop)
             });
         }
         Ok(())
@@ -71,85 +71,57 @@ impl Masquerade {
             data: Some(Data::Verdict(Verdict::Goto(chain.clone()))),
             comment: Some(owner.as_str().to_owned()),
         };
-        let put = |mut batch: Batch| {
-            batch.element(Make::Create, table, MAP, &element);
-            batch
-        };
-        match self.nft.commit(put(Batch::new())) {
-            Err(error) if error.is_gone() => {
-                self.ensure_chain(table, &chain, address)?;
-                Ok(self.nft.commit(put(Batch::new()))?)
+        // Others may change the same element meanwhile, whose owner is cleaned up late.
+        let mut attempts = 0;
+        loop {
+            let mut batch = Batch::new();
+            if !self.is_complete(table, &chain)? {
+                declare(&mut batch, table, &chain, address)?;
             }
             // An attachment that nobody cleaned up has left it; IPAM says whose address it is now.
-            Err(error) if error.is_exists() => {
-                let mut replace = Batch::new();
-                replace.delete_element(table, MAP, &element.key);
-                Ok(self.nft.commit(put(replace))?)
+            if self.nft.find_element(table, MAP, &element.key)?.is_some() {
+                batch.delete_element(table, MAP, &element.key);
             }
-            outcome => Ok(outcome?),
+            batch.element(Make::Create, table, MAP, &element);
+            attempts += 1;
+            match self.nft.commit(batch) {
+                Err(error) if attempts < 5 && (error.is_gone() || error.is_exists()) => {}
+                outcome => return Ok(outcome?),
+            }
         }
     }
 
-    /// Whoever creates the table creates its content with it: the others find both.
-    fn ensure_table(&mut self, table: Table<'_>) -> Result<()> {
-        let mut batch = Batch::new();
-        let datatype = match table.family {
-            Family::Ip6 => Datatype::Ipv6Addr,
-            _ => Datatype::Ipv4Addr,
-        };
-        let base = Base {
-            kind: ChainKind::Nat,
-            hook: Hook::Postrouting,
-            priority: SRCNAT,
-            policy: Policy::Accept,
-        };
-        batch
-            .table(Make::Create, table, Some("Girder, CNI plugins"))
-            .set(
-                Make::Create,
-                &Set { table, name: MAP, key: &[datatype], content: Content::Verdicts },
-            )
-            .chain(Make::Create, &Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-            .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None);
-        ignore_existing(self.nft.commit(batch))
+    /// Whether the shared rules are there. Somebody may have flushed them.
+    fn is_complete(&mut self, table: Table<'_>, chain: &str) -> Result<bool> {
+        Ok(self.nft.count_rules(table, POSTROUTING)? >= 1
+            && self.nft.count_rules(table, chain)? >= CHAIN_RULES)
     }
 
-    /// The chain of a subnet, and the table if that is missing, too. A batch that is refused costs
-    /// the kernel milliseconds, so what is missing least often is tried last.
-    fn ensure_chain(&mut self, table: Table<'_>, name: &str, address: &Cidr) -> Result<()> {
-        match self.nft.commit(chain_rules(table, name, address)?) {
-            Err(error) if error.is_gone() => {
-                self.ensure_table(table)?;
-                ignore_existing(self.nft.commit(chain_rules(table, name, address)?))
-            }
-            outcome => ignore_existing(outcome),
-        }
-    }
-
-    /// Removes what the attachment has. `success` saves a look at all elements; it need not be
-    /// there, nor true.
+    /// Removes what the attachment has. `success` saves a look at all elements, if it is there and
+    /// its addresses are those that we find.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
-        match success.filter(|success| !success.ips.is_empty()) {
-            Some(success) => {
-                let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address).collect();
-                self.delete_owned(&addresses, owner)
-            }
-            None => self.delete_where(|comment| comment == owner.as_str()),
+        let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
+        let addresses: Vec<_> = ips.iter().map(|ip| ip.address).collect();
+        if self.delete_owned(&addresses, owner)? < addresses.len().max(1) {
+            self.delete_where(|comment| comment == owner.as_str())?;
         }
+        Ok(())
     }
 
-    fn delete_owned(&mut self, addresses: &[Cidr], owner: &Owner) -> Result<()> {
+    /// How many of them were there and ours.
+    fn delete_owned(&mut self, addresses: &[Cidr], owner: &Owner) -> Result<usize> {
+        let mut deleted = 0;
         for address in addresses {
             let (table, key) = (table_of(address.ip()), key(address.ip()));
             let element = self.nft.find_element(table, MAP, &key)?;
             if element.is_some_and(|element| element.comment.as_deref() == Some(owner.as_str())) {
-                self.nft.delete_elements(table, MAP, &[key])?;
+                deleted += self.nft.delete_elements(table, MAP, &[key])?;
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Removes what belongs to attachments of the network that are not valid any more.
@@ -186,6 +158,8 @@ impl Masquerade {
             let element = self.nft.find_element(table, MAP, &key)?;
             if element.is_none_or(|element| element.comment.as_deref() != Some(owner.as_str())) {
                 differences.push(format!("{} is not masqueraded", ip.address));
+            } else if !self.is_complete(table, &chain_name(&ip.address))? {
+                differences.push(format!("{}: rules of {table} are missing", ip.address));
             }
         }
         Ok(differences)
@@ -206,34 +180,49 @@ fn key(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn chain_rules(table: Table<'_>, name: &str, address: &Cidr) -> Result<Batch> {
-    let multicast = match address.ip() {
-        IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4),
-        IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+/// How many rules [`declare`] gives to the chain of a subnet.
+const CHAIN_RULES: usize = 3;
+
+/// Makes what is shared as it should be, whatever of it is there, in one transaction: two that do
+/// so at once do no harm to each other.
+fn declare(batch: &mut Batch, table: Table<'_>, chain: &str, address: &Cidr) -> Result<()> {
+    let (datatype, multicast) = match address.ip() {
+        IpAddr::V4(_) => {
+            (Datatype::Ipv4Addr, IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4))
+        }
+        IpAddr::V6(_) => (
+            Datatype::Ipv6Addr,
+            IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+        ),
     };
     let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
-    let mut batch = Batch::new();
-    batch.chain(Make::Create, &Chain::named(table, name));
+    let base = Base {
+        kind: ChainKind::Nat,
+        hook: Hook::Postrouting,
+        priority: SRCNAT,
+        policy: Policy::Accept,
+    };
+    let map = Set { table, name: MAP, key: &[datatype], content: Content::Verdicts };
+    batch
+        .table(Make::Ensure, table, Some("Girder, CNI plugins"))
+        .set(Make::Ensure, &map)
+        .chain(Make::Ensure, &Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
+        .delete_rules(table, POSTROUTING)
+        .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None)
+        .chain(Make::Ensure, &Chain::named(table, chain))
+        .delete_rules(table, chain);
     for destination in [**address, multicast] {
         let exprs =
             [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
-        batch.rule(table, name, &exprs, None);
+        batch.rule(table, chain, &exprs, None);
     }
-    batch.rule(table, name, &[Expr::Masquerade], None);
-    Ok(batch)
+    batch.rule(table, chain, &[Expr::Masquerade], None);
+    Ok(())
 }
 
 /// nft's own language knows no colon in a name, and must be able to read back what it lists.
 fn chain_name(address: &Cidr) -> String {
-    format!("{MAP}-{}/{}", address.network(), address.prefix()).replace(':', "_")
-}
-
-/// Somebody else was quicker, and has made the same.
-fn ignore_existing(outcome: crate::net::Result<()>) -> Result<()> {
-    match outcome {
-        Err(error) if error.is_exists() => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    format!("masquerade-{}/{}", address.network(), address.prefix()).replace(':', "_")
 }
 
 #[cfg(test)]

@@ -197,6 +197,11 @@ impl Batch {
     }
 }
 
+/// All rules of a chain, for a question about them.
+pub(super) fn chain_message(table: Table<'_>, chain: &str) -> Result<RuleMessage> {
+    Ok(RuleMessage { attributes: rule_attributes(table, chain)? })
+}
+
 fn rule_attributes(table: Table<'_>, chain: &str) -> Result<Vec<RuleAttribute>> {
     Ok(vec![
         RuleAttribute::Table(checked("table", table.name)?),

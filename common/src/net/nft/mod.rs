@@ -144,14 +144,19 @@ impl Nft {
     pub fn list_elements(&mut self, table: Table<'_>, set: &str) -> Result<Vec<Element>> {
         let what = || format!("list the elements of {set} in {table}");
         let question = set::element_message(table, set, None)?;
-        for _ in 0..ATTEMPTS {
-            match self.read(table.family, NLM_F_DUMP, question.clone(), &what) {
-                Err(error) if error.is_gone() => return Ok(Vec::new()),
-                Err(error) if error.errno() == Some(EINTR) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(Error::from_errno(what(), EINTR, Some("it keeps changing while it is read")))
+        uninterrupted(&what, || self.read(table.family, NLM_F_DUMP, question.clone(), &what))
+    }
+
+    /// How many rules a chain has. None if it, or its table, is missing.
+    ///
+    /// # Errors
+    /// As [`Nft::list_elements`].
+    pub fn count_rules(&mut self, table: Table<'_>, chain: &str) -> Result<usize> {
+        let what = || format!("list the rules of {}", Chain::named(table, chain));
+        let question = NfTablesMessage::GetRule(batch::chain_message(table, chain)?);
+        let rules =
+            uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
+        Ok(rules.len())
     }
 
     /// The changes that failed, by sequence number, if any did.
@@ -183,12 +188,26 @@ impl Nft {
         question: SetElementMessage,
         what: &dyn Fn() -> String,
     ) -> Result<Vec<Element>> {
-        let question = NfTablesMessage::GetSetElement(question);
+        let answer = self.ask(family, flags, NfTablesMessage::GetSetElement(question), what)?;
+        let elements = answer.into_iter().filter_map(|body| match body {
+            Body::Elements(elements) => Some(elements),
+            _ => None,
+        });
+        Ok(elements.flatten().collect())
+    }
+
+    fn ask(
+        &mut self,
+        family: Family,
+        flags: u16,
+        question: NfTablesMessage,
+        what: &dyn Fn() -> String,
+    ) -> Result<Vec<Body>> {
         let mut question = batch::with_flags(batch::request(family.into(), 0, question), flags);
         let mut bytes = Vec::new();
         batch::append(&mut bytes, &mut question, 1);
 
-        let (mut elements, mut complete) = (Vec::new(), false);
+        let (mut bodies, mut complete) = (Vec::new(), false);
         for reply in self.exchange(&bytes, what)? {
             if reply.interrupted {
                 return Err(Error::from_errno(what(), EINTR, None));
@@ -204,16 +223,16 @@ impl Nft {
                 Body::Done(code) => {
                     return Err(Error::from_errno(what(), code.saturating_neg(), None));
                 }
-                Body::Elements(some) => {
+                body => {
                     complete |= flags & NLM_F_DUMP == 0;
-                    elements.extend(some);
+                    bodies.push(body);
                 }
             }
         }
         if !complete {
             return Err(Error::new(what(), "the kernel's answer has no end"));
         }
-        Ok(elements)
+        Ok(bodies)
     }
 
     /// Sends, and reads all that comes back.
@@ -254,6 +273,21 @@ impl Nft {
         }
         Ok(())
     }
+}
+
+/// A list of one piece; of something that is missing, an empty one.
+fn uninterrupted<T>(
+    what: &dyn Fn() -> String,
+    mut list: impl FnMut() -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    for _ in 0..ATTEMPTS {
+        match list() {
+            Err(error) if error.is_gone() => return Ok(Vec::new()),
+            Err(error) if error.errno() == Some(EINTR) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Error::from_errno(what(), EINTR, Some("it keeps changing while it is read")))
 }
 
 /// A name that the kernel would not cut off or read differently (`NFT_NAME_MAXLEN`).

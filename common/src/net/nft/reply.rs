@@ -30,8 +30,11 @@ pub(super) enum Body {
     /// The end of a list: 0, or the negative number of the error that ended it.
     Done(i32),
     Elements(Vec<Element>),
+    /// A rule, whatever it says.
+    Rule,
 }
 
+const NEW_RULE: u16 = 10 << 8 | 6;
 const NEW_SET_ELEMENT: u16 = 10 << 8 | 12;
 
 /// The messages of one datagram.
@@ -45,6 +48,7 @@ pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), De
                 Some(Body::Outcome(ErrorMessage::parse(&error)?))
             }
             NLMSG_DONE => Some(Body::Done(DoneBuffer::new_checked(payload)?.code())),
+            NEW_RULE => Some(Body::Rule),
             NEW_SET_ELEMENT => Some(Body::Elements(elements(payload)?)),
             _ => None,
         };
