@@ -142,7 +142,6 @@ fn a_killed_add_is_cleaned_up_by_gc_when_its_namespace_is_gone() {
 }
 
 #[test]
-#[ignore = "between its creation and its alias a link is nobody's, for DEL without a path and for GC"]
 fn a_killed_add_is_cleaned_up_by_gc_while_its_namespace_is_there() {
     case(|bed| {
         kill_add(bed, with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {

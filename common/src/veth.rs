@@ -53,6 +53,8 @@ impl Veth<'_> {
             peer_netns: &sandbox.netns,
             mtu: self.mtu,
             master: self.master,
+            // Should we be killed before the alias is there, GC knows whose it is.
+            group: self.owner.network_mark(),
         };
         let link = host.netlink.create_veth(&pair).map_err(|error| {
             if !error.is_exists() {
@@ -79,6 +81,7 @@ impl Veth<'_> {
         PortChange {
             alias: Some(self.owner.as_str().to_owned()),
             up: true,
+            group: Some(0),
             hairpin: of_port(self.port.hairpin),
             isolated: of_port(self.port.isolated),
         }
@@ -133,7 +136,7 @@ pub fn delete(
 ) -> Result<()> {
     let owner = attachment.owner(network);
     if let Some(link) = host.netlink.find_link(&host_name(&owner))?
-        && link.alias.as_deref() == Some(owner.as_str())
+        && (link.alias.as_deref() == Some(owner.as_str()) || is_unfinished(&link, network))
     {
         host.netlink.delete_link(link.index)?;
         return Ok(());
@@ -147,6 +150,11 @@ pub fn delete(
         sandbox.netlink.delete_link(link.index)?;
     }
     Ok(())
+}
+
+/// Whether an ADD to this network was killed between making the link and noting its owner on it.
+fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
+    link.alias.is_none() && link.group == network.mark() && link.name.starts_with("veth")
 }
 
 /// Whether the path that the runtime gave leads, by now, into somebody else's container.
@@ -172,11 +180,11 @@ pub fn sweep(host: &Host, network: &NetworkName, valid: &[Attachment]) -> Result
     let valid: Vec<Owner> = valid.iter().map(|attachment| attachment.owner(network)).collect();
     let mut errors = crate::cni::Errors::default();
     for link in host.netlink.list_links()? {
-        let Some(alias) = link.alias.as_deref() else { continue };
-        if Owner::is_of(alias, network)
+        let alias = link.alias.as_deref().unwrap_or_default();
+        let is_dead = Owner::is_of(alias, network)
             && link.name.starts_with("veth")
-            && !valid.iter().any(|owner| owner.as_str() == alias)
-        {
+            && !valid.iter().any(|owner| owner.as_str() == alias);
+        if is_dead || is_unfinished(&link, network) {
             errors.note(host.netlink.delete_link(link.index));
         }
     }

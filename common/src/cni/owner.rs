@@ -37,10 +37,27 @@ impl Owner {
             && text.split(' ').count() == 3
     }
 
+    /// A number that stands for this owner's network where there is room for no more. Never 0.
+    pub fn network_mark(&self) -> u32 {
+        mark(self.0.split(' ').next().unwrap_or_default())
+    }
+
     /// 32 bits that stand for this owner, in hexadecimal, where there is room for no more.
     pub fn tag(&self) -> String {
         hex(&Sha256::digest(&self.0)[..4])
     }
+}
+
+impl NetworkName {
+    /// As [`Owner::network_mark`] of every attachment to it.
+    pub fn mark(&self) -> u32 {
+        mark(&abbreviate(self.as_str(), NETWORK_LENGTH))
+    }
+}
+
+fn mark(network: &str) -> u32 {
+    let digest = Sha256::digest(network);
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1
 }
 
 /// A name that is too long to be written beside something stands there as its hash.
@@ -70,10 +87,12 @@ mod tests {
         let owner = attachment("c1").owner(&short);
         assert_eq!(owner.as_str(), "pods c1 eth0");
         assert_eq!(owner.tag(), "814c47b8");
+        assert_eq!(owner.network_mark(), short.mark());
         assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
         assert!(!Owner::is_of("pods of mine", &long) && !Owner::is_of("pods", &short));
         let owner = attachment(&"c".repeat(300)).owner(&long);
         assert!(owner.as_str().len() <= 121, "{owner:?}");
         assert!(Owner::is_of(owner.as_str(), &long));
+        assert_eq!(owner.network_mark(), long.mark());
     }
 }

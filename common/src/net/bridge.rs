@@ -33,6 +33,8 @@ pub struct PortChange {
     pub alias: Option<String>,
     /// Whether to switch the link on; `false` leaves it as it is.
     pub up: bool,
+    /// The link's group.
+    pub group: Option<u32>,
     /// See [`Port::hairpin`].
     pub hairpin: Option<bool>,
     /// See [`Port::isolated`].
@@ -241,6 +243,7 @@ fn port_message(index: u32, change: &PortChange) -> LinkMessage {
         message.header.change_mask = LinkFlags::Up;
     }
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
+    message.attributes.extend(change.group.map(LinkAttribute::Group));
     let hairpin = change.hairpin.map(InfoBridgePort::HairpinMode);
     let isolated = change.isolated.map(InfoBridgePort::Isolated);
     let data: Vec<_> = hairpin.into_iter().chain(isolated).collect();

@@ -39,6 +39,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// What an administrator, or we, noted on it.
     pub alias: Option<String>,
+    /// Its group, 0 unless somebody gave it another.
+    pub group: u32,
 }
 
 impl Link {
@@ -60,6 +62,7 @@ impl Link {
             master: None,
             peer: None,
             alias: None,
+            group: 0,
         };
         for attribute in message.attributes {
             match attribute {
@@ -73,6 +76,7 @@ impl Link {
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.into_iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -108,6 +112,8 @@ pub struct VethPair<'a> {
     pub mtu: Option<u32>,
     /// The index of the bridge that `host` becomes a port of.
     pub master: Option<u32>,
+    /// The group of `host`: unlike an alias, it can be given when the link is made.
+    pub group: u32,
 }
 
 impl Netlink {
@@ -160,7 +166,7 @@ impl Netlink {
     /// # Errors
     /// [`Error::is_exists`] if either name is taken in its namespace.
     pub fn create_veth(&self, pair: &VethPair<'_>) -> Result<Link> {
-        let VethPair { host, peer, peer_netns, mtu, master } = *pair;
+        let VethPair { host, peer, peer_netns, mtu, master, group } = *pair;
         let end = |end: VethEnd<'_>| {
             let mut message = LinkMessage::default();
             message.attributes.push(name_attribute(end.name));
@@ -172,6 +178,7 @@ impl Netlink {
         other.attributes.push(LinkAttribute::NetNsFd(peer_netns.as_fd().as_raw_fd()));
         let mut message = end(host);
         message.attributes.extend(master.map(LinkAttribute::Controller));
+        message.attributes.push(LinkAttribute::Group(group));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
@@ -182,6 +189,20 @@ impl Netlink {
         })?;
         // The kernel sends the echo before it attaches the link to its master.
         Ok(Link { master, ..link })
+    }
+
+    /// Sets the largest packet of a link, in bytes. A bridge that was told so keeps it, whatever
+    /// ports come (`br_mtu_auto_adjust` in net/bridge/br_if.c).
+    ///
+    /// # Errors
+    /// EINVAL for a size that the link cannot have.
+    pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        let message = RouteNetlinkMessage::SetLink(message);
+        self.change(message, 0, || format!("set the MTU of {} to {mtu}", self.name_of(index)))?;
+        Ok(())
     }
 
     /// Switches a link on. The kernel then adds its IPv6 link-local address and the routes of its

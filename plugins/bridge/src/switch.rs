@@ -34,6 +34,9 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
         Some(link) => link,
         None => create(host, plan)?,
     };
+    if let Some(mtu) = plan.mtu.filter(|mtu| *mtu > link.mtu) {
+        host.netlink.set_mtu(link.index, mtu)?;
+    }
     if plan.echo == Echo::Promiscuous {
         host.netlink.set_promiscuous(link.index, true)?;
     }
@@ -49,7 +52,13 @@ fn create(host: &Host, plan: &Plan) -> Result<Link> {
     // An address that is given at birth stays; the kernel's own choice changes with the ports.
     let mac = Mac::of_host(name)?;
     match host.netlink.create_bridge(name, mac, plan.mtu, plan.vlans.is_some()) {
-        Ok(link) => Ok(link),
+        Ok(link) => {
+            // Told, and not just left, to have this size, it keeps it: else one small port, and the
+            // kernel ends the bridge's IPv6. Being told what is the case already does not count.
+            host.netlink.set_mtu(link.index, link.mtu.min(65534) + 1)?;
+            host.netlink.set_mtu(link.index, link.mtu)?;
+            Ok(link)
+        }
         // Another attachment was quicker.
         Err(error) if error.is_exists() => find(host, plan)?.ok_or_else(|| error.into()),
         Err(error) => Err(Error::from(error).context(format!("failed to create bridge {name:?}"))),

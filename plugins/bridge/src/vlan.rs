@@ -98,6 +98,7 @@ impl Vlans {
             peer_netns: &here,
             mtu: Some(bridge.mtu),
             master: None,
+            group: 0,
         };
         let link = match host.netlink.create_veth(&pair) {
             Ok(link) => link,
