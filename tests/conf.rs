@@ -141,7 +141,6 @@ fn examples_live_together() {
 }
 
 #[test]
-#[ignore = "validate does not take keys that begin with // for comments"]
 fn examples_have_no_findings() {
     case(|bed| {
         for (file, _) in EXAMPLES {

@@ -18,8 +18,8 @@ pub(super) fn object(
     let known = || known.iter().copied().flatten();
     for (key, inner) in keys {
         let path = join(at, key);
-        // The runtime's own.
-        if key.starts_with("cni.dev/") {
+        // The runtime's own, and what people write because JSON has no comments.
+        if key.starts_with("cni.dev/") || key.starts_with("//") {
             continue;
         }
         let Some((name, kind)) = known()
