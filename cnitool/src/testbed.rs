@@ -60,7 +60,7 @@ const PLUGIN: &str = r#"#!/bin/sh
 dir=${0%/*} call=${0##*/}.$CNI_COMMAND
 echo "$call" >> "$dir/log"
 cat > "$dir/$call.stdin"
-env | grep ^CNI_ | sort > "$dir/$call.env"
+env | grep -E "^CNI_(COMMAND|CONTAINERID|NETNS|IFNAME|ARGS|PATH)=" | sort > "$dir/$call.env"
 if [ -e "$dir/$call.fail" ]; then cat "$dir/$call.fail"; exit 1; fi
 if [ -e "$dir/$call.out" ]; then cat "$dir/$call.out"; exit 0; fi
 case $CNI_COMMAND in
