@@ -48,7 +48,7 @@ const PARALLEL_ROUNDS: usize = 3;
 const AT_ONCE: usize = 100;
 
 const USAGE: &str = "usage: bench [--rounds N] [--only WORD]
-  --rounds N    pairs of ADD and DEL that count (30)
+  --rounds N    pairs of ADD and DEL that count (100)
   --only WORD   only what has WORD in its name";
 
 /// What the command line says.
@@ -59,7 +59,7 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Self { rounds: 30, only: String::new() };
+        let mut options = Self { rounds: 100, only: String::new() };
         while let Some(argument) = arguments.next() {
             let value = arguments.next()?;
             match argument.as_str() {

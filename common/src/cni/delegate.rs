@@ -45,19 +45,7 @@ impl Delegate {
     /// # Errors
     /// Those of the delegate, unchanged.
     pub fn del(&self) -> Result<()> {
-        self.prepare_del()?.run()
-    }
-
-    /// Starts a DEL that does nothing yet: a plugin waits for its configuration. What it costs to
-    /// start a program is so hidden behind what the caller does first.
-    ///
-    /// # Errors
-    /// When it cannot be executed.
-    pub fn prepare_del(&self) -> Result<Prepared> {
-        Ok(Prepared {
-            child: start(&self.executable, &command(Verb::Del))?,
-            delegate: self.clone(),
-        })
+        self.call(Verb::Del)
     }
 
     /// # Errors
@@ -83,31 +71,7 @@ impl Delegate {
     }
 
     fn spawn(&self, verb: Verb) -> Result<Child> {
-        spawn(&self.executable, &command(verb), &self.stdin)
-    }
-}
-
-fn command(verb: Verb) -> [(&'static str, &'static str); 1] {
-    [("CNI_COMMAND", verb.as_str())]
-}
-
-/// A delegate's DEL that waits for its configuration.
-#[must_use]
-#[derive(Debug)]
-pub struct Prepared {
-    child: Child,
-    delegate: Delegate,
-}
-
-impl Prepared {
-    /// Has it done.
-    ///
-    /// # Errors
-    /// Those of the delegate, unchanged.
-    pub fn run(self) -> Result<()> {
-        let Self { child, delegate } = self;
-        let child = feed(child, &delegate.executable, &delegate.stdin)?;
-        collect(child, &delegate.executable).map(drop)
+        spawn(&self.executable, &[("CNI_COMMAND", verb.as_str())], &self.stdin)
     }
 }
 
@@ -168,27 +132,20 @@ pub fn execute(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) ->
     collect(spawn(executable, environment, stdin)?, executable)
 }
 
-fn spawn(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Child> {
-    feed(start(executable, environment)?, executable, stdin)
-}
-
 #[expect(clippy::disallowed_methods, reason = "this is the one place that runs programs")]
-fn start(executable: &Path, environment: &[(&str, &str)]) -> Result<Child> {
+fn spawn(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Child> {
     let spawned = Command::new(executable)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    spawned.map_err(|error| {
+    let mut child = spawned.map_err(|error| {
         // Somebody is writing the file: an installation in progress, over in a moment.
         let is_busy = error.kind() == ErrorKind::ExecutableFileBusy;
         let code = if is_busy { Code::TryAgain } else { Code::Io };
         Error::new(code, format!("failed to execute {}: {error}", executable.display()))
-    })
-}
-
-fn feed(mut child: Child, executable: &Path, stdin: &[u8]) -> Result<Child> {
+    })?;
     if let Some(mut pipe) = child.stdin.take() {
         match pipe.write_all(stdin) {
             // It may answer without having read all: that is its affair.

@@ -70,8 +70,6 @@ impl Plugin for Bridge {
     fn del(&self, request: &Del<'_>, errors: &mut Errors) {
         let network = &request.call.network.name;
         let owner = request.attachment.owner(network);
-        let ipam = errors.note(self.ipam(request.call)).flatten();
-        let ipam = ipam.and_then(|ipam| errors.note(ipam.prepare_del()));
         let mut masquerade = self.masquerade(errors);
         if let Some(masquerade) = &mut masquerade {
             errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
@@ -81,8 +79,8 @@ impl Plugin for Bridge {
             errors.note(veth::delete(&host, sandbox.as_ref(), network, &request.attachment));
         }
         // Not before the link is gone: somebody else may get the address at once.
-        if let Some(ipam) = ipam {
-            errors.note(ipam.run());
+        if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
+            errors.note(ipam.del());
         }
         // Closed after the deletion of the link, with which it then waits for the kernel.
         drop(masquerade);
