@@ -212,7 +212,7 @@ impl Netlink {
     /// two after the link has a carrier, and never before it has one.
     ///
     /// # Errors
-    /// If another machine has one of the addresses, or ([`Error::is_timeout`]) if some are not
+    /// If another machine has one of the addresses, or (ETIMEDOUT) if some are not
     /// settled `deadline` from now.
     pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
         // Reading the link makes the kernel notice a carrier that is new, upon which it adds the

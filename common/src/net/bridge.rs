@@ -129,24 +129,6 @@ impl Netlink {
         Ok(data.contains(&InfoBridge::VlanFiltering(true)))
     }
 
-    /// Makes a bridge heed VLANs, or not.
-    ///
-    /// # Errors
-    /// [`Error::is_unsupported`] if the kernel cannot.
-    pub fn set_vlan_filtering(&self, bridge: u32, on: bool) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = bridge;
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(on)])),
-        ]));
-        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
-            format!("set VLAN filtering of {} to {on}", self.name_of(bridge))
-        })
-        .map_err(explain_vlans)?;
-        Ok(())
-    }
-
     /// The VLANs of a port, in ascending order. None on a kernel without VLANs. The kernel cannot be
     /// asked about one port only (`rtnl_bridge_getlink`), so it tells about all.
     pub fn list_vlans(&self, port: u32) -> Result<Vec<Vlan>> {
@@ -178,11 +160,6 @@ impl Netlink {
             let vids: Vec<_> = vlans.iter().map(|vlan| vlan.vid.to_string()).collect();
             format!("add VLAN {} to bridge port {}", vids.join(", "), self.name_of(port))
         })
-    }
-
-    /// Adds one VLAN to a port. See [`Netlink::create_vlans`].
-    pub fn create_vlan(&self, port: u32, vid: u16, pvid: bool, untagged: bool) -> Result<()> {
-        self.create_vlans(port, &[Vlan { vid, pvid, untagged }])
     }
 
     /// Takes a VLAN from a port. The kernel does not tell whether the port had it

@@ -44,11 +44,6 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether it passes packets, as far as its driver says.
-    pub fn is_operational(&self) -> bool {
-        self.operstate == "up"
-    }
-
     fn from_message(message: LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
@@ -221,11 +216,6 @@ impl Netlink {
     /// it: others may keep it so.
     pub fn set_promiscuous(&self, index: u32, on: bool) -> Result<()> {
         self.set_flag(index, LinkFlags::Promisc, on)
-    }
-
-    /// Changes the address of a link, and pins it: a bridge no longer follows its ports.
-    pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
-        self.set_attribute(index, mac_attribute(mac), |link| format!("give {link} address {mac}"))
     }
 
     /// Makes a link a port of the bridge `master`, or of none.

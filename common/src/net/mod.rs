@@ -77,11 +77,6 @@ impl Error {
             .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
     }
 
-    /// It did not happen before the caller's deadline (ETIMEDOUT).
-    pub fn is_timeout(&self) -> bool {
-        self.errno == Some(nix::libc::ETIMEDOUT)
-    }
-
     /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
     pub fn is_unsupported(&self) -> bool {
         use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::libc::{dev_t, ino_t};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs};
 
 use super::{Context, Error, Result, errno_text};
@@ -52,18 +50,6 @@ impl Netns {
     /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Device and inode, which name a namespace for as long as it exists. The inode may be given to
-    /// another namespace afterwards.
-    pub fn id(&self) -> Result<(dev_t, ino_t)> {
-        let stat = fstat(&self.file).doing(|| format!("read identity of {:?}", self.path))?;
-        Ok((stat.st_dev, stat.st_ino))
-    }
-
-    /// Whether both are one namespace, by whatever paths they were opened.
-    pub fn is_same(&self, other: &Self) -> Result<bool> {
-        Ok(self.id()? == other.id()?)
     }
 
     /// Runs `work` with the calling thread in this namespace, and takes the thread back to where it
