@@ -1,6 +1,6 @@
 //! A veth pair between the host and a sandbox: one attachment's own.
 
-use crate::cni::{Attachment, Code, Error, IfName, NetworkName, Owner, Result, Success};
+use crate::cni::{Attachment, Code, Error, IfName, NetnsPath, NetworkName, Owner, Result, Success};
 use crate::net::{Link, Mac, Netlink, PortChange, VethEnd, VethPair, sysctl};
 use crate::sandbox::{Host, Sandbox};
 use crate::undo::Undo;
@@ -130,7 +130,7 @@ fn host_name(owner: &Owner) -> String {
 /// When the kernel refuses.
 pub fn delete(
     host: &Host,
-    sandbox: Option<&Sandbox>,
+    netns: Option<&NetnsPath>,
     network: &NetworkName,
     attachment: &Attachment,
 ) -> Result<()> {
@@ -142,7 +142,7 @@ pub fn delete(
         return Ok(());
     }
     // Made by another implementation, or nothing at all.
-    let Some(sandbox) = sandbox else { return Ok(()) };
+    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
     let Some(link) = sandbox.netlink.find_link(attachment.ifname.as_str())? else {
         return Ok(());
     };

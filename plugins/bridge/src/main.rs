@@ -75,8 +75,8 @@ impl Plugin for Bridge {
             errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
         }
         if let Some(host) = errors.note(Host::open()) {
-            let sandbox = errors.note(Sandbox::find(request.netns.as_ref())).flatten();
-            errors.note(veth::delete(&host, sandbox.as_ref(), network, &request.attachment));
+            let netns = request.netns.as_ref();
+            errors.note(veth::delete(&host, netns, network, &request.attachment));
         }
         // Not before the link is gone: somebody else may get the address at once.
         if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
