@@ -9,12 +9,16 @@
 //! | [`sandbox`] | the joints | a CNI result applied to an interface of the container |
 //! | [`veth`] | | a veth pair between host and container |
 //! | [`masquerade`] | | source NAT for an attachment |
+//! | [`spoof`] | | frames of an attachment have its own source address |
+//! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`undo`] | below all | rollback by default |
 
+mod claims;
 pub mod cni;
 pub mod masquerade;
 pub mod net;
 pub mod sandbox;
+pub mod spoof;
 pub mod undo;
 pub mod veth;
 
@@ -24,4 +28,5 @@ pub use cni::{
 };
 pub use masquerade::Masquerade;
 pub use sandbox::{Host, Sandbox};
+pub use spoof::SpoofCheck;
 pub use undo::Undo;

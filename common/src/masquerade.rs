@@ -3,18 +3,18 @@
 //!
 //! ```text
 //! table ip girder {
-//!     map masqueraded {                     # an element per pod, with its owner as comment
+//!     map masquerade {                      # an element per pod, with its owner as comment
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment "pods c1 eth0" : goto masquerade-10.1.0.0/24 }
 //!     }
-//!     chain masquerade-10.1.0.0/24 {        # a chain per subnet
+//!     chain masquerade-10.1.0.0/24 {        # a chain per subnet, and per list of exceptions
 //!         ip daddr 10.1.0.0/24 return
 //!         ip daddr 224.0.0.0/4 return
 //!         masquerade
 //!     }
 //!     chain postrouting {
 //!         type nat hook postrouting priority srcnat; policy accept;
-//!         ip saddr vmap @masqueraded
+//!         ip saddr vmap @masquerade
 //!     }
 //! }
 //! ```
@@ -22,106 +22,89 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::cni::{Attachment, Cidr, Error, Errors, NetworkName, Owner, Result, Success};
+use crate::claims::{Claim, Claimant, Claims, Ground, Shared, owns};
+use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Family, Hook,
-    Make, Nft, Policy, SRCNAT, Set, Table, Verdict,
+    Make, Nft, Policy, SRCNAT, Set, SetName, Table, Verdict,
 };
 use crate::undo::Undo;
 use ipnetwork::IpNetwork;
+use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const MAP: &str = "masqueraded";
+const MAP: &str = "masquerade";
 const POSTROUTING: &str = "postrouting";
+
+/// What of a pod's traffic is masqueraded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// What it sends from its IPv4 addresses.
+    pub ipv4: bool,
+    /// What it sends from its IPv6 addresses.
+    pub ipv6: bool,
+    /// But nothing that it sends to these networks.
+    pub exclude: Vec<Cidr>,
+}
+
+impl Scope {
+    /// Everything.
+    pub fn all() -> Self {
+        Self { ipv4: true, ipv6: true, exclude: Vec::new() }
+    }
+
+    fn has(&self, address: &Cidr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
 
 /// The packet filter, for the elements of one network.
 ///
 /// Drop it after the link has been deleted: see [`Nft`].
 pub struct Masquerade {
-    nft: Nft,
+    claims: Claims,
 }
 
 impl Masquerade {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self { claims: Claims::open()? })
     }
 
-    /// Masquerades what comes from the addresses of `success`.
+    /// Masquerades what comes from the addresses of `success`, as far as it is in `scope`.
     ///
     /// # Errors
-    /// When the kernel refuses, or another attachment has one of the addresses.
-    pub fn create(&mut self, success: &Success, owner: &Owner, undo: &mut Undo) -> Result<()> {
-        for ip in &success.ips {
-            let (subnet, owner) = (ip.address, owner.clone());
-            self.create_element(&subnet, &owner)?;
-            undo.push(format!("masquerading of {subnet}"), move || {
-                Self::open()?.delete_owned(&[subnet], &owner).map(drop)
-            });
+    /// When the kernel refuses.
+    pub fn create(
+        &mut self,
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        for subnet in subnets(success, scope) {
+            self.claims.create(&[subnet.claim()], &claimant, &subnet, undo)?;
         }
         Ok(())
     }
 
-    fn create_element(&mut self, address: &Cidr, owner: &Owner) -> Result<()> {
-        let table = table_of(address.ip());
-        let chain = chain_name(address);
-        let element = Element {
-            key: key(address.ip()),
-            data: Some(Data::Verdict(Verdict::Goto(chain.clone()))),
-            comment: Some(owner.as_str().to_owned()),
-        };
-        // Others may change the same element meanwhile, whose owner is cleaned up late.
-        let mut attempts = 0;
-        loop {
-            let mut batch = Batch::new();
-            if !self.is_complete(table, &chain)? {
-                declare(&mut batch, table, &chain, address)?;
-            }
-            // An attachment that nobody cleaned up has left it; IPAM says whose address it is now.
-            if self.nft.find_element(table, MAP, &element.key)?.is_some() {
-                batch.delete_element(table, MAP, &element.key);
-            }
-            batch.element(Make::Create, table, MAP, &element);
-            attempts += 1;
-            match self.nft.commit(batch) {
-                Err(error) if attempts < 5 && (error.is_gone() || error.is_exists()) => {}
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
-    /// Whether the shared rules are there. Somebody may have flushed them.
-    fn is_complete(&mut self, table: Table<'_>, chain: &str) -> Result<bool> {
-        Ok(self.nft.count_rules(table, POSTROUTING)? >= 1
-            && self.nft.count_rules(table, chain)? >= CHAIN_RULES)
-    }
-
-    /// Removes what the attachment has. `success` saves a look at all elements, if it is there and
-    /// its addresses are those that we find.
+    /// Removes what the attachment has. `success` saves a look at all elements; it need not be
+    /// there, nor true.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
-        let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
-        let addresses: Vec<_> = ips.iter().map(|ip| ip.address).collect();
-        if self.delete_owned(&addresses, owner)? < addresses.len().max(1) {
-            self.delete_where(|comment| comment == owner.as_str())?;
-        }
-        Ok(())
-    }
-
-    /// How many of them were there and ours.
-    fn delete_owned(&mut self, addresses: &[Cidr], owner: &Owner) -> Result<usize> {
-        let mut deleted = 0;
-        for address in addresses {
-            let (table, key) = (table_of(address.ip()), key(address.ip()));
-            let element = self.nft.find_element(table, MAP, &key)?;
-            if element.is_some_and(|element| element.comment.as_deref() == Some(owner.as_str())) {
-                deleted += self.nft.delete_elements(table, MAP, &[key])?;
+        let ours = |comment: &str| owns(owner, comment);
+        match success.filter(|success| !success.ips.is_empty()) {
+            Some(success) => {
+                let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
+                let spots: Vec<_> = success.ips.iter().map(|ip| address(ip.address.ip())).collect();
+                self.claims.delete(&spots, ours)
             }
+            None => self.claims.delete_where(&MAPS, ours).map(drop),
         }
-        Ok(deleted)
     }
 
     /// Removes what belongs to attachments of the network that are not valid any more.
@@ -129,37 +112,23 @@ impl Masquerade {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
-        self.delete_where(|comment| {
-            Owner::is_of(comment, network) && !valid.iter().any(|owner| owner.as_str() == comment)
-        })
+        self.claims.sweep(&MAPS, network, valid)
     }
 
-    fn delete_where(&mut self, is_dead: impl Fn(&str) -> bool) -> Result<()> {
-        let mut errors = Errors::default();
-        for table in [TABLE_IP, TABLE_IP6] {
-            let dead = |element: &Element| element.comment.as_deref().is_some_and(&is_dead);
-            let Some(elements) = errors.note(self.nft.list_elements(table, MAP)) else { continue };
-            let keys: Vec<_> =
-                elements.into_iter().filter(dead).map(|element| element.key).collect();
-            errors.note(self.nft.delete_elements(table, MAP, &keys));
-        }
-        errors.into_result()
-    }
-
-    /// Every address of the result that is not masqueraded.
+    /// Every address of the result that is not masqueraded as it should be.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn verify(&mut self, success: &Success, owner: &Owner) -> Result<Vec<String>> {
+    pub fn verify(
+        &mut self,
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+    ) -> Result<Vec<String>> {
         let mut differences = Vec::new();
-        for ip in &success.ips {
-            let (table, key) = (table_of(ip.address.ip()), key(ip.address.ip()));
-            let element = self.nft.find_element(table, MAP, &key)?;
-            if element.is_none_or(|element| element.comment.as_deref() != Some(owner.as_str())) {
-                differences.push(format!("{} is not masqueraded", ip.address));
-            } else if !self.is_complete(table, &chain_name(&ip.address))? {
-                differences.push(format!("{}: rules of {table} are missing", ip.address));
+        for subnet in subnets(success, scope) {
+            if !self.claims.missing(&[subnet.claim()], owner)?.is_empty() {
+                differences.push(format!("{} is not masqueraded", subnet.address));
             }
         }
         Ok(differences)
@@ -168,71 +137,169 @@ impl Masquerade {
 
 const TABLE_IP: Table<'_> = Table { family: Family::Ip, name: "girder" };
 const TABLE_IP6: Table<'_> = Table { family: Family::Ip6, name: "girder" };
+const MAPS: [Shared; 2] =
+    [SetName { table: TABLE_IP, name: MAP }, SetName { table: TABLE_IP6, name: MAP }];
 
-fn table_of(ip: IpAddr) -> Table<'static> {
-    if ip.is_ipv4() { TABLE_IP } else { TABLE_IP6 }
+fn map_of(ip: IpAddr) -> Shared {
+    MAPS[usize::from(ip.is_ipv6())]
 }
 
-fn key(ip: IpAddr) -> Vec<u8> {
+fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
-/// How many rules [`declare`] gives to the chain of a subnet.
-const CHAIN_RULES: usize = 3;
+/// A pod's address in its subnet, and what is not masqueraded there.
+struct Subnet {
+    address: Cidr,
+    /// Of its family, sorted, each one once.
+    exclude: Vec<Cidr>,
+}
 
-/// Makes what is shared as it should be, whatever of it is there, in one transaction: two that do
-/// so at once do no harm to each other.
-fn declare(batch: &mut Batch, table: Table<'_>, chain: &str, address: &Cidr) -> Result<()> {
-    let (datatype, multicast) = match address.ip() {
-        IpAddr::V4(_) => {
-            (Datatype::Ipv4Addr, IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4))
+fn subnets(success: &Success, scope: &Scope) -> Vec<Subnet> {
+    let wanted = success.ips.iter().map(|ip| ip.address).filter(|address| scope.has(address));
+    wanted
+        .map(|address| {
+            let same_family = |network: &&Cidr| network.is_ipv6() == address.is_ipv6();
+            let exclude = scope.exclude.iter().filter(same_family);
+            let mut exclude: Vec<_> = exclude.copied().collect();
+            exclude.sort();
+            exclude.dedup();
+            Subnet { address, exclude }
+        })
+        .collect()
+}
+
+impl Subnet {
+    fn claim(&self) -> Claim {
+        let ip = self.address.ip();
+        let data = Some(Data::Verdict(Verdict::Goto(self.chain())));
+        Claim { set: map_of(ip), key: octets(ip).into(), data }
+    }
+
+    /// The name tells all that the rules depend on, so a chain that is there is the right one.
+    /// nft's own language knows no colon in a name, and must be able to read back what it lists.
+    fn chain(&self) -> String {
+        let address = &self.address;
+        let name = format!("{MAP}-{}/{}", address.network(), address.prefix()).replace(':', "_");
+        if self.exclude.is_empty() {
+            return name;
         }
-        IpAddr::V6(_) => (
-            Datatype::Ipv6Addr,
-            IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
-        ),
+        let exclude: String = self.exclude.iter().map(|network| format!("{network} ")).collect();
+        let hash: String =
+            Sha256::digest(exclude)[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}-{hash}")
+    }
+
+    fn rules(&self, table: Table<'_>) -> Result<Batch> {
+        let multicast = match self.address.ip() {
+            IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4),
+            IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+        };
+        let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
+        let name = self.chain();
+        let mut batch = Batch::new();
+        batch.chain(Make::Create, &Chain::named(table, &name));
+        let exclude = self.exclude.iter().map(|network| **network);
+        for destination in [*self.address, multicast].into_iter().chain(exclude) {
+            let exprs =
+                [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
+            batch.rule(table, &name, &exprs, None);
+        }
+        batch.rule(table, &name, &[Expr::Masquerade], None);
+        Ok(batch)
+    }
+}
+
+impl Ground for Subnet {
+    /// The chain of the subnet, and the map if that is missing, too. A batch that is refused costs
+    /// the kernel milliseconds, so what is missing least often is tried last.
+    fn ensure(&self, nft: &mut Nft) -> Result<()> {
+        let table = map_of(self.address.ip()).table;
+        match nft.commit(self.rules(table)?) {
+            // The chain may be there, and the map not: others have a use for the table, too.
+            Err(error) if error.is_gone() || error.is_exists() => {}
+            outcome => return Ok(outcome?),
+        }
+        ignore_existing(nft.commit(map(table)))?;
+        ignore_existing(nft.commit(self.rules(table)?))
+    }
+
+    /// An attachment that nobody cleaned up has left it: IPAM says whose address it is now.
+    fn yields(&self, _: &Claim, _: &Element) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Whoever creates the map creates the rule that asks it: the others find both.
+fn map(table: Table<'_>) -> Batch {
+    let datatype = match table.family {
+        Family::Ip6 => Datatype::Ipv6Addr,
+        _ => Datatype::Ipv4Addr,
     };
-    let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
+    let set =
+        Set { table, name: MAP, key: &[datatype], content: Content::Verdicts, intervals: false };
     let base = Base {
         kind: ChainKind::Nat,
         hook: Hook::Postrouting,
         priority: SRCNAT,
         policy: Policy::Accept,
     };
-    let map = Set { table, name: MAP, key: &[datatype], content: Content::Verdicts };
+    let mut batch = Batch::new();
     batch
         .table(Make::Ensure, table, Some("Girder, CNI plugins"))
-        .set(Make::Ensure, &map)
-        .chain(Make::Ensure, &Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-        .delete_rules(table, POSTROUTING)
-        .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None)
-        .chain(Make::Ensure, &Chain::named(table, chain))
-        .delete_rules(table, chain);
-    for destination in [**address, multicast] {
-        let exprs =
-            [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
-        batch.rule(table, chain, &exprs, None);
-    }
-    batch.rule(table, chain, &[Expr::Masquerade], None);
-    Ok(())
+        .set(Make::Create, &set)
+        .chain(Make::Create, &Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
+        .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None);
+    batch
 }
 
-/// nft's own language knows no colon in a name, and must be able to read back what it lists.
-fn chain_name(address: &Cidr) -> String {
-    format!("masquerade-{}/{}", address.network(), address.prefix()).replace(':', "_")
+/// Somebody else was quicker, and has made the same.
+pub(crate) fn ignore_existing(outcome: crate::net::Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.is_exists() => Ok(()),
+        outcome => Ok(outcome?),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cni::Ip;
+
+    fn success(addresses: &[&str]) -> Success {
+        let ip = |address: &&str| Ip {
+            address: address.parse().unwrap(),
+            gateway: None,
+            interface: None,
+        };
+        Success { ips: addresses.iter().map(ip).collect(), ..Success::default() }
+    }
+
+    fn chains(scope: &Scope) -> Vec<String> {
+        let success = success(&["10.1.0.2/24", "fd00:1::5/64"]);
+        subnets(&success, scope).iter().map(Subnet::chain).collect()
+    }
 
     #[test]
     fn chains_are_named_after_the_subnet() {
-        let name = |address: &str| chain_name(&address.parse().unwrap());
-        assert_eq!(name("10.1.0.2/24"), "masquerade-10.1.0.0/24");
-        assert_eq!(name("fd00:1::5/64"), "masquerade-fd00_1__/64");
+        assert_eq!(chains(&Scope::all()), ["masquerade-10.1.0.0/24", "masquerade-fd00_1__/64"]);
+        let scope = Scope { ipv4: false, ..Scope::all() };
+        assert_eq!(chains(&scope), ["masquerade-fd00_1__/64"]);
+    }
+
+    #[test]
+    fn chains_are_named_after_what_they_exclude_in_whatever_order() {
+        let scope = |exclude: &[&str]| Scope {
+            exclude: exclude.iter().map(|network| network.parse().unwrap()).collect(),
+            ..Scope::all()
+        };
+        let one = chains(&scope(&["10.0.0.0/8", "192.168.0.0/16"]));
+        assert_eq!(one[1], "masquerade-fd00_1__/64");
+        assert_eq!(one[0].len(), "masquerade-10.1.0.0/24-12345678".len());
+        assert_eq!(one, chains(&scope(&["192.168.0.0/16", "10.0.0.0/8", "10.0.0.0/8"])));
+        assert_ne!(one, chains(&scope(&["10.0.0.0/8"])));
     }
 }

@@ -120,7 +120,8 @@ pub fn refuse_existing(
     Ok(())
 }
 
-fn host_name(owner: &Owner) -> String {
+/// The name of the host's end, which the owner alone tells.
+pub(crate) fn host_name(owner: &Owner) -> String {
     format!("veth{}", owner.tag())
 }
 

@@ -2,6 +2,7 @@
 
 mod addr;
 mod bridge;
+pub mod conntrack;
 mod link;
 mod netlink;
 mod netns;
@@ -68,6 +69,11 @@ impl Error {
     /// The object exists already (EEXIST).
     pub fn is_exists(&self) -> bool {
         self.errno == Some(nix::libc::EEXIST)
+    }
+
+    /// An interval overlaps another one in part (ENOTEMPTY, of sets of the packet filter).
+    pub fn is_overlap(&self) -> bool {
+        self.errno == Some(nix::libc::ENOTEMPTY)
     }
 
     /// The object, or what holds it, is not there (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).

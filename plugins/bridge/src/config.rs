@@ -2,10 +2,13 @@
 //! touched.
 
 use crate::vlan::Vlans;
-use common::cni::{Call, Dns, IfName, Verb};
+use common::cni::{Call, Cidr, Dns, IfName, Verb};
+use common::masquerade::Scope;
 use common::net::Mac;
 use common::{Error, Result};
 use serde::Deserialize;
+use serde::de::{Deserializer, Unexpected, Visitor};
+use std::fmt;
 
 /// The keys of a bridge network, as they stand in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -15,7 +18,8 @@ pub(crate) struct Config {
     is_gateway: bool,
     is_default_gateway: bool,
     force_address: bool,
-    ip_masq: bool,
+    ip_masq: IpMasq,
+    ip_masq_exclude: Vec<Cidr>,
     ip_masq_backend: Option<String>,
     mtu: i64,
     hairpin_mode: bool,
@@ -31,6 +35,39 @@ pub(crate) struct Config {
     dns: OptionalDns,
     args: Args,
     runtime_config: Cni,
+}
+
+/// `ipMasq`: all, nothing, or one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum IpMasq {
+    #[default]
+    None,
+    All,
+    V4,
+    V6,
+}
+
+impl<'de> Deserialize<'de> for IpMasq {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = IpMasq;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, \"v4\" or \"v6\"")
+            }
+            fn visit_bool<E>(self, all: bool) -> Result<IpMasq, E> {
+                Ok(if all { IpMasq::All } else { IpMasq::None })
+            }
+            fn visit_str<E: serde::de::Error>(self, family: &str) -> Result<IpMasq, E> {
+                match family {
+                    "v4" => Ok(IpMasq::V4),
+                    "v6" => Ok(IpMasq::V6),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
 }
 
 /// An entry of `vlanTrunk`: a range, a single VLAN, or both.
@@ -81,6 +118,8 @@ pub(crate) struct Plan {
     pub(crate) mac: Option<Mac>,
     pub(crate) echo: Echo,
     pub(crate) isolated: bool,
+    /// Whether the container may send with its own hardware address only.
+    pub(crate) spoof_check: bool,
     pub(crate) vlans: Option<Vlans>,
     pub(crate) layer: Layer,
 }
@@ -113,7 +152,7 @@ pub(crate) struct Layer3 {
     /// The IPAM plugin's name.
     pub(crate) ipam: String,
     pub(crate) gateway: Gateway,
-    pub(crate) masquerade: bool,
+    pub(crate) masquerade: Option<Scope>,
     /// Whether IPv6 addresses are probed for duplicates (RFC 4862, section 5.4).
     pub(crate) probe: bool,
     /// Replaces the one that IPAM gave.
@@ -166,6 +205,7 @@ impl Plan {
             mac,
             echo,
             isolated: config.port_isolation,
+            spoof_check: config.macspoofchk,
             vlans: config.vlans()?,
             layer: config.layer()?,
         })
@@ -185,12 +225,8 @@ impl Plan {
 
 impl Config {
     fn refuse_unsupported(&self) -> Result<()> {
-        if self.macspoofchk {
-            return Err(Error::config("macspoofchk is not supported yet")
-                .details("remove the key, or keep the plugin that you have for this network"));
-        }
         match self.ip_masq_backend.as_deref() {
-            _ if !self.ip_masq => Ok(()),
+            _ if self.ip_masq == IpMasq::None => Ok(()),
             None | Some("" | "nftables") => Ok(()),
             Some("iptables") => {
                 Err(Error::config("ipMasqBackend \"iptables\" is not supported yet").details(
@@ -249,10 +285,15 @@ impl Config {
         } else {
             Gateway::None
         };
+        let masquerade = (self.ip_masq != IpMasq::None).then_some(Scope {
+            ipv4: self.ip_masq != IpMasq::V6,
+            ipv6: self.ip_masq != IpMasq::V4,
+            exclude: self.ip_masq_exclude,
+        });
         Ok(Layer::Three(Layer3 {
             ipam: self.ipam.r#type,
             gateway,
-            masquerade: self.ip_masq,
+            masquerade,
             probe: self.enabledad,
             dns: self.dns.into_dns(),
         }))

@@ -11,8 +11,8 @@ use common::net::Link;
 use common::sandbox::{Ipv6Addresses, interface, no_differences};
 use common::veth::{self, Pair, Port, Veth};
 use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Host, Masquerade, Plugin, Result, Sandbox, Status,
-    Success, Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Masquerade, Plugin, Result, Sandbox,
+    SpoofCheck, Status, Success, Undo,
 };
 use config::{Echo, Layer, Layer3, Plan};
 use std::process::ExitCode;
@@ -47,6 +47,10 @@ impl Plugin for Bridge {
         if let Some(vlans) = &self.plan.vlans {
             vlans.apply(&host.netlink, pair.host.index)?;
         }
+        // While the container's end is down: not one frame gets through unchecked.
+        if let Some(mac) = pair.container.mac.filter(|_| self.plan.spoof_check) {
+            SpoofCheck::open()?.create(mac, &owner, undo)?;
+        }
         let answer = ipam.wait()?;
         let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
         let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
@@ -57,8 +61,8 @@ impl Plugin for Bridge {
                 let mode = ipv6_addresses(layer3);
                 sandbox.configure(&pair.container, &success, mode)?;
                 gateway::ensure(&host, layer3, &gateway, &success.ips)?;
-                if layer3.masquerade {
-                    Masquerade::open()?.create(&success, &owner, undo)?;
+                if let Some(scope) = &layer3.masquerade {
+                    Masquerade::open()?.create(&success, scope, &owner, undo)?;
                 }
             }
         }
@@ -70,7 +74,7 @@ impl Plugin for Bridge {
     fn del(&self, request: &Del<'_>, errors: &mut Errors) {
         let network = &request.call.network.name;
         let owner = request.attachment.owner(network);
-        let mut masquerade = self.masquerade(errors);
+        let (mut masquerade, mut spoof_check) = self.packet_filter(errors);
         if let Some(masquerade) = &mut masquerade {
             errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
         }
@@ -81,6 +85,10 @@ impl Plugin for Bridge {
         // Not before the link is gone: somebody else may get the address at once.
         if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
             errors.note(ipam.del());
+        }
+        // Not before the link is gone: until then its frames are checked.
+        if let Some(spoof_check) = &mut spoof_check {
+            errors.note(spoof_check.delete(request.prev_result.as_ref(), &owner));
         }
         // Closed after the deletion of the link, with which it then waits for the kernel.
         drop(masquerade);
@@ -96,6 +104,7 @@ impl Plugin for Bridge {
             return Err(Error::internal(format!("Interface name {} not found", self.plan.bridge)));
         };
         let ifname = &request.attachment.ifname;
+        let owner = request.attachment.owner(&request.call.network.name);
         let mut differences = switch::verify(&self.plan, &bridge, result);
         differences.extend(veth::verify(&host, &sandbox, ifname, Some(&bridge), result)?);
         if let Some(vlans) = &self.plan.vlans {
@@ -108,22 +117,27 @@ impl Plugin for Bridge {
         if let Some(layer3) = self.plan.layer3() {
             differences.extend(sandbox.verify(ifname, result)?);
             differences.extend(gateway::verify(&host, &self.plan, &bridge, &result.ips)?);
-            if layer3.masquerade {
-                let owner = request.attachment.owner(&request.call.network.name);
-                differences.extend(Masquerade::open()?.verify(result, &owner)?);
+            if let Some(scope) = &layer3.masquerade {
+                differences.extend(Masquerade::open()?.verify(result, scope, &owner)?);
             }
+        }
+        if self.plan.spoof_check {
+            differences.extend(SpoofCheck::open()?.verify(result, &owner)?);
         }
         no_differences(&differences)
     }
 
     fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
         let network = &request.call.network.name;
-        let mut masquerade = self.masquerade(errors);
+        let (mut masquerade, mut spoof_check) = self.packet_filter(errors);
         if let Some(masquerade) = &mut masquerade {
             errors.note(masquerade.sweep(network, &request.valid));
         }
         if let Some(host) = errors.note(Host::open()) {
             errors.note(veth::sweep(&host, network, &request.valid));
+        }
+        if let Some(spoof_check) = &mut spoof_check {
+            errors.note(spoof_check.sweep(network, &request.valid));
         }
         if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
             errors.note(ipam.gc());
@@ -141,9 +155,12 @@ impl Bridge {
         self.plan.layer3().map(|layer3| call.delegate(&layer3.ipam)).transpose()
     }
 
-    fn masquerade(&self, errors: &mut Errors) -> Option<Masquerade> {
-        let is_wanted = self.plan.layer3().is_some_and(|layer3| layer3.masquerade);
-        is_wanted.then(|| errors.note(Masquerade::open())).flatten()
+    /// What of it this network uses.
+    fn packet_filter(&self, errors: &mut Errors) -> (Option<Masquerade>, Option<SpoofCheck>) {
+        let masquerades = self.plan.layer3().is_some_and(|layer3| layer3.masquerade.is_some());
+        let masquerade = masquerades.then(|| errors.note(Masquerade::open())).flatten();
+        let check = self.plan.spoof_check.then(|| errors.note(SpoofCheck::open())).flatten();
+        (masquerade, check)
     }
 
     fn veth<'a>(

@@ -12,8 +12,8 @@ use netlink_packet_netfilter::{
     NetfilterSubsystem,
 };
 
-use super::set::{Key, element_message, key_attributes};
-use super::{Chain, Element, Expr, Family, Set, Table, checked, comment};
+use super::set::{element_message, key_attributes};
+use super::{Chain, Element, Expr, Family, Key, Set, Table, checked, comment};
 use crate::net::{Error, Result};
 
 /// Changes that the kernel makes together or not at all, in the order in which they were added.
@@ -92,7 +92,7 @@ impl Batch {
         set: &str,
         element: &Element,
     ) -> &mut Self {
-        let what = format!("{} element {} of {set} in {table}", make.verb(), Key(&element.key));
+        let what = format!("{} element {} of {set} in {table}", make.verb(), element.key);
         let message = element
             .encode()
             .and_then(|element| element_message(table, set, Some(element)))
@@ -135,8 +135,8 @@ impl Batch {
     }
 
     /// Deletes an element. ENOENT if there is none; [`super::Nft::delete_elements`] forgives that.
-    pub fn delete_element(&mut self, table: Table<'_>, set: &str, key: &[u8]) -> &mut Self {
-        let what = format!("delete element {} of {set} in {table}", Key(key));
+    pub fn delete_element(&mut self, table: Table<'_>, set: &str, key: &Key) -> &mut Self {
+        let what = format!("delete element {key} of {set} in {table}");
         let message = element_message(table, set, Some(key_attributes(key)));
         self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteSetElement))
     }
@@ -272,7 +272,11 @@ mod tests {
     #[test]
     fn an_error_names_the_step() {
         let mut batch = Batch::new();
-        batch.table(Make::Create, TABLE, None).delete_element(TABLE, "masq", &[10, 1, 0, 5]);
+        batch.table(Make::Create, TABLE, None).delete_element(
+            TABLE,
+            "masq",
+            &vec![10, 1, 0, 5].into(),
+        );
         assert_eq!(batch.what(1), "create table ip t");
         assert_eq!(batch.what(2), "delete element 10.1.0.5 of masq in table ip t");
         for beyond in [0, 3, u32::MAX] {

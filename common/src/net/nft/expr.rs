@@ -7,12 +7,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Operator, Payload, Register,
+    Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Operator, Register,
     Verdict as Code, VerdictAttribute,
 };
 
-use super::{Family, checked};
+use super::field::{self, FIRST, number};
+use super::{Address, Family, Field, checked};
 use crate::net::{Error, Result};
 
 /// A part of a rule. The parts apply from left to right, until one does not match.
@@ -21,21 +23,38 @@ pub enum Expr<'a> {
     /// `ip daddr 10.1.0.0/24`: goes on only if the address is in the network. The table has to be
     /// of the network's family.
     Within(Address, IpNetwork),
+    /// `ip daddr != 10.1.0.0/24`: goes on only if the address is not in the network.
+    Outside(Address, IpNetwork),
+    /// `meta l4proto 6`: goes on only if the field has this value, in network byte order.
+    Is(Field, &'a [u8]),
+    /// `iifname != "lo"`: goes on only if the field has another value.
+    IsNot(Field, &'a [u8]),
+    /// `iifname . ether saddr @set`: goes on only if the set has the fields' values.
+    In(&'a [Field], &'a str),
+    /// `iifname . ether saddr != @set`: goes on only if the set does not have them.
+    NotIn(&'a [Field], &'a str),
+    /// `fib daddr type local`: goes on only if the packet is for an address of this host.
+    ForThisHost,
+    /// `ct status dnat`: goes on only if the connection's destination has been translated.
+    Redirected,
     /// `ip saddr vmap @map`: what the map says of the address; goes on if it says nothing.
     Vmap(Address, &'a str),
+    /// `dnat to ip daddr . th dport map @map`: the destination becomes what the map says of the
+    /// fields; goes on if it says nothing.
+    Dnat(&'a [Field], &'a str, Target),
     /// What becomes of the packet.
     Verdict(Verdict),
     /// `masquerade`: the source becomes the address of the interface that the packet leaves by.
     Masquerade,
 }
 
-/// One of a packet's two addresses. Their place is known in tables of family ip and ip6 only.
+/// What the values of a map are that a destination is translated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
-    /// Where it comes from.
-    Source,
-    /// Where it goes to.
-    Destination,
+pub enum Target {
+    /// An address; the port stays as it is.
+    Address,
+    /// An address and a port, concatenated.
+    AddressAndPort,
 }
 
 /// What becomes of a packet.
@@ -56,10 +75,24 @@ pub enum Verdict {
 impl Expr<'_> {
     pub(super) fn compile(&self, family: Family) -> Result<Vec<Expressions>> {
         match self {
-            Self::Within(address, network) => within(*address, *network, family),
-            Self::Vmap(address, map) => {
-                Ok(vec![load(*address, family)?, look_up(checked("map", map)?)])
+            Self::Within(address, network) => within(*address, *network, Operator::Equal, family),
+            Self::Outside(address, network) => {
+                within(*address, *network, Operator::NotEqual, family)
             }
+            Self::Is(field, value) => compare(*field, value, Operator::Equal, family),
+            Self::IsNot(field, value) => compare(*field, value, Operator::NotEqual, family),
+            Self::In(fields, set) => member(fields, set, None, family),
+            Self::NotIn(fields, set) => {
+                const NFT_LOOKUP_F_INV: u32 = 1;
+                member(fields, set, Some(Lookup::Flags(NFT_LOOKUP_F_INV)), family)
+            }
+            Self::ForThisHost => Ok(for_this_host()),
+            Self::Redirected => Ok(redirected()),
+            Self::Vmap(address, map) => {
+                let verdict = Lookup::DestinationRegister(Register::Verdict);
+                member(&[Field::Address(*address)], map, Some(verdict), family)
+            }
+            Self::Dnat(fields, map, target) => dnat(fields, map, *target, family),
             Self::Verdict(verdict) => Ok(vec![Expressions::Immediate(vec![
                 Immediate::DestinationRegister(Register::Verdict),
                 Immediate::Data(verdict.encode()?),
@@ -72,8 +105,14 @@ impl Expr<'_> {
     }
 }
 
-fn within(address: Address, network: IpNetwork, family: Family) -> Result<Vec<Expressions>> {
-    let length = u8::try_from(place(address, family)?.1 * 8).unwrap_or(u8::MAX);
+fn within(
+    address: Address,
+    network: IpNetwork,
+    operator: Operator,
+    family: Family,
+) -> Result<Vec<Expressions>> {
+    let field = Field::Address(address);
+    let length = u8::try_from(field.length(family)? * 8).unwrap_or(u8::MAX);
     let (wanted, mask) = (octets(network.network()), octets(network.mask()));
     if wanted.len() * 8 != usize::from(length) {
         return Err(Error::new(
@@ -81,56 +120,101 @@ fn within(address: Address, network: IpNetwork, family: Family) -> Result<Vec<Ex
             format!("it cannot be in a table of family {family}"),
         ));
     }
-    let mut steps = vec![load(address, family)?];
+    let mut steps = vec![field.load(FIRST, family)?];
     // A single address needs no mask; nft would list it as `& 255.255.255.255 ==`.
     if network.prefix() != length {
-        steps.push(Expressions::Bitwise(vec![
-            Bitwise::SourceRegister(Register::Reg1),
-            Bitwise::DestinationRegister(Register::Reg1),
-            Bitwise::Length(u32::from(length / 8)),
-            Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
-            Bitwise::Mask(DataAttribute::Value(mask)),
-        ]));
+        steps.push(masked(mask));
     }
-    steps.push(Expressions::Cmp(vec![
-        Cmp::SourceRegister(Register::Reg1),
-        Cmp::Op(Operator::Equal),
-        Cmp::Data(DataAttribute::Value(wanted)),
-    ]));
+    steps.push(cmp(operator, wanted));
     Ok(steps)
 }
 
-/// Offset and length of an address in the header of the network layer, in bytes.
-fn place(address: Address, family: Family) -> Result<(u32, u32)> {
-    match (family, address) {
-        (Family::Ip, Address::Source) => Ok((12, 4)),
-        (Family::Ip, Address::Destination) => Ok((16, 4)),
-        (Family::Ip6, Address::Source) => Ok((8, 16)),
-        (Family::Ip6, Address::Destination) => Ok((24, 16)),
-        (Family::Bridge | Family::Inet, _) => Err(Error::new(
-            "rule about an address",
-            format!("a table of family {family} sees more than one kind of address"),
-        )),
-    }
+fn compare(
+    field: Field,
+    value: &[u8],
+    operator: Operator,
+    family: Family,
+) -> Result<Vec<Expressions>> {
+    Ok(vec![field.load(FIRST, family)?, cmp(operator, value.to_vec())])
 }
 
-fn load(address: Address, family: Family) -> Result<Expressions> {
-    const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
-    let (offset, length) = place(address, family)?;
-    Ok(Expressions::Payload(vec![
-        Payload::DestinationRegister(Register::Reg1),
-        Payload::Base(NFT_PAYLOAD_NETWORK_HEADER),
-        Payload::Offset(offset),
-        Payload::Len(length),
-    ]))
-}
-
-fn look_up(map: String) -> Expressions {
-    Expressions::Lookup(vec![
-        Lookup::Set(map),
-        Lookup::SourceRegister(Register::Reg1),
-        Lookup::DestinationRegister(Register::Verdict),
+/// Keeps of the first register what the mask has.
+fn masked(mask: Vec<u8>) -> Expressions {
+    let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(FIRST),
+        Bitwise::DestinationRegister(FIRST),
+        Bitwise::Length(length),
+        Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+        Bitwise::Mask(DataAttribute::Value(mask)),
     ])
+}
+
+fn cmp(operator: Operator, value: Vec<u8>) -> Expressions {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(FIRST),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(value)),
+    ])
+}
+
+/// Looks the fields up; `more` says what for.
+fn member(
+    fields: &[Field],
+    set: &str,
+    more: Option<Lookup>,
+    family: Family,
+) -> Result<Vec<Expressions>> {
+    let mut steps = field::load_all(fields, family)?;
+    let mut lookup = vec![Lookup::Set(checked("set", set)?), Lookup::SourceRegister(FIRST)];
+    lookup.extend(more);
+    steps.push(Expressions::Lookup(lookup));
+    Ok(steps)
+}
+
+/// Numbers of the kernel's own, as of the next two, are in host byte order.
+fn for_this_host() -> Vec<Expressions> {
+    const NFTA_FIB_DREG: u16 = 1;
+    const NFTA_FIB_RESULT: u16 = 2;
+    const NFTA_FIB_FLAGS: u16 = 3;
+    const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+    const NFTA_FIB_F_DADDR: u32 = 2;
+    const RTN_LOCAL: u32 = 2;
+    let attributes = vec![
+        number(NFTA_FIB_DREG, FIRST.into()),
+        number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE),
+        number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR),
+    ];
+    let fib = Expressions::Other { expression_type: "fib".to_owned(), attributes };
+    vec![fib, cmp(Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec())]
+}
+
+fn redirected() -> Vec<Expressions> {
+    const NFT_CT_STATUS: u32 = 2;
+    const IPS_DST_NAT: u32 = 1 << 5;
+    let bit = IPS_DST_NAT.to_ne_bytes().to_vec();
+    let none = vec![0; bit.len()];
+    vec![field::conntrack(FIRST, NFT_CT_STATUS), masked(bit), cmp(Operator::NotEqual, none)]
+}
+
+fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<Vec<Expressions>> {
+    const NFTA_NAT_TYPE: u16 = 1;
+    const NFTA_NAT_FAMILY: u16 = 2;
+    const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+    const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+    const NFT_NAT_DNAT: u32 = 1;
+    let mut steps = member(fields, map, Some(Lookup::DestinationRegister(FIRST)), family)?;
+    let mut attributes = vec![
+        number(NFTA_NAT_TYPE, NFT_NAT_DNAT),
+        number(NFTA_NAT_FAMILY, u8::from(NetfilterProtoFamily::from(family)).into()),
+        number(NFTA_NAT_REG_ADDR_MIN, FIRST.into()),
+    ];
+    if target == Target::AddressAndPort {
+        let port = field::register(field::address_words(family)?);
+        attributes.push(number(NFTA_NAT_REG_PROTO_MIN, port.into()));
+    }
+    steps.push(Expressions::Other { expression_type: "nat".to_owned(), attributes });
+    Ok(steps)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

@@ -2,20 +2,23 @@
 //!
 //! * here: the socket, commits and questions
 //! * `batch`: changes that happen together or not at all
-//! * `table`: tables and chains; `set`: sets, maps and elements; `expr`: rules
+//! * `table`: tables and chains; `set`: sets, maps and elements
+//! * `expr`: rules; `field`: what they look at
 //! * `comment`: who an object belongs to; `reply`: what the kernel answers
 
 mod batch;
 mod comment;
 mod expr;
+mod field;
 mod reply;
 mod set;
 mod table;
 
 pub use batch::{Batch, Make};
-pub use expr::{Address, Expr, Verdict};
-pub use set::{Content, Data, Datatype, Element, Set, concat};
-pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, SRCNAT, Table};
+pub use expr::{Expr, Target, Verdict};
+pub use field::{Address, Field};
+pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
+pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
 
 use std::collections::BTreeSet;
 
@@ -74,29 +77,19 @@ impl Nft {
         self.try_commit(batch)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Deletes the elements with these keys, and says how many were there. Those that are gone, or
+    /// Deletes these elements, all at once, and says how many were there. Those that are gone, or
     /// whose whole set or table is, do not stop the rest.
+    ///
+    /// A refusal is slow (see [`Nft::commit`]): ask for what may well be gone first.
     ///
     /// # Errors
     /// What the kernel refused for any other reason; nothing is deleted then.
-    pub fn delete_elements(
-        &mut self,
-        table: Table<'_>,
-        set: &str,
-        keys: &[Vec<u8>],
-    ) -> Result<usize> {
-        // A question is a thousand times cheaper than a refusal.
-        let mut left = BTreeSet::new();
-        for key in keys {
-            if self.find_element(table, set, key)?.is_some() {
-                left.insert(key);
-            }
-        }
-        // Somebody may still be faster.
+    pub fn delete_elements(&mut self, elements: &[(SetName<'_>, Key)]) -> Result<usize> {
+        let mut left: Vec<_> = elements.iter().collect();
         loop {
             let mut batch = Batch::new();
-            for key in &left {
-                batch.delete_element(table, set, key);
+            for (set, key) in &left {
+                batch.delete_element(set.table, set.name, key);
             }
             let mut gone = BTreeSet::new();
             for (sequence, error) in self.try_commit(batch)? {
@@ -117,7 +110,8 @@ impl Nft {
         }
     }
 
-    /// The element with this key. None if it, its set or its table is missing.
+    /// The element with this key; in a set of intervals, the one that the key's first value lies in.
+    /// None if it, its set or its table is missing.
     ///
     /// # Errors
     /// What the kernel refused for any other reason.
@@ -125,9 +119,9 @@ impl Nft {
         &mut self,
         table: Table<'_>,
         set: &str,
-        key: &[u8],
+        key: &Key,
     ) -> Result<Option<Element>> {
-        let what = || format!("look up element {} of {set} in {table}", set::Key(key));
+        let what = || format!("look up element {key} of {set} in {table}");
         let question = set::element_message(table, set, Some(set::key_attributes(key)))?;
         match self.read(table.family, 0, question, &what) {
             Ok(elements) => Ok(elements.into_iter().next()),

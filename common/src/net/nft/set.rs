@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Nla as _};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, SetAttribute, SetDescription, SetElementAttribute,
     SetElementList, SetElementMessage, SetFlags, SetMessage,
@@ -55,6 +55,52 @@ fn layout(fields: &[Datatype]) -> (u32, u32) {
     })
 }
 
+/// What an element is found by: one value, or everything from one value to another. In network
+/// byte order; [`concat()`] makes that of a concatenation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    first: Vec<u8>,
+    last: Option<Vec<u8>>,
+}
+
+impl From<Vec<u8>> for Key {
+    fn from(value: Vec<u8>) -> Self {
+        Self { first: value, last: None }
+    }
+}
+
+impl Key {
+    /// Whether there is a value that lies in both. Takes each register for itself, which is right
+    /// for single values, for prefixes and for ranges of what fits into one register.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        const REGISTER: usize = 4;
+        let bounds = |key: &Self| -> Vec<(Vec<u8>, Vec<u8>)> {
+            let words =
+                |bytes: &[u8]| bytes.chunks(REGISTER).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            words(key.first()).into_iter().zip(words(key.last())).collect()
+        };
+        let (own, others) = (bounds(self), bounds(other));
+        own.len() == others.len()
+            && own.iter().zip(&others).all(|(own, other)| own.0 <= other.1 && other.0 <= own.1)
+    }
+
+    /// From `first` to `last`, both included; of a concatenation, field by field. The set must be
+    /// one of [`Set::intervals`].
+    pub fn interval(first: Vec<u8>, last: Vec<u8>) -> Self {
+        Self { first, last: Some(last) }
+    }
+
+    /// The value, or the first one of the interval.
+    pub fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// The value, or the last one of the interval.
+    pub fn last(&self) -> &[u8] {
+        self.last.as_ref().unwrap_or(&self.first)
+    }
+}
+
 /// The key, or the value, of a concatenation from the bytes of its fields.
 pub fn concat(fields: &[&[u8]]) -> Vec<u8> {
     let mut key = Vec::new();
@@ -63,6 +109,15 @@ pub fn concat(fields: &[&[u8]]) -> Vec<u8> {
         key.resize(key.len().next_multiple_of(4), 0);
     }
     key
+}
+
+/// The full name of a set or a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetName<'a> {
+    /// The table that holds it.
+    pub table: Table<'a>,
+    /// Up to 255 bytes.
+    pub name: &'a str,
 }
 
 /// A set or a map.
@@ -76,6 +131,9 @@ pub struct Set<'a> {
     pub key: &'a [Datatype],
     /// What a key leads to.
     pub content: Content<'a>,
+    /// Whether keys are intervals (kernel 5.6 for concatenations). The kernel refuses one that
+    /// overlaps another with EEXIST, or with ENOTEMPTY where it is only in part.
+    pub intervals: bool,
 }
 
 /// What a key leads to.
@@ -123,6 +181,9 @@ impl Set<'_> {
                 attributes.push(SetAttribute::DataLen(data_length));
             }
         }
+        if self.intervals {
+            flags |= SetFlags::Interval;
+        }
         if self.key.len() > 1 {
             flags |= SetFlags::Concat;
             let fields = self.key.iter().map(|field| field_description(field.layout().1)).collect();
@@ -160,8 +221,8 @@ fn field_description(bytes: u32) -> DefaultNla {
 /// An element of a set or a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// In network byte order; [`concat()`] makes that of a concatenation.
-    pub key: Vec<u8>,
+    /// What it is found by.
+    pub key: Key,
     /// What the key leads to. None in a set, and for a verdict that this module does not know.
     pub data: Option<Data>,
     /// Who it belongs to. `nft list ruleset` shows it, `nft -f` takes back up to 128 bytes of it;
@@ -198,10 +259,15 @@ impl Element {
     }
 
     pub(super) fn decode(attributes: &[SetElementAttribute]) -> Self {
-        let mut element = Self { key: Vec::new(), data: None, comment: None };
+        let mut element = Self { key: Vec::new().into(), data: None, comment: None };
         for attribute in attributes {
             match attribute {
-                SetElementAttribute::Key(DataAttribute::Value(key)) => element.key.clone_from(key),
+                SetElementAttribute::Key(DataAttribute::Value(key)) => {
+                    element.key.first.clone_from(key);
+                }
+                SetElementAttribute::KeyEnd(values) => {
+                    element.key.last = values.first().map(value_of);
+                }
                 SetElementAttribute::Data(DataAttribute::Value(value)) => {
                     element.data = Some(Data::Value(value.clone()));
                 }
@@ -216,8 +282,20 @@ impl Element {
     }
 }
 
-pub(super) fn key_attributes(key: &[u8]) -> Vec<SetElementAttribute> {
-    vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))]
+pub(super) fn key_attributes(key: &Key) -> Vec<SetElementAttribute> {
+    const NFTA_DATA_VALUE: u16 = 1;
+    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.first.clone()))];
+    if let Some(last) = &key.last {
+        let last = DefaultNla::new(NFTA_DATA_VALUE, last.clone());
+        attributes.push(SetElementAttribute::KeyEnd(vec![last]));
+    }
+    attributes
+}
+
+fn value_of(attribute: &DefaultNla) -> Vec<u8> {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    value
 }
 
 /// The message about one element, or about the set as a whole if there is none.
@@ -236,20 +314,29 @@ pub(super) fn element_message(
     Ok(SetElementMessage { attributes })
 }
 
-/// A key for people: as an address where it has an address's length, in hexadecimal otherwise.
-pub(super) struct Key<'a>(pub(super) &'a [u8]);
-
-impl fmt::Display for Key<'_> {
+/// For people: as an address where it has an address's length, in hexadecimal otherwise.
+impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Ok(octets) = <[u8; 4]>::try_from(self.0) {
-            return Ipv4Addr::from(octets).fmt(f);
+        write_value(f, &self.first)?;
+        match &self.last {
+            Some(last) if *last != self.first => {
+                f.write_str("-")?;
+                write_value(f, last)
+            }
+            _ => Ok(()),
         }
-        if let Ok(octets) = <[u8; 16]>::try_from(self.0) {
-            return Ipv6Addr::from(octets).fmt(f);
-        }
-        f.write_str("0x")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+fn write_value(f: &mut fmt::Formatter<'_>, value: &[u8]) -> fmt::Result {
+    if let Ok(octets) = <[u8; 4]>::try_from(value) {
+        return write!(f, "{}", Ipv4Addr::from(octets));
+    }
+    if let Ok(octets) = <[u8; 16]>::try_from(value) {
+        return write!(f, "{}", Ipv6Addr::from(octets));
+    }
+    f.write_str("0x")?;
+    value.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -266,18 +353,43 @@ mod tests {
 
     #[test]
     fn a_key_reads_like_what_it_is() {
-        assert_eq!(Key(&[10, 1, 0, 5]).to_string(), "10.1.0.5");
-        assert_eq!(Key(&Ipv6Addr::LOCALHOST.octets()).to_string(), "::1");
-        assert_eq!(Key(&[6, 0, 0, 0, 0, 80, 0, 0]).to_string(), "0x0600000000500000");
+        let text = |value: &[u8]| Key::from(value.to_vec()).to_string();
+        assert_eq!(text(&[10, 1, 0, 5]), "10.1.0.5");
+        assert_eq!(text(&Ipv6Addr::LOCALHOST.octets()), "::1");
+        assert_eq!(text(&[6, 0, 0, 0, 0, 80, 0, 0]), "0x0600000000500000");
+        let interval = |last: u8| Key::interval(vec![10, 1, 0, 0], vec![10, 1, 0, last]);
+        assert_eq!(interval(9).to_string(), "10.1.0.0-10.1.0.9");
+        assert_eq!(interval(0).to_string(), "10.1.0.0");
+    }
+
+    #[test]
+    fn intervals_overlap_in_every_field_or_not_at_all() {
+        let key = |host: [u8; 4], ports: [u16; 2]| {
+            let end = |host: &[u8], port: u16| concat(&[host, &[6], &port.to_be_bytes()]);
+            let last = if host == [0; 4] { [255; 4] } else { host };
+            Key::interval(end(&host, ports[0]), end(&last, ports[1]))
+        };
+        let one = key([10, 0, 0, 1], [80, 90]);
+        for (other, overlaps) in [
+            (key([0; 4], [90, 99]), true),
+            (key([0; 4], [91, 99]), false),
+            (key([10, 0, 0, 1], [85, 85]), true),
+            (key([10, 0, 0, 2], [85, 85]), false),
+        ] {
+            assert_eq!((one.overlaps(&other), other.overlaps(&one)), (overlaps, overlaps));
+        }
     }
 
     #[test]
     fn an_element_survives_the_way_there_and_back() {
         let element = Element {
-            key: vec![10, 1, 0, 5],
+            key: vec![10, 1, 0, 5].into(),
             data: Some(Data::Verdict(Verdict::Goto("masq_x".to_owned()))),
             comment: Some("owner".to_owned()),
         };
+        assert_eq!(Element::decode(&element.encode().unwrap()), element);
+        let key = Key::interval(vec![10, 1, 0, 5], vec![10, 1, 0, 9]);
+        let element = Element { key, data: Some(Data::Value(vec![1; 4])), comment: None };
         assert_eq!(Element::decode(&element.encode().unwrap()), element);
     }
 }

@@ -98,6 +98,8 @@ pub struct Base {
     pub policy: Policy,
 }
 
+/// `raw`: before connections are tracked (`NF_IP_PRI_RAW`).
+pub const RAW: i32 = -300;
 /// `dstnat`: a prerouting chain that translates destinations (`NF_IP_PRI_NAT_DST`).
 pub const DSTNAT: i32 = -100;
 /// `filter`: where packets are let through or not (`NF_IP_PRI_FILTER`).

@@ -1,0 +1,270 @@
+//! Elements that attachments own in sets and maps of the packet filter that they share.
+//!
+//! Whose an element is, is in its comment: the owner, and perhaps one word more. So what one
+//! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
+
+use crate::cni::{Attachment, NetworkName, Owner, Result};
+use crate::net::nft::{Batch, Data, Element, Key, Make, Nft, SetName};
+use crate::undo::Undo;
+
+/// A shared set or map.
+pub(crate) type Shared = SetName<'static>;
+
+/// An element that an attachment is to have.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) set: Shared,
+    pub(crate) key: Key,
+    pub(crate) data: Option<Data>,
+}
+
+/// Who claims.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimant {
+    pub(crate) owner: Owner,
+    /// One more word for the comment. With five bytes and a blank, the longest comment is still
+    /// one that nft(8) reads back.
+    pub(crate) note: Option<&'static str>,
+}
+
+impl Claimant {
+    fn comment(&self) -> String {
+        self.note.map_or_else(
+            || self.owner.as_str().to_owned(),
+            |note| format!("{} {note}", self.owner.as_str()),
+        )
+    }
+}
+
+/// What is behind the elements.
+pub(crate) trait Ground {
+    /// Makes what is shared: tables, sets, chains, rules.
+    fn ensure(&self, nft: &mut Nft) -> Result<()>;
+
+    /// Whether an element that is in the way of a claim may be replaced.
+    ///
+    /// # Errors
+    /// It may not.
+    fn yields(&self, claim: &Claim, found: &Element) -> Result<()>;
+}
+
+/// How often an ADD tries again when others change the same elements at the same time.
+const ATTEMPTS: usize = 10;
+
+/// The packet filter, for elements that have owners. Drop it late: see [`Nft`].
+pub(crate) struct Claims {
+    nft: Nft,
+}
+
+impl Claims {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self { nft: Nft::open()? })
+    }
+
+    /// Makes all elements or none. What is in the way is replaced in the same breath, or is an
+    /// error.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or something in the way does not yield.
+    pub(crate) fn create(
+        &mut self,
+        claims: &[Claim],
+        claimant: &Claimant,
+        ground: &impl Ground,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let mut in_the_way = Vec::new();
+        for attempt in 1.. {
+            let mut batch = Batch::new();
+            for (set, key) in &in_the_way {
+                let set: &Shared = set;
+                batch.delete_element(set.table, set.name, key);
+            }
+            for claim in claims {
+                let comment = Some(claimant.comment());
+                let (key, data) = (claim.key.clone(), claim.data.clone());
+                let element = Element { key, data, comment };
+                batch.element(Make::Create, claim.set.table, claim.set.name, &element);
+            }
+            match self.nft.commit(batch) {
+                Ok(()) => break,
+                Err(error) if attempt == ATTEMPTS => return Err(error.into()),
+                Err(error) if error.is_gone() => ground.ensure(&mut self.nft)?,
+                Err(error) if error.is_exists() || error.is_overlap() => {}
+                Err(error) => return Err(error.into()),
+            }
+            in_the_way = self.find_in_the_way(claims, ground)?;
+        }
+        let keys: Vec<_> = claims.iter().map(|claim| (claim.set, claim.key.clone())).collect();
+        let what = format!("elements of {}", claimant.comment());
+        let owner = claimant.owner.clone();
+        undo.push(what, move || Self::open()?.delete(&keys, |comment| owns(&owner, comment)));
+        Ok(())
+    }
+
+    fn find_in_the_way(
+        &mut self,
+        claims: &[Claim],
+        ground: &impl Ground,
+    ) -> Result<Vec<(Shared, Key)>> {
+        let mut found: Vec<(Shared, Key)> = Vec::new();
+        for claim in claims {
+            let (table, name) = (claim.set.table, claim.set.name);
+            // What lies within the claim, but not at its beginning, is not found by its key.
+            let others = match self.nft.find_element(table, name, &claim.key)? {
+                Some(element) if claim.key.first() == claim.key.last() => vec![element],
+                None if claim.key.first() == claim.key.last() => Vec::new(),
+                _ => self.nft.list_elements(table, name)?,
+            };
+            for element in others.iter().filter(|element| element.key.overlaps(&claim.key)) {
+                let spot = (claim.set, element.key.clone());
+                if !found.contains(&spot) {
+                    ground.yields(claim, element)?;
+                    found.push(spot);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The element in which the first value of `key` lies, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn find(&mut self, set: Shared, key: &Key) -> Result<Option<Element>> {
+        Ok(self.nft.find_element(set.table, set.name, key)?)
+    }
+
+    /// Removes those of these elements whose comment is `ours`: what was there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn delete(
+        &mut self,
+        spots: &[(Shared, Key)],
+        ours: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut there = Vec::new();
+        for (set, key) in spots {
+            if let Some(element) = self.find(*set, key)?
+                && (element.key.first(), element.key.last()) == (key.first(), key.last())
+                && element.comment.as_deref().is_some_and(&ours)
+            {
+                there.push((*set, element.key));
+            }
+        }
+        self.nft.delete_elements(&there)?;
+        Ok(())
+    }
+
+    /// Removes every element of these sets whose comment is `dead`, and says which.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn delete_where(
+        &mut self,
+        sets: &[Shared],
+        dead: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(Shared, Element)>> {
+        let mut found = Vec::new();
+        for set in sets {
+            let elements = self.nft.list_elements(set.table, set.name)?;
+            let is_dead = |element: &Element| element.comment.as_deref().is_some_and(&dead);
+            found.extend(elements.into_iter().filter(is_dead).map(|element| (*set, element)));
+        }
+        let spots: Vec<_> =
+            found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
+        self.nft.delete_elements(&spots)?;
+        Ok(found)
+    }
+
+    /// Removes every element of these sets that belongs to an attachment of the network that is
+    /// not valid any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn sweep(
+        &mut self,
+        sets: &[Shared],
+        network: &NetworkName,
+        valid: &[Attachment],
+    ) -> Result<()> {
+        let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
+        self.delete_where(sets, |comment| {
+            let (owner, _) = split(comment);
+            Owner::is_of(owner, network) && !valid.iter().any(|valid| valid.as_str() == owner)
+        })?;
+        Ok(())
+    }
+
+    /// The claims that are not there as they should be.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn missing<'a>(
+        &mut self,
+        claims: &'a [Claim],
+        owner: &Owner,
+    ) -> Result<Vec<&'a Claim>> {
+        let mut missing = Vec::new();
+        for claim in claims {
+            let is_ours = self.find(claim.set, &claim.key)?.is_some_and(|element| {
+                element.comment.is_some_and(|comment| owns(owner, &comment))
+                    && element.data == claim.data
+                    && (element.key.first(), element.key.last())
+                        == (claim.key.first(), claim.key.last())
+            });
+            if !is_ours {
+                missing.push(claim);
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Owner and note of a comment.
+pub(crate) fn split(comment: &str) -> (&str, Option<&str>) {
+    match comment.match_indices(' ').nth(2) {
+        Some((at, _)) => (&comment[..at], Some(&comment[at + 1..])),
+        None => (comment, None),
+    }
+}
+
+/// Whether the comment names this owner.
+pub(crate) fn owns(owner: &Owner, comment: &str) -> bool {
+    split(comment).0 == owner.as_str()
+}
+
+/// Whether the comment names the same container and interface, of whatever network: networks may
+/// be renamed, but no container has two interfaces of one name.
+pub(crate) fn is_same_attachment(owner: &Owner, comment: &str) -> bool {
+    let attachment = |text: &'_ str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
+    attachment(split(comment).0) == attachment(owner.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(network: &str, container: &str) -> Owner {
+        let attachment =
+            Attachment { container: container.parse().unwrap(), ifname: "eth0".parse().unwrap() };
+        attachment.owner(&network.parse().unwrap())
+    }
+
+    #[test]
+    fn a_comment_names_its_owner_with_a_note_or_without() {
+        let own = owner("pods", "c1");
+        assert_eq!(split("pods c1 eth0"), ("pods c1 eth0", None));
+        assert_eq!(split("pods c1 eth0 veth"), ("pods c1 eth0", Some("veth")));
+        assert_eq!(split("what else"), ("what else", None));
+        assert!(owns(&own, "pods c1 eth0") && owns(&own, "pods c1 eth0 veth"));
+        assert!(!owns(&own, "pods c1 eth01") && !owns(&own, "other c1 eth0"));
+        assert!(is_same_attachment(&own, "other c1 eth0 veth"));
+        assert!(!is_same_attachment(&own, "pods c2 eth0") && !is_same_attachment(&own, ""));
+        let note = Some("veth");
+        assert_eq!(Claimant { owner: own, note }.comment(), "pods c1 eth0 veth");
+    }
+}

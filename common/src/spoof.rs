@@ -1,0 +1,185 @@
+//! A pod sends frames with its own hardware address as their source, and with no other.
+//!
+//! ```text
+//! table bridge girder {
+//!     set checked-ports {                   # an element per pod, with its owner as comment
+//!         type ifname
+//!         elements = { "veth814c47b8" comment "pods c1 eth0" }
+//!     }
+//!     set checked-macs {
+//!         type ifname . ether_addr
+//!         elements = { "veth814c47b8" . 02:00:00:00:00:01 comment "pods c1 eth0" }
+//!     }
+//!     chain spoofcheck {
+//!         type filter hook prerouting priority -300; policy accept;
+//!         iifname @checked-ports iifname . ether saddr != @checked-macs drop
+//!     }
+//! }
+//! ```
+//!
+//! There is one rule, however many pods there are.
+
+use crate::claims::{Claim, Claimant, Claims, Ground, Shared, owns};
+use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
+use crate::masquerade::ignore_existing;
+use crate::net::Mac;
+use crate::net::nft::{
+    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Family, Field, Hook, Key,
+    Make, Nft, Policy, RAW, Set, SetName, Table, Verdict, concat,
+};
+use crate::undo::Undo;
+use crate::veth::host_name;
+
+const TABLE: Table<'_> = Table { family: Family::Bridge, name: "girder" };
+const PORTS: Shared = SetName { table: TABLE, name: "checked-ports" };
+const MACS: Shared = SetName { table: TABLE, name: "checked-macs" };
+const CHAIN: &str = "spoofcheck";
+
+/// The packet filter, for the ports of one network.
+///
+/// Drop it after the link has been deleted: see [`Nft`].
+pub struct SpoofCheck {
+    claims: Claims,
+}
+
+impl SpoofCheck {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { claims: Claims::open()? })
+    }
+
+    /// From now on the host drops what comes from the attachment's veth with another source than
+    /// `mac`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(&mut self, mac: Mac, owner: &Owner, undo: &mut Undo) -> Result<()> {
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        self.claims.create(&claims(owner, Some(mac)), &claimant, &Rule, undo)
+    }
+
+    /// Removes what the attachment has. `success` saves a look at all elements; it need not be
+    /// there, nor true.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
+        let ours = |comment: &str| owns(owner, comment);
+        let known = mac_of(success, owner);
+        let spots = claims(owner, known).into_iter().map(|claim| (claim.set, claim.key));
+        self.claims.delete(&spots.collect::<Vec<_>>(), ours)?;
+        if known.is_none() {
+            self.claims.delete_where(&[MACS], ours)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments of the network that are not valid any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
+        self.claims.sweep(&[PORTS, MACS], network, valid)
+    }
+
+    /// Whether the result's hardware address is the only one that gets through.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn verify(&mut self, success: &Success, owner: &Owner) -> Result<Vec<String>> {
+        let claims = claims(owner, mac_of(Some(success), owner));
+        let missing = self.claims.missing(&claims, owner)?;
+        let difference = || format!("source addresses of {} are not checked", host_name(owner));
+        Ok((!missing.is_empty()).then(difference).into_iter().collect())
+    }
+}
+
+/// The container's hardware address: that of its interface in a result.
+fn mac_of(success: Option<&Success>, owner: &Owner) -> Option<Mac> {
+    let ifname = owner.as_str().rsplit(' ').next();
+    let mut interfaces = success?.interfaces.iter();
+    let own = interfaces
+        .find(|interface| interface.is_in_sandbox() && Some(interface.name.as_str()) == ifname);
+    own?.mac.as_deref()?.parse().ok()
+}
+
+fn claims(owner: &Owner, mac: Option<Mac>) -> Vec<Claim> {
+    let port = port_key(&host_name(owner));
+    let own = mac.map(|mac| (MACS, concat(&[&port, &mac.0]).into()));
+    let all = std::iter::once((PORTS, Key::from(port))).chain(own);
+    all.map(|(set, key)| Claim { set, key, data: None }).collect()
+}
+
+/// A link's name as the kernel compares it: sixteen bytes, filled up with NUL.
+fn port_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
+}
+
+/// The one rule, and the sets that it asks.
+struct Rule;
+
+impl Ground for Rule {
+    fn ensure(&self, nft: &mut Nft) -> Result<()> {
+        let set = |set: Shared, key| Set {
+            table: TABLE,
+            name: set.name,
+            key,
+            content: Content::Keys,
+            intervals: false,
+        };
+        let base = Base {
+            kind: ChainKind::Filter,
+            hook: Hook::Prerouting,
+            priority: RAW,
+            policy: Policy::Accept,
+        };
+        let rule = [
+            Expr::In(&[Field::Input], PORTS.name),
+            Expr::NotIn(&[Field::Input, Field::SourceMac], MACS.name),
+            Expr::Verdict(Verdict::Drop),
+        ];
+        let mut batch = Batch::new();
+        batch
+            .table(Make::Ensure, TABLE, Some("Girder, CNI plugins"))
+            .set(Make::Create, &set(PORTS, &[Datatype::IfName]))
+            .set(Make::Create, &set(MACS, &[Datatype::IfName, Datatype::EtherAddr]))
+            .chain(Make::Create, &Chain { base: Some(base), ..Chain::named(TABLE, CHAIN) })
+            .rule(TABLE, CHAIN, &rule, None);
+        ignore_existing(nft.commit(batch))
+    }
+
+    /// The name is the attachment's own: whatever is there is left over.
+    fn yields(&self, _: &Claim, _: &Element) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containers_address_is_that_of_its_own_interface() {
+        let attachment =
+            Attachment { container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() };
+        let owner = attachment.owner(&"pods".parse().unwrap());
+        let interface = |name: &str, sandbox: Option<&str>, mac: &str| crate::cni::Interface {
+            name: name.to_owned(),
+            sandbox: sandbox.map(str::to_owned),
+            mac: Some(mac.to_owned()),
+            ..Default::default()
+        };
+        let interfaces = vec![
+            interface("eth0", None, "02:00:00:00:00:01"),
+            interface("eth1", Some("/run/netns/pod"), "02:00:00:00:00:02"),
+            interface("eth0", Some("/run/netns/pod"), "02:00:00:00:00:03"),
+        ];
+        let success = Success { interfaces, ..Success::default() };
+        assert_eq!(mac_of(Some(&success), &owner).unwrap().to_string(), "02:00:00:00:00:03");
+        assert_eq!(claims(&owner, None).len(), 1);
+        assert_eq!(claims(&owner, Some(Mac([2; 6])))[1].key.first().len(), 24);
+    }
+}
