@@ -16,8 +16,7 @@ const BINARY: u64 = 3 << 20;
 const LINES: usize = 400;
 
 /// The modules of `common` that know both the protocol and the kernel.
-const JOINTS: [&str; 5] =
-    ["sandbox.rs", "veth.rs", "claims.rs", "masquerade.rs", "spoof.rs"];
+const JOINTS: [&str; 5] = ["sandbox.rs", "veth.rs", "claims.rs", "masquerade.rs", "spoof.rs"];
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();

@@ -4,8 +4,12 @@
 //! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
 
 use crate::cni::{Attachment, NetworkName, Owner, Result};
-use crate::net::nft::{Batch, Data, Element, Key, Make, Nft, SetName};
+use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
+
+/// Where everything about addresses is, for each of the two internets.
+pub(crate) const TABLES: [Table<'static>; 2] =
+    [Table { family: Family::Ip, name: "girder" }, Table { family: Family::Ip6, name: "girder" }];
 
 /// A shared set or map.
 pub(crate) type Shared = SetName<'static>;
@@ -40,6 +44,11 @@ impl Claimant {
 pub(crate) trait Ground {
     /// Makes what is shared: tables, sets, chains, rules.
     fn ensure(&self, nft: &mut Nft) -> Result<()>;
+
+    /// The sets in which something may be in the way of a claim.
+    fn related(&self, claim: &Claim) -> Vec<Shared> {
+        vec![claim.set]
+    }
 
     /// Whether an element that is in the way of a claim may be replaced.
     ///
@@ -111,18 +120,20 @@ impl Claims {
     ) -> Result<Vec<(Shared, Key)>> {
         let mut found: Vec<(Shared, Key)> = Vec::new();
         for claim in claims {
-            let (table, name) = (claim.set.table, claim.set.name);
             // What lies within the claim, but not at its beginning, is not found by its key.
-            let others = match self.nft.find_element(table, name, &claim.key)? {
-                Some(element) if claim.key.first() == claim.key.last() => vec![element],
-                None if claim.key.first() == claim.key.last() => Vec::new(),
-                _ => self.nft.list_elements(table, name)?,
-            };
-            for element in others.iter().filter(|element| element.key.overlaps(&claim.key)) {
-                let spot = (claim.set, element.key.clone());
-                if !found.contains(&spot) {
-                    ground.yields(claim, element)?;
-                    found.push(spot);
+            for set in ground.related(claim) {
+                let (table, name) = (set.table, set.name);
+                let others = match self.nft.find_element(table, name, &claim.key)? {
+                    Some(element) if claim.key.first() == claim.key.last() => vec![element],
+                    None if claim.key.first() == claim.key.last() => Vec::new(),
+                    _ => self.nft.list_elements(table, name)?,
+                };
+                for element in others.iter().filter(|element| element.key.overlaps(&claim.key)) {
+                    let spot = (set, element.key.clone());
+                    if !found.contains(&spot) {
+                        ground.yields(claim, element)?;
+                        found.push(spot);
+                    }
                 }
             }
         }
@@ -137,7 +148,7 @@ impl Claims {
         Ok(self.nft.find_element(set.table, set.name, key)?)
     }
 
-    /// Removes those of these elements whose comment is `ours`: what was there.
+    /// Removes those of these elements whose comment is `ours`.
     ///
     /// # Errors
     /// When the kernel refuses.

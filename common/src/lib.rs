@@ -8,6 +8,7 @@
 //! | [`net`] | the kernel | namespaces, links, addresses, routes, packet filter; no CNI |
 //! | [`sandbox`] | the joints | a CNI result applied to an interface of the container |
 //! | [`veth`] | | a veth pair between host and container |
+//! | [`hostports`] | | ports of the host that lead to an attachment |
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
@@ -15,6 +16,7 @@
 
 mod claims;
 pub mod cni;
+pub mod hostports;
 pub mod masquerade;
 pub mod net;
 pub mod sandbox;
@@ -26,6 +28,7 @@ pub use cni::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Status,
     Success, run,
 };
+pub use hostports::HostPorts;
 pub use masquerade::Masquerade;
 pub use sandbox::{Host, Sandbox};
 pub use spoof::SpoofCheck;

@@ -22,7 +22,7 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::claims::{Claim, Claimant, Claims, Ground, Shared, owns};
+use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Family, Hook,
@@ -135,16 +135,15 @@ impl Masquerade {
     }
 }
 
-const TABLE_IP: Table<'_> = Table { family: Family::Ip, name: "girder" };
-const TABLE_IP6: Table<'_> = Table { family: Family::Ip6, name: "girder" };
 const MAPS: [Shared; 2] =
-    [SetName { table: TABLE_IP, name: MAP }, SetName { table: TABLE_IP6, name: MAP }];
+    [SetName { table: TABLES[0], name: MAP }, SetName { table: TABLES[1], name: MAP }];
 
 fn map_of(ip: IpAddr) -> Shared {
     MAPS[usize::from(ip.is_ipv6())]
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
+/// An address as the packet filter has it.
+pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),

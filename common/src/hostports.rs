@@ -1,0 +1,493 @@
+//! Ports of the host that lead to an attachment.
+//!
+//! ```text
+//! table ip girder {
+//!     set hostports {                       # who holds which port; overlaps are refused
+//!         type ipv4_addr . inet_proto . inet_service
+//!         elements = { 0.0.0.0/0 . tcp . 8080 comment "pods c1 eth0 veth",
+//!                      0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth" }
+//!     }
+//!     map hostport-targets {                # where single ports lead to
+//!         type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+//!         elements = { 0.0.0.0/0 . tcp . 8080 comment .. : 10.1.0.2 . 80 }
+//!     }
+//!     map hostport-ranges {                 # where ranges lead to, port by port
+//!         type ipv4_addr . inet_proto . inet_service : ipv4_addr
+//!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment .. : 10.1.0.2 }
+//!     }
+//!     set hostport-sources {                # who comes back by the host's address
+//!         type ipv4_addr . ipv4_addr
+//!         elements = { 10.1.0.2 . 10.1.0.0/24 comment .., 10.1.0.2 . 127.0.0.1 comment .. }
+//!     }
+//! }
+//! ```
+//!
+//! and the same as `table ip6 girder`; the rules are in [`ruleset`]. How many there are depends on
+//! neither pods nor ports.
+
+mod ruleset;
+mod span;
+
+pub use span::{At, Mapping, SCTP, TCP, UDP};
+
+use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, is_same_attachment, split};
+use crate::cni::{Attachment, Cidr, Code, Error, Errors, NetworkName, Owner, Result, report};
+use crate::masquerade::ignore_existing;
+use crate::net::conntrack::{Conntrack, Filter};
+use crate::net::nft::{Data, Element, Key, Nft, SetName};
+use crate::net::{Family, Netlink, sysctl};
+use crate::sandbox::Host;
+use crate::undo::Undo;
+use crate::veth::host_name;
+use ruleset::{ALL, PORTS, RANGES, SOURCES, TARGETS};
+use span::{PROTOCOLS, Span, address_of, sources, spans};
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+/// What is to be reached through the host.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The container's addresses, one of each family at most.
+    pub addresses: Vec<Cidr>,
+    /// Its ports.
+    pub mappings: Vec<Mapping>,
+    /// Whose source address is translated on the way, too.
+    pub masquerade: Sources,
+}
+
+/// Whose source address is translated on the way to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// Nobody's: its neighbours, and the host by 127.0.0.1, do not get an answer.
+    None,
+    /// That of those who would not get an answer otherwise.
+    Needed,
+    /// Everybody's.
+    All,
+}
+
+impl Publication {
+    /// # Errors
+    /// Code 7 when one port is to lead to two places.
+    pub fn refuse_overlaps(mappings: &[Mapping]) -> Result<()> {
+        span::refuse_overlaps(mappings)
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (Cidr, Vec<Span>)> {
+        self.addresses.iter().map(|pod| (*pod, spans(&self.mappings, pod.is_ipv6())))
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for (pod, spans) in self.spans().filter(|(_, spans)| !spans.is_empty()) {
+            claims.extend(spans.iter().flat_map(|span| span.claims(pod.ip())));
+            if self.masquerade != Sources::None {
+                claims.extend(sources(&pod, self.masquerade == Sources::All));
+            }
+        }
+        claims
+    }
+
+    /// The pod that the host itself reaches by 127.0.0.1, if there is one. IPv6 needs no setting.
+    fn localhost(&self) -> Option<IpAddr> {
+        let is_open = |span: &Span| span.address.is_none_or(|address| address.is_loopback());
+        let mut open =
+            self.spans().filter(|(pod, spans)| pod.is_ipv4() && spans.iter().any(is_open));
+        open.next().filter(|_| self.masquerade != Sources::None).map(|(pod, _)| pod.ip())
+    }
+}
+
+/// The packet filter, for the ports of attachments.
+pub struct HostPorts {
+    claims: Claims,
+    host: Host,
+}
+
+impl HostPorts {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { claims: Claims::open()?, host: Host::open()? })
+    }
+
+    /// Makes the ports lead to the attachment, all of them or none.
+    ///
+    /// # Errors
+    /// When another attachment holds one of them, and may be alive; when the kernel refuses.
+    pub fn create(
+        &mut self,
+        publication: &Publication,
+        owner: &Owner,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let claims = publication.claims();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let note = has_veth(&self.host.netlink, owner)?.then_some(VETH);
+        let claimant = Claimant { owner: owner.clone(), note };
+        let dead = RefCell::default();
+        let ground = Ports { publication, owner, netlink: &self.host.netlink, dead };
+        self.claims.create(&claims, &claimant, &ground, undo)?;
+        // Not before: what makes it safe is there now.
+        if let Some(key) = self.localnet(publication)? {
+            sysctl::set(&key, "1").map_err(|error| {
+                Error::internal(format!("unable to enable route_localnet: {error}"))
+            })?;
+        }
+        for (pod, spans) in publication.spans() {
+            self.forget_before(pod.ip(), &spans);
+        }
+        Ok(())
+    }
+
+    /// The setting that lets 127.0.0.1 through to the attachment, on the one link there.
+    fn localnet(&self, publication: &Publication) -> Result<Option<String>> {
+        let Some(pod) = publication.localhost() else { return Ok(None) };
+        let route = self.host.netlink.find_route_to(pod)?;
+        let Some(index) = route.and_then(|route| route.oif) else { return Ok(None) };
+        let link = self.host.netlink.read_link(index)?;
+        Ok(Some(format!("net/ipv4/conf/{}/route_localnet", link.name)))
+    }
+
+    /// Removes what the container's interface has, whatever its network is called by now. What
+    /// the publication names saves a look at all elements; it need not be true.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, mappings: &[Mapping], owner: &Owner) -> Result<()> {
+        let ours = |comment: &str| is_same_attachment(owner, comment);
+        let found = self.find_known(mappings, &ours)?;
+        let found = if found.is_empty() {
+            self.claims.delete_where(&all_sets(), ours)?
+        } else {
+            let spots: Vec<_> =
+                found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
+            self.claims.delete(&spots, ours)?;
+            found
+        };
+        forget_after(&found);
+        Ok(())
+    }
+
+    fn find_known(
+        &mut self,
+        mappings: &[Mapping],
+        ours: &impl Fn(&str) -> bool,
+    ) -> Result<Vec<(Shared, Element)>> {
+        let mut found: Vec<(Shared, Element)> = Vec::new();
+        let mut pods = Vec::new();
+        for (is_ipv6, table) in [false, true].into_iter().zip(TABLES) {
+            for span in spans(mappings, is_ipv6) {
+                for name in [PORTS, TARGETS, RANGES] {
+                    self.note(SetName { table, name }, &span.key(is_ipv6), ours, &mut found)?;
+                }
+            }
+        }
+        for (_, element) in &found {
+            pods.extend(pod_of(element).filter(|pod| !pods.contains(pod)));
+        }
+        for pod in pods {
+            let set = SetName { table: TABLES[usize::from(pod.is_ipv6())], name: SOURCES };
+            for claim in sources(&Cidr::from(ipnetwork::IpNetwork::from(pod)), false) {
+                self.note(set, &claim.key, ours, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn note(
+        &mut self,
+        set: Shared,
+        key: &Key,
+        ours: &impl Fn(&str) -> bool,
+        found: &mut Vec<(Shared, Element)>,
+    ) -> Result<()> {
+        let element = self.claims.find(set, key)?;
+        let element = element.filter(|one| one.comment.as_deref().is_some_and(ours));
+        found.extend(element.map(|element| (set, element)).filter(|one| !found.contains(one)));
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments of the network that are not valid any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
+        self.claims.sweep(&all_sets(), network, valid)
+    }
+
+    /// Every port that does not lead where it should.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn verify(&mut self, publication: &Publication, owner: &Owner) -> Result<Vec<String>> {
+        let claims = publication.claims();
+        let missing = self.claims.missing(&claims, owner)?;
+        let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
+        differences.dedup();
+        if let Some(key) = self.localnet(publication)?
+            && sysctl::read(&key)?.as_deref() != Some("1")
+        {
+            differences.push(format!("{key} is not 1: 127.0.0.1 does not lead to the container"));
+        }
+        Ok(differences)
+    }
+
+    /// Whether ports could be published at all.
+    ///
+    /// # Errors
+    /// Code 50 when the kernel has no nftables.
+    pub fn probe(&mut self) -> Result<()> {
+        let [set, ..] = all_sets();
+        let asked = self.claims.find(set, &vec![0; 12].into());
+        asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+    }
+
+    /// Makes the kernel forget what was sent to these ports before they led to `pod`: a client
+    /// that keeps its port would not reach it otherwise. TCP notices by itself.
+    fn forget_before(&self, pod: IpAddr, spans: &[Span]) {
+        let mut errors = Errors::default();
+        for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != TCP) {
+            let own = spans.iter().filter(|span| span.protocol == protocol);
+            for (first, last) in questions(own.clone()) {
+                let filter = Filter {
+                    family: Family::of(pod),
+                    protocol,
+                    destination: None,
+                    ports: Some((first, last)),
+                    answered_by: None,
+                };
+                errors.note(forget(&filter, |flow| {
+                    flow.answered_by != pod
+                        && own.clone().any(|span| span.holds(flow.destination, flow.port))
+                        && self.is_own(flow.destination)
+                }));
+            }
+        }
+        if let Err(error) = errors.into_result() {
+            report(format_args!("old connections may still lead elsewhere: {error}"));
+        }
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        matches!(self.host.netlink.find_route_to(address), Ok(None))
+    }
+}
+
+/// One question for each span, or, if those are many, one for all.
+fn questions<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<(u16, u16)> {
+    const FEW: usize = 16;
+    let each: Vec<_> = spans.map(|span| (span.first, span.last)).collect();
+    if each.len() <= FEW {
+        return each;
+    }
+    let first = each.iter().map(|(first, _)| *first).min().unwrap_or_default();
+    vec![(first, each.iter().map(|(_, last)| *last).max().unwrap_or(first))]
+}
+
+/// Makes the kernel forget what still leads to a pod by the ports that it had.
+fn forget_after(deleted: &[(Shared, Element)]) {
+    let mut errors = Errors::default();
+    let mut asked = Vec::new();
+    let known = |element: &Element| Some((pod_of(element)?, Span::from_key(&element.key)?));
+    for (pod, span) in deleted.iter().filter_map(|(_, element)| known(element)) {
+        if span.protocol == TCP || asked.contains(&(pod, span.protocol)) {
+            continue;
+        }
+        asked.push((pod, span.protocol));
+        let filter = Filter {
+            family: Family::of(pod),
+            protocol: span.protocol,
+            destination: None,
+            ports: None,
+            answered_by: Some(pod),
+        };
+        let own: Vec<Span> =
+            deleted.iter().filter_map(|(_, one)| known(one)).map(|(_, s)| s).collect();
+        errors.note(forget(&filter, |flow| {
+            own.iter()
+                .any(|one| one.protocol == span.protocol && one.holds(flow.destination, flow.port))
+        }));
+    }
+    if let Err(error) = errors.into_result() {
+        report(format_args!("connections to the container may be remembered: {error}"));
+    }
+}
+
+fn forget(
+    filter: &Filter,
+    mut is_meant: impl FnMut(&crate::net::conntrack::Flow) -> bool,
+) -> Result<()> {
+    let mut conntrack = Conntrack::open()?;
+    for flow in conntrack.list(filter)? {
+        if is_meant(&flow) {
+            conntrack.delete(&flow)?;
+        }
+    }
+    Ok(())
+}
+
+impl Span {
+    fn holds(&self, address: IpAddr, port: u16) -> bool {
+        self.address.is_none_or(|own| own == address) && (self.first..=self.last).contains(&port)
+    }
+}
+
+fn all_sets() -> [Shared; 8] {
+    let set = |number: usize| SetName { table: TABLES[number / 4], name: ALL[number % 4] };
+    [0, 1, 2, 3, 4, 5, 6, 7].map(set)
+}
+
+/// Where an element of a map leads to.
+fn pod_of(element: &Element) -> Option<IpAddr> {
+    match &element.data {
+        Some(Data::Value(value)) => address_of(value),
+        _ => None,
+    }
+}
+
+fn describe(claim: &Claim) -> String {
+    match Span::from_key(&claim.key) {
+        Some(span) if claim.set.name != SOURCES => {
+            format!("host port {} does not lead to the container", ports(&span))
+        }
+        _ => format!("connections of {} are not masqueraded", claim.key),
+    }
+}
+
+fn ports(span: &Span) -> String {
+    let at = span.address.map_or_else(String::new, |address| format!(" of {address}"));
+    let protocol = span::name(span.protocol);
+    if span.first == span.last {
+        return format!("{}/{protocol}{at}", span.first);
+    }
+    format!("{}-{}/{protocol}{at}", span.first, span.last)
+}
+
+/// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
+const VETH: &str = "veth";
+
+/// Whether the host has the owner's end of a veth pair of ours.
+fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
+    let link = netlink.find_link(&host_name(owner))?;
+    Ok(link.is_some_and(|link| link.alias.as_deref() == Some(owner.as_str())))
+}
+
+/// What is behind the elements of one ADD.
+struct Ports<'a> {
+    publication: &'a Publication,
+    owner: &'a Owner,
+    netlink: &'a Netlink,
+    /// Comments of owners that are gone.
+    dead: RefCell<Vec<String>>,
+}
+
+impl Ports<'_> {
+    /// Whether the owner is provably gone: it is the same interface, its address is this
+    /// attachment's by now, or its veth pair has vanished. In doubt it is alive.
+    fn is_dead(&self, found: &Element, comment: &str) -> Result<bool> {
+        let has_our_address = pod_of(found)
+            .is_some_and(|pod| self.publication.addresses.iter().any(|own| own.ip() == pod));
+        if has_our_address || is_same_attachment(self.owner, comment) {
+            return Ok(true);
+        }
+        match split(comment) {
+            (owner, Some(VETH)) => {
+                let Some(owner) = owner_of(owner) else { return Ok(false) };
+                Ok(!has_veth(self.netlink, &owner)?)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+fn owner_of(text: &str) -> Option<Owner> {
+    let mut words = text.split(' ');
+    let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
+    let (container, ifname) = (container.parse().ok()?, ifname.parse().ok()?);
+    let owner = Attachment { container, ifname }.owner(&network.parse().ok()?);
+    (owner.as_str() == text).then_some(owner)
+}
+
+impl Ground for Ports<'_> {
+    fn ensure(&self, nft: &mut Nft) -> Result<()> {
+        for pod in &self.publication.addresses {
+            ignore_existing(nft.commit(ruleset::ruleset(TABLES[usize::from(pod.is_ipv6())])))?;
+        }
+        Ok(())
+    }
+
+    /// An owner that goes leaves all three. Where its address is known comes first.
+    fn related(&self, claim: &Claim) -> Vec<Shared> {
+        match claim.set.name {
+            PORTS => [TARGETS, RANGES, PORTS].map(|name| SetName { name, ..claim.set }).to_vec(),
+            _ => vec![claim.set],
+        }
+    }
+
+    fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {
+        // IPAM says whose address it is now.
+        if claim.set.name == SOURCES {
+            return Ok(());
+        }
+        let comment = found.comment.as_deref().unwrap_or_default();
+        if self.dead.borrow().iter().any(|dead| dead == comment) || self.is_dead(found, comment)? {
+            self.dead.borrow_mut().push(comment.to_owned());
+            return Ok(());
+        }
+        let port = Span::from_key(&claim.key).map_or_else(String::new, |span| ports(&span));
+        let holder = owner_of(split(comment).0).map_or_else(
+            || format!("somebody else ({comment:?})"),
+            |owner| {
+                let words: Vec<_> = owner.as_str().split(' ').collect();
+                format!("container {:?} (interface {}, network {:?})", words[1], words[2], words[0])
+            },
+        );
+        Err(Error::internal(format!("host port {port} is taken by {holder}"))
+            .details("choose another host port, or DEL that attachment if its container is gone"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn many_spans_are_one_question() {
+        let span = |first| Span { protocol: UDP, first, last: first, address: None, to: None };
+        let spans: Vec<_> = (0..40).map(|number| span(100 + 2 * number)).collect();
+        assert_eq!(questions(spans[..2].iter()), [(100, 100), (102, 102)]);
+        assert_eq!(questions(spans.iter()), [(100, 178)]);
+    }
+
+    #[test]
+    fn an_owner_is_read_back_or_not_at_all() {
+        assert_eq!(owner_of("pods c1 eth0").unwrap().as_str(), "pods c1 eth0");
+        assert!(owner_of("pods c1").is_none() && owner_of("pods c1 eth0 x").is_none());
+        assert!(owner_of("").is_none());
+    }
+
+    #[test]
+    fn only_ipv4_needs_a_way_for_localhost() {
+        let publication = |pod: &str, at, masquerade| Publication {
+            addresses: vec![pod.parse().unwrap()],
+            mappings: vec![Mapping { at, protocol: TCP, host_port: 80, container_port: 80 }],
+            masquerade,
+        };
+        let pod = "10.1.0.2/24";
+        let needed = Sources::Needed;
+        assert!(publication(pod, At::Anywhere, needed).localhost().is_some());
+        assert!(
+            publication(pod, At::Address(Ipv4Addr::LOCALHOST.into()), needed).localhost().is_some()
+        );
+        for publication in [
+            publication(pod, At::Anywhere, Sources::None),
+            publication(pod, At::Address("10.0.0.1".parse().unwrap()), needed),
+            publication("fd00::2/64", At::Anywhere, needed),
+        ] {
+            assert!(publication.localhost().is_none());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What all host ports share: sets, maps, and a number of rules that no pod changes.
+
+use crate::net::nft::{
+    Address, Base, Batch, Chain, ChainKind, Content, DSTNAT, Datatype, Expr, Family, Field, Hook,
+    Make, Policy, RAW, SRCNAT, Set, Table, Target, Verdict,
+};
+use ipnetwork::{IpNetwork, Ipv4Network};
+use std::net::Ipv4Addr;
+
+/// Who holds which port of which address: the kernel refuses an overlap.
+pub(super) const PORTS: &str = "hostports";
+/// Where single ports lead to.
+pub(super) const TARGETS: &str = "hostport-targets";
+/// Where ranges, whose ports stay as they are, lead to.
+pub(super) const RANGES: &str = "hostport-ranges";
+/// Whose connections through a host port need the host's address to come back by.
+pub(super) const SOURCES: &str = "hostport-sources";
+
+pub(super) const ALL: [&str; 4] = [TARGETS, RANGES, PORTS, SOURCES];
+
+/// Behind everything that is at `dstnat` itself: a service whose address is this host's own (IPVS,
+/// kube-proxy, an operator's rule) is more specific than a port of any address, and the first
+/// chain that translates a connection is the last that is asked.
+const AFTER_SERVICES: i32 = DSTNAT + 10;
+
+const DESTINATION: [Field; 3] =
+    [Field::Address(Address::Destination), Field::Protocol, Field::DestinationPort];
+const ORIGINAL: [Field; 3] = [Field::OriginalDestination, Field::Protocol, Field::OriginalPort];
+const PAIR: [Field; 2] = [Field::Address(Address::Destination), Field::Address(Address::Source)];
+
+/// Whoever creates the sets creates all of it: the others find it whole.
+pub(super) fn ruleset(table: Table<'_>) -> Batch {
+    let mut batch = Batch::new();
+    batch.table(Make::Ensure, table, Some("Girder, CNI plugins"));
+    sets(&mut batch, table);
+    batch.chain(Make::Create, &Chain::named(table, PORTS));
+    for protocol in super::PROTOCOLS {
+        let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
+        // nft reads a translation of ports back only if the protocol is known.
+        for (map, target) in [(TARGETS, Target::AddressAndPort), (RANGES, Target::Address)] {
+            batch.rule(table, PORTS, &[is.clone(), Expr::Dnat(&DESTINATION, map, target)], None);
+        }
+    }
+    for (name, hook) in
+        [("hostports-prerouting", Hook::Prerouting), ("hostports-output", Hook::Output)]
+    {
+        base(&mut batch, table, name, (ChainKind::Nat, hook, AFTER_SERVICES));
+        let exprs = [Expr::ForThisHost, Expr::Verdict(Verdict::Goto(PORTS.to_owned()))];
+        batch.rule(table, name, &exprs, None);
+    }
+    let name = "hostports-postrouting";
+    base(&mut batch, table, name, (ChainKind::Nat, Hook::Postrouting, SRCNAT));
+    for protocol in super::PROTOCOLS {
+        let exprs = [
+            Expr::Is(Field::Protocol, std::slice::from_ref(&protocol)),
+            Expr::Redirected,
+            // What was sent to a service's address and led to the same pod is not ours.
+            Expr::In(&ORIGINAL, PORTS),
+            Expr::In(&PAIR, SOURCES),
+            Expr::Masquerade,
+        ];
+        batch.rule(table, name, &exprs, None);
+    }
+    if table.family == Family::Ip {
+        martians(&mut batch, table);
+    }
+    batch
+}
+
+fn sets(batch: &mut Batch, table: Table<'_>) {
+    let address = match table.family {
+        Family::Ip6 => Datatype::Ipv6Addr,
+        _ => Datatype::Ipv4Addr,
+    };
+    let port = [address, Datatype::InetProto, Datatype::InetService];
+    for (name, key, content) in [
+        (PORTS, &port[..], Content::Keys),
+        (TARGETS, &port[..], Content::Values(&[address, Datatype::InetService])),
+        (RANGES, &port[..], Content::Values(&[address])),
+        (SOURCES, &[address, address][..], Content::Keys),
+    ] {
+        batch.set(Make::Create, &Set { table, name, key, content, intervals: true });
+    }
+}
+
+fn base(
+    batch: &mut Batch,
+    table: Table<'_>,
+    name: &str,
+    (kind, hook, priority): (ChainKind, Hook, i32),
+) {
+    let base = Base { kind, hook, priority, policy: Policy::Accept };
+    batch.chain(Make::Create, &Chain { base: Some(base), ..Chain::named(table, name) });
+}
+
+/// Packets of 127.0.0.0/8 belong on `lo`. A link with `route_localnet` lets others in (as in
+/// CVE-2020-8558), so this comes before that is ever set; and before connections are tracked, for
+/// afterwards answers to the host's own connections look the same.
+fn martians(batch: &mut Batch, table: Table<'_>) {
+    let mut lo = [0; 16];
+    lo[..2].copy_from_slice(b"lo");
+    let name = "martians";
+    base(batch, table, name, (ChainKind::Filter, Hook::Prerouting, RAW));
+    // A length of 8 fits: the fallback is there for the type checker.
+    let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)
+        .unwrap_or_else(|_| Ipv4Addr::LOCALHOST.into());
+    for address in [Address::Destination, Address::Source] {
+        let exprs = [
+            Expr::IsNot(Field::Input, &lo),
+            Expr::Within(address, IpNetwork::V4(loopback)),
+            Expr::Verdict(Verdict::Drop),
+        ];
+        batch.rule(table, name, &exprs, None);
+    }
+}

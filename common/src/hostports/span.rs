@@ -1,0 +1,271 @@
+//! What is to lead where: from single mappings to as few elements as possible.
+
+use super::ruleset::{PORTS, RANGES, SOURCES, TARGETS};
+use crate::claims::{Claim, TABLES};
+use crate::cni::{Cidr, Error, Result};
+use crate::masquerade::octets;
+use crate::net::nft::{Data, Key, SetName, concat};
+use ipnetwork::IpNetwork;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// TCP, UDP, SCTP, as the packet has them.
+pub(super) const PROTOCOLS: [u8; 3] = [TCP, UDP, SCTP];
+/// `IPPROTO_TCP`.
+pub const TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+pub const UDP: u8 = 17;
+/// `IPPROTO_SCTP`.
+pub const SCTP: u8 = 132;
+
+/// The addresses of the host on which a port is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// All.
+    Anywhere,
+    /// All IPv4 addresses (`0.0.0.0`).
+    AnyIpv4,
+    /// All IPv6 addresses (`::`).
+    AnyIpv6,
+    /// This one.
+    Address(IpAddr),
+}
+
+impl At {
+    fn has_family(self, is_ipv6: bool) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::AnyIpv4 => !is_ipv6,
+            Self::AnyIpv6 => is_ipv6,
+            Self::Address(address) => address.is_ipv6() == is_ipv6,
+        }
+    }
+}
+
+/// A port of the host that leads to a port of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// On which addresses.
+    pub at: At,
+    /// [`TCP`], [`UDP`] or [`SCTP`].
+    pub protocol: u8,
+    /// The host's.
+    pub host_port: u16,
+    /// The container's.
+    pub container_port: u16,
+}
+
+/// Ports of one family that lead to one place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) protocol: u8,
+    pub(super) first: u16,
+    pub(super) last: u16,
+    /// None for every address.
+    pub(super) address: Option<IpAddr>,
+    /// None if the port stays as it is.
+    pub(super) to: Option<u16>,
+}
+
+/// The spans of a family; neighbours whose ports stay as they are become one.
+pub(super) fn spans(mappings: &[Mapping], is_ipv6: bool) -> Vec<Span> {
+    let of_family = mappings.iter().filter(|mapping| mapping.at.has_family(is_ipv6));
+    let mut single: Vec<_> = of_family
+        .map(|mapping| Span {
+            protocol: mapping.protocol,
+            first: mapping.host_port,
+            last: mapping.host_port,
+            address: match mapping.at {
+                At::Address(address) => Some(address),
+                _ => None,
+            },
+            to: (mapping.host_port != mapping.container_port).then_some(mapping.container_port),
+        })
+        .collect();
+    single.sort_by_key(|span| (span.protocol, span.address, span.first, span.to));
+    single.dedup();
+    let mut spans: Vec<Span> = Vec::new();
+    for span in single {
+        match spans.last_mut() {
+            Some(last)
+                if (last.protocol, last.address) == (span.protocol, span.address)
+                    && last.to.is_none()
+                    && span.to.is_none()
+                    && last.last.checked_add(1) == Some(span.first) =>
+            {
+                last.last = span.last;
+            }
+            _ => spans.push(span),
+        }
+    }
+    // A port of one address that every address has already, and that leads to the same place.
+    let everywhere: Vec<_> = spans.iter().filter(|span| span.address.is_none()).cloned().collect();
+    spans.retain(|span| {
+        span.address.is_none()
+            || !everywhere.iter().any(|wide| {
+                (wide.protocol, wide.to) == (span.protocol, span.to)
+                    && wide.first <= span.first
+                    && span.last <= wide.last
+            })
+    });
+    spans
+}
+
+/// Refuses a port that is to lead to two places.
+pub(super) fn refuse_overlaps(mappings: &[Mapping]) -> Result<()> {
+    for is_ipv6 in [false, true] {
+        let mut spans = spans(mappings, is_ipv6);
+        spans.sort();
+        for (number, span) in spans.iter().enumerate() {
+            let later = spans[number + 1..].iter();
+            let mut near = later
+                .take_while(|other| other.protocol == span.protocol && other.first <= span.last);
+            if let Some(other) = near.find(|other| {
+                other.address == span.address || other.address.is_none() || span.address.is_none()
+            }) {
+                let (port, protocol) = (other.first, name(span.protocol));
+                return Err(Error::config(format!("host port {port}/{protocol} is mapped twice"))
+                    .details("one of the entries of portMappings has to go"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As people write it.
+pub(super) fn name(protocol: u8) -> &'static str {
+    match protocol {
+        TCP => "tcp",
+        UDP => "udp",
+        _ => "sctp",
+    }
+}
+
+impl Span {
+    /// Its key in the sets of a family.
+    pub(super) fn key(&self, is_ipv6: bool) -> Key {
+        let (first, last) = match self.address {
+            Some(address) => (octets(address), octets(address)),
+            None if is_ipv6 => (vec![0; 16], vec![255; 16]),
+            None => (vec![0; 4], vec![255; 4]),
+        };
+        let end =
+            |address: &[u8], port: u16| concat(&[address, &[self.protocol], &port.to_be_bytes()]);
+        Key::interval(end(&first, self.first), end(&last, self.last))
+    }
+
+    /// What the key says.
+    pub(super) fn from_key(key: &Key) -> Option<Self> {
+        let parts = |bytes: &[u8]| -> Option<(IpAddr, u8, u16)> {
+            let (address, rest) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+            let [protocol, _, _, _, high, low, ..] = *rest else { return None };
+            Some((address_of(address)?, protocol, u16::from_be_bytes([high, low])))
+        };
+        let ((from, protocol, first), (until, _, last)) = (parts(key.first())?, parts(key.last())?);
+        let address = (from == until).then_some(from);
+        Some(Self { protocol, first, last, address, to: None })
+    }
+
+    /// Its elements, if it leads to `pod`.
+    pub(super) fn claims(&self, pod: IpAddr) -> [Claim; 2] {
+        let key = self.key(pod.is_ipv6());
+        let address = octets(pod);
+        let (map, value) = match self.to {
+            Some(port) => (TARGETS, concat(&[&address, &port.to_be_bytes()])),
+            None => (RANGES, address),
+        };
+        let set = |name| SetName { table: TABLES[usize::from(pod.is_ipv6())], name };
+        [
+            Claim { set: set(PORTS), key: key.clone(), data: None },
+            Claim { set: set(map), key, data: Some(Data::Value(value)) },
+        ]
+    }
+}
+
+/// The address of a value in [`TARGETS`] or [`RANGES`].
+pub(super) fn address_of(value: &[u8]) -> Option<IpAddr> {
+    if let Some(octets) = value.get(..16) {
+        return <[u8; 16]>::try_from(octets).ok().map(IpAddr::from);
+    }
+    <[u8; 4]>::try_from(value.get(..4)?).ok().map(IpAddr::from)
+}
+
+/// Who is masqueraded on the way to a pod through a host port: its own subnet, for an answer there
+/// would not come back through the host, and the host's loopback, which is nobody's to answer to.
+pub(super) fn sources(pod: &Cidr, all: bool) -> Vec<Claim> {
+    let loopback = match pod.ip() {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let networks: Vec<IpNetwork> =
+        if all { vec![*Cidr::default_of(pod.ip())] } else { vec![**pod, loopback.into()] };
+    let own = octets(pod.ip());
+    let set = SetName { table: TABLES[usize::from(pod.is_ipv6())], name: SOURCES };
+    let end = |address: IpAddr| concat(&[&own, &octets(address)]);
+    networks
+        .into_iter()
+        .map(|network| {
+            let key = Key::interval(end(network.network()), end(network.broadcast()));
+            Claim { set, key, data: None }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(at: At, host_port: u16, container_port: u16) -> Mapping {
+        Mapping { at, protocol: TCP, host_port, container_port }
+    }
+
+    #[test]
+    fn neighbours_become_one() {
+        let mut mappings: Vec<_> = (1000..2000).map(|p| mapping(At::Anywhere, p, p)).collect();
+        mappings.push(mapping(At::Anywhere, 2000, 80));
+        mappings.push(mapping(At::Anywhere, 2001, 2001));
+        mappings.push(mapping(At::AnyIpv4, 2002, 2002));
+        let ends = |is_ipv6| -> Vec<_> {
+            spans(&mappings, is_ipv6).iter().map(|s| (s.first, s.last, s.to)).collect()
+        };
+        assert_eq!(ends(true), [(1000, 1999, None), (2000, 2000, Some(80)), (2001, 2001, None)]);
+        assert_eq!(ends(false)[2], (2001, 2002, None));
+    }
+
+    #[test]
+    fn a_port_leads_to_one_place() {
+        let here = At::Address("10.0.0.1".parse().unwrap());
+        let there = At::Address("10.0.0.2".parse().unwrap());
+        let refused = |one: Mapping, other: Mapping| refuse_overlaps(&[one, other]).is_err();
+        assert!(refused(mapping(At::Anywhere, 80, 80), mapping(At::Anywhere, 80, 81)));
+        assert!(refused(mapping(here, 80, 80), mapping(At::Anywhere, 80, 81)));
+        assert!(!refused(mapping(here, 80, 80), mapping(At::Anywhere, 80, 80)));
+        assert!(!refused(mapping(here, 80, 80), mapping(there, 80, 81)));
+        assert!(!refused(mapping(At::AnyIpv6, 80, 80), mapping(At::AnyIpv4, 80, 81)));
+        assert!(!refused(mapping(At::Anywhere, 80, 80), mapping(At::Anywhere, 80, 80)));
+    }
+
+    #[test]
+    fn a_key_says_which_ports() {
+        for address in [None, Some("10.0.0.1".parse().unwrap()), Some("fd00::1".parse().unwrap())] {
+            let span = Span { protocol: UDP, first: 53, last: 60, address, to: None };
+            let is_ipv6 = address.is_some_and(|address: IpAddr| address.is_ipv6());
+            assert_eq!(Span::from_key(&span.key(is_ipv6)), Some(span));
+        }
+        assert_eq!(Span::from_key(&vec![1, 2].into()), None);
+    }
+
+    #[test]
+    fn the_own_subnet_and_loopback_come_back_by_the_host() {
+        let keys = |pod: &str, all| -> Vec<_> {
+            let claims = sources(&pod.parse().unwrap(), all);
+            claims
+                .iter()
+                .map(|claim| (claim.key.first()[4..].to_vec(), claim.key.last()[4..].to_vec()))
+                .collect()
+        };
+        let subnet = (vec![10, 1, 0, 0], vec![10, 1, 0, 255]);
+        assert_eq!(keys("10.1.0.2/24", false), [subnet, (vec![127, 0, 0, 1], vec![127, 0, 0, 1])]);
+        assert_eq!(keys("10.1.0.2/24", true), [(vec![0; 4], vec![255; 4])]);
+        assert_eq!(sources(&"fd00::2/64".parse().unwrap(), false).len(), 2);
+    }
+}

@@ -1,0 +1,179 @@
+//! From JSON to what it means: every conflict between keys is found here, before anything is
+//! touched.
+
+use common::cni::{Call, Verb};
+use common::hostports::{At, Mapping, Publication, SCTP, Sources, TCP, UDP};
+use common::{Error, Result};
+use serde::Deserialize;
+use std::net::IpAddr;
+
+/// The plugin's keys, as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
+    backend: String,
+    snat: Option<bool>,
+    masq_all: bool,
+    mark_masq_bit: Option<i64>,
+    external_set_mark_chain: Option<String>,
+    conditions_v4: Vec<String>,
+    conditions_v6: Vec<String>,
+    runtime_config: RuntimeConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RuntimeConfig {
+    port_mappings: Vec<Entry>,
+}
+
+/// An entry of `portMappings`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Entry {
+    host_port: i64,
+    container_port: i64,
+    protocol: String,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+}
+
+/// What the configuration means.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) masquerade: Sources,
+}
+
+/// Who filters packets, as options that only one of them understands tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Nftables,
+    Iptables,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn new(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        let is_strict = matches!(call.verb, Verb::Add | Verb::Check);
+        if is_strict {
+            config.refuse_conflicts()?;
+        }
+        let entries = &config.runtime_config.port_mappings;
+        let mappings = match entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>() {
+            Ok(mappings) => mappings,
+            Err(error) if is_strict => return Err(error),
+            // DEL finds by the owner what it is not told.
+            Err(_) => Vec::new(),
+        };
+        if is_strict {
+            Publication::refuse_overlaps(&mappings)?;
+        }
+        let masquerade = match config.snat.unwrap_or(true) {
+            false => Sources::None,
+            true if config.masq_all => Sources::All,
+            true => Sources::Needed,
+        };
+        Ok(Self { mappings, masquerade })
+    }
+}
+
+impl Config {
+    /// The checks of the reference, with its words.
+    fn refuse_conflicts(&self) -> Result<()> {
+        if self.external_set_mark_chain.is_some() && self.mark_masq_bit.is_some() {
+            return Err(Error::config("Cannot specify externalSetMarkChain and markMasqBit"));
+        }
+        if self.mark_masq_bit.is_some_and(|bit| !(0..=31).contains(&bit)) {
+            return Err(Error::config("MasqMarkBit must be between 0 and 31"));
+        }
+        let options = self.options();
+        let asked = match self.backend.as_str() {
+            "" => options.first().map_or(Backend::Nftables, |(_, backend)| *backend),
+            "nftables" => Backend::Nftables,
+            "iptables" => Backend::Iptables,
+            other => return Err(Error::config(format!("unrecognized backend {other:?}"))),
+        };
+        let others: Vec<_> = options.iter().filter(|(_, backend)| *backend != asked).collect();
+        if let Some((_, other)) = others.first() {
+            let keys: Vec<_> = others.iter().map(|(key, _)| *key).collect();
+            return Err(Error::config(format!(
+                "{} backend was requested but configuration contains {}-specific options [{}]",
+                asked.name(),
+                other.name(),
+                keys.join(" "),
+            )));
+        }
+        if asked == Backend::Iptables {
+            let why = options.first().map_or("backend", |(key, _)| *key);
+            return Err(Error::config(format!("{why}: the iptables backend is not supported yet"))
+                .details("without it, ports are published by nftables and no program at all"));
+        }
+        if let Some((key, _)) = options.first() {
+            return Err(Error::config(format!("{key}: conditions are not supported yet"))
+                .details("a mapping's hostIP says on which address of the host it is reached"));
+        }
+        Ok(())
+    }
+
+    /// The keys that only one backend understands, and which.
+    fn options(&self) -> Vec<(&'static str, Backend)> {
+        let mut options = Vec::new();
+        if self.external_set_mark_chain.is_some() {
+            options.push(("externalSetMarkChain", Backend::Iptables));
+        }
+        for (key, conditions) in
+            [("conditionsV4", &self.conditions_v4), ("conditionsV6", &self.conditions_v6)]
+        {
+            match conditions.first().and_then(|condition| condition.chars().next()) {
+                None => {}
+                Some('-' | '!') => options.push((key, Backend::Iptables)),
+                Some(_) => options.push((key, Backend::Nftables)),
+            }
+        }
+        options
+    }
+}
+
+impl Entry {
+    fn mapping(&self) -> Result<Mapping> {
+        let port = |number: i64, whose: &str| match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(Error::config(format!("Invalid {whose} port number: {number}"))
+                .details("ports are numbers from 1 to 65535")),
+        };
+        let container_port = port(self.container_port, "container")?;
+        let host_port = port(self.host_port, "host")?;
+        let protocol = match self.protocol.to_ascii_lowercase().as_str() {
+            "tcp" => TCP,
+            "udp" => UDP,
+            "sctp" => SCTP,
+            other => {
+                let msg = format!("unknown protocol {other:?} of host port {host_port}");
+                return Err(Error::config(msg).details("there are tcp, udp and sctp"));
+            }
+        };
+        Ok(Mapping { at: self.at()?, protocol, host_port, container_port })
+    }
+
+    fn at(&self) -> Result<At> {
+        if self.host_ip.is_empty() {
+            return Ok(At::Anywhere);
+        }
+        match self.host_ip.parse() {
+            Ok(IpAddr::V4(address)) if address.is_unspecified() => Ok(At::AnyIpv4),
+            Ok(IpAddr::V6(address)) if address.is_unspecified() => Ok(At::AnyIpv6),
+            Ok(address) => Ok(At::Address(address)),
+            Err(_) => Err(Error::config(format!("hostIP {:?} is no IP address", self.host_ip))),
+        }
+    }
+}
