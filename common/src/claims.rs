@@ -42,8 +42,11 @@ impl Claimant {
 
 /// What is behind the elements.
 pub(crate) trait Ground {
-    /// Makes what is shared: tables, sets, chains, rules.
-    fn ensure(&self, nft: &mut Nft) -> Result<()>;
+    /// Makes what is shared: tables, sets, chains, rules. Committing it again changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    fn declare(&self) -> Result<Batch>;
 
     /// The sets in which something may be in the way of a claim.
     fn related(&self, claim: &Claim) -> Vec<Shared> {
@@ -85,6 +88,7 @@ impl Claims {
         undo: &mut Undo,
     ) -> Result<()> {
         let mut in_the_way = Vec::new();
+        self.ensure(ground)?;
         for attempt in 1.. {
             let mut batch = Batch::new();
             for (set, key) in &in_the_way {
@@ -100,7 +104,7 @@ impl Claims {
             match self.nft.commit(batch) {
                 Ok(()) => break,
                 Err(error) if attempt == ATTEMPTS => return Err(error.into()),
-                Err(error) if error.is_gone() => ground.ensure(&mut self.nft)?,
+                Err(error) if error.is_gone() => self.nft.commit(ground.declare()?)?,
                 Err(error) if error.is_exists() || error.is_overlap() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -109,8 +113,27 @@ impl Claims {
         let keys: Vec<_> = claims.iter().map(|claim| (claim.set, claim.key.clone())).collect();
         let what = format!("elements of {}", claimant.comment());
         let owner = claimant.owner.clone();
-        undo.push(what, move || Self::open()?.delete(&keys, |comment| owns(&owner, comment)));
+        undo.push(what, move || {
+            Self::open()?.delete(&keys, |comment| owns(&owner, comment)).map(drop)
+        });
         Ok(())
+    }
+
+    /// Mends what is shared where it is not whole.
+    fn ensure(&mut self, ground: &impl Ground) -> Result<()> {
+        let declaration = ground.declare()?;
+        if !self.nft.is_whole(&declaration)? {
+            self.nft.commit(declaration)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the rules that ask for the elements are there.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn is_whole(&mut self, ground: &impl Ground) -> Result<bool> {
+        Ok(self.nft.is_whole(&ground.declare()?)?)
     }
 
     fn find_in_the_way(
@@ -148,7 +171,7 @@ impl Claims {
         Ok(self.nft.find_element(set.table, set.name, key)?)
     }
 
-    /// Removes those of these elements whose comment is `ours`.
+    /// Removes those of these elements whose comment is `ours`: how many there were.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -156,7 +179,7 @@ impl Claims {
         &mut self,
         spots: &[(Shared, Key)],
         ours: impl Fn(&str) -> bool,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let mut there = Vec::new();
         for (set, key) in spots {
             if let Some(element) = self.find(*set, key)?
@@ -166,8 +189,7 @@ impl Claims {
                 there.push((*set, element.key));
             }
         }
-        self.nft.delete_elements(&there)?;
-        Ok(())
+        Ok(self.nft.delete_elements(&there)?)
     }
 
     /// Removes every element of these sets whose comment is `dead`, and says which.

@@ -32,9 +32,8 @@ pub use span::{At, Mapping, SCTP, TCP, UDP};
 
 use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, is_same_attachment, split};
 use crate::cni::{Attachment, Cidr, Code, Error, Errors, NetworkName, Owner, Result, report};
-use crate::masquerade::ignore_existing;
 use crate::net::conntrack::{Conntrack, Filter};
-use crate::net::nft::{Data, Element, Key, Nft, SetName};
+use crate::net::nft::{Batch, Data, Element, Key, SetName};
 use crate::net::{Family, Netlink, sysctl};
 use crate::sandbox::Host;
 use crate::undo::Undo;
@@ -226,6 +225,11 @@ impl HostPorts {
         let missing = self.claims.missing(&claims, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
         differences.dedup();
+        let ground =
+            Ports { publication, owner, netlink: &self.host.netlink, dead: RefCell::default() };
+        if !claims.is_empty() && !self.claims.is_whole(&ground)? {
+            differences.push("rules that ask for host ports are missing".to_owned());
+        }
         if let Some(key) = self.localnet(publication)?
             && sysctl::read(&key)?.as_deref() != Some("1")
         {
@@ -411,11 +415,14 @@ fn owner_of(text: &str) -> Option<Owner> {
 }
 
 impl Ground for Ports<'_> {
-    fn ensure(&self, nft: &mut Nft) -> Result<()> {
-        for pod in &self.publication.addresses {
-            ignore_existing(nft.commit(ruleset::ruleset(TABLES[usize::from(pod.is_ipv6())])))?;
+    fn declare(&self) -> Result<Batch> {
+        let mut batch = Batch::new();
+        for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
+            if self.publication.addresses.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
+                ruleset::declare(&mut batch, table);
+            }
         }
-        Ok(())
+        Ok(batch)
     }
 
     /// An owner that goes leaves all three. Where its address is known comes first.

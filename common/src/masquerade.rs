@@ -25,8 +25,8 @@
 use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Family, Hook,
-    Make, Nft, Policy, SRCNAT, Set, SetName, Table, Verdict,
+    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Hook, Make,
+    Policy, SRCNAT, Set, SetName, Verdict,
 };
 use crate::undo::Undo;
 use ipnetwork::IpNetwork;
@@ -60,7 +60,7 @@ impl Scope {
 
 /// The packet filter, for the elements of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`].
+/// Drop it after the link has been deleted: see [`Nft`](crate::net::nft::Nft).
 pub struct Masquerade {
     claims: Claims,
 }
@@ -90,21 +90,20 @@ impl Masquerade {
         Ok(())
     }
 
-    /// Removes what the attachment has. `success` saves a look at all elements; it need not be
-    /// there, nor true.
+    /// Removes what the attachment has. `success` saves a look at all elements, if it is there and
+    /// its addresses are those that we find.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
         let ours = |comment: &str| owns(owner, comment);
-        match success.filter(|success| !success.ips.is_empty()) {
-            Some(success) => {
-                let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
-                let spots: Vec<_> = success.ips.iter().map(|ip| address(ip.address.ip())).collect();
-                self.claims.delete(&spots, ours)
-            }
-            None => self.claims.delete_where(&MAPS, ours).map(drop),
+        let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
+        let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
+        let spots: Vec<_> = ips.iter().map(|ip| address(ip.address.ip())).collect();
+        if self.claims.delete(&spots, ours)? < spots.len().max(1) {
+            self.claims.delete_where(&MAPS, ours)?;
         }
+        Ok(())
     }
 
     /// Removes what belongs to attachments of the network that are not valid any more.
@@ -129,6 +128,9 @@ impl Masquerade {
         for subnet in subnets(success, scope) {
             if !self.claims.missing(&[subnet.claim()], owner)?.is_empty() {
                 differences.push(format!("{} is not masqueraded", subnet.address));
+            } else if !self.claims.is_whole(&subnet)? {
+                let table = map_of(subnet.address.ip()).table;
+                differences.push(format!("{}: rules of {table} are missing", subnet.address));
             }
         }
         Ok(differences)
@@ -182,7 +184,8 @@ impl Subnet {
     /// nft's own language knows no colon in a name, and must be able to read back what it lists.
     fn chain(&self) -> String {
         let address = &self.address;
-        let name = format!("{MAP}-{}/{}", address.network(), address.prefix()).replace(':', "_");
+        let name =
+            format!("masquerade-{}/{}", address.network(), address.prefix()).replace(':', "_");
         if self.exclude.is_empty() {
             return name;
         }
@@ -191,75 +194,50 @@ impl Subnet {
             Sha256::digest(exclude)[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{name}-{hash}")
     }
+}
 
-    fn rules(&self, table: Table<'_>) -> Result<Batch> {
-        let multicast = match self.address.ip() {
-            IpAddr::V4(_) => IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4),
-            IpAddr::V6(_) => IpNetwork::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+impl Ground for Subnet {
+    fn declare(&self) -> Result<Batch> {
+        let (datatype, multicast) = match self.address.ip() {
+            IpAddr::V4(_) => {
+                (Datatype::Ipv4Addr, IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4))
+            }
+            IpAddr::V6(_) => {
+                let all = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+                (Datatype::Ipv6Addr, IpNetwork::new(all.into(), 8))
+            }
         };
         let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
-        let name = self.chain();
+        let SetName { table, name } = map_of(self.address.ip());
+        let map =
+            Set { table, name, key: &[datatype], content: Content::Verdicts, intervals: false };
+        let base = Base {
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            priority: SRCNAT,
+            policy: Policy::Accept,
+        };
+        let chain = self.chain();
         let mut batch = Batch::new();
-        batch.chain(Make::Create, &Chain::named(table, &name));
+        batch
+            .table(Make::Ensure, table, Some("Girder, CNI plugins"))
+            .set(Make::Ensure, &map)
+            .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
+            .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None)
+            .empty_chain(&Chain::named(table, &chain));
         let exclude = self.exclude.iter().map(|network| **network);
         for destination in [*self.address, multicast].into_iter().chain(exclude) {
             let exprs =
                 [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
-            batch.rule(table, &name, &exprs, None);
+            batch.rule(table, &chain, &exprs, None);
         }
-        batch.rule(table, &name, &[Expr::Masquerade], None);
+        batch.rule(table, &chain, &[Expr::Masquerade], None);
         Ok(batch)
-    }
-}
-
-impl Ground for Subnet {
-    /// The chain of the subnet, and the map if that is missing, too. A batch that is refused costs
-    /// the kernel milliseconds, so what is missing least often is tried last.
-    fn ensure(&self, nft: &mut Nft) -> Result<()> {
-        let table = map_of(self.address.ip()).table;
-        match nft.commit(self.rules(table)?) {
-            // The chain may be there, and the map not: others have a use for the table, too.
-            Err(error) if error.is_gone() || error.is_exists() => {}
-            outcome => return Ok(outcome?),
-        }
-        ignore_existing(nft.commit(map(table)))?;
-        ignore_existing(nft.commit(self.rules(table)?))
     }
 
     /// An attachment that nobody cleaned up has left it: IPAM says whose address it is now.
     fn yields(&self, _: &Claim, _: &Element) -> Result<()> {
         Ok(())
-    }
-}
-
-/// Whoever creates the map creates the rule that asks it: the others find both.
-fn map(table: Table<'_>) -> Batch {
-    let datatype = match table.family {
-        Family::Ip6 => Datatype::Ipv6Addr,
-        _ => Datatype::Ipv4Addr,
-    };
-    let set =
-        Set { table, name: MAP, key: &[datatype], content: Content::Verdicts, intervals: false };
-    let base = Base {
-        kind: ChainKind::Nat,
-        hook: Hook::Postrouting,
-        priority: SRCNAT,
-        policy: Policy::Accept,
-    };
-    let mut batch = Batch::new();
-    batch
-        .table(Make::Ensure, table, Some("Girder, CNI plugins"))
-        .set(Make::Create, &set)
-        .chain(Make::Create, &Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-        .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None);
-    batch
-}
-
-/// Somebody else was quicker, and has made the same.
-pub(crate) fn ignore_existing(outcome: crate::net::Result<()>) -> Result<()> {
-    match outcome {
-        Err(error) if error.is_exists() => Ok(()),
-        outcome => Ok(outcome?),
     }
 }
 

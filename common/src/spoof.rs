@@ -21,11 +21,10 @@
 
 use crate::claims::{Claim, Claimant, Claims, Ground, Shared, owns};
 use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
-use crate::masquerade::ignore_existing;
 use crate::net::Mac;
 use crate::net::nft::{
     Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Family, Field, Hook, Key,
-    Make, Nft, Policy, RAW, Set, SetName, Table, Verdict, concat,
+    Make, Policy, RAW, Set, SetName, Table, Verdict, concat,
 };
 use crate::undo::Undo;
 use crate::veth::host_name;
@@ -91,7 +90,8 @@ impl SpoofCheck {
         let claims = claims(owner, mac_of(Some(success), owner));
         let missing = self.claims.missing(&claims, owner)?;
         let difference = || format!("source addresses of {} are not checked", host_name(owner));
-        Ok((!missing.is_empty()).then(difference).into_iter().collect())
+        let is_there = missing.is_empty() && self.claims.is_whole(&Rule)?;
+        Ok((!is_there).then(difference).into_iter().collect())
     }
 }
 
@@ -122,7 +122,7 @@ fn port_key(name: &str) -> Vec<u8> {
 struct Rule;
 
 impl Ground for Rule {
-    fn ensure(&self, nft: &mut Nft) -> Result<()> {
+    fn declare(&self) -> Result<Batch> {
         let set = |set: Shared, key| Set {
             table: TABLE,
             name: set.name,
@@ -144,11 +144,11 @@ impl Ground for Rule {
         let mut batch = Batch::new();
         batch
             .table(Make::Ensure, TABLE, Some("Girder, CNI plugins"))
-            .set(Make::Create, &set(PORTS, &[Datatype::IfName]))
-            .set(Make::Create, &set(MACS, &[Datatype::IfName, Datatype::EtherAddr]))
-            .chain(Make::Create, &Chain { base: Some(base), ..Chain::named(TABLE, CHAIN) })
+            .set(Make::Ensure, &set(PORTS, &[Datatype::IfName]))
+            .set(Make::Ensure, &set(MACS, &[Datatype::IfName, Datatype::EtherAddr]))
+            .empty_chain(&Chain { base: Some(base), ..Chain::named(TABLE, CHAIN) })
             .rule(TABLE, CHAIN, &rule, None);
-        ignore_existing(nft.commit(batch))
+        Ok(batch)
     }
 
     /// The name is the attachment's own: whatever is there is left over.

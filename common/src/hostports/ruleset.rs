@@ -28,12 +28,11 @@ const DESTINATION: [Field; 3] =
 const ORIGINAL: [Field; 3] = [Field::OriginalDestination, Field::Protocol, Field::OriginalPort];
 const PAIR: [Field; 2] = [Field::Address(Address::Destination), Field::Address(Address::Source)];
 
-/// Whoever creates the sets creates all of it: the others find it whole.
-pub(super) fn ruleset(table: Table<'_>) -> Batch {
-    let mut batch = Batch::new();
+/// All of it, whatever is there already.
+pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
     batch.table(Make::Ensure, table, Some("Girder, CNI plugins"));
-    sets(&mut batch, table);
-    batch.chain(Make::Create, &Chain::named(table, PORTS));
+    sets(batch, table);
+    batch.empty_chain(&Chain::named(table, PORTS));
     for protocol in super::PROTOCOLS {
         let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
         // nft reads a translation of ports back only if the protocol is known.
@@ -44,12 +43,12 @@ pub(super) fn ruleset(table: Table<'_>) -> Batch {
     for (name, hook) in
         [("hostports-prerouting", Hook::Prerouting), ("hostports-output", Hook::Output)]
     {
-        base(&mut batch, table, name, (ChainKind::Nat, hook, AFTER_SERVICES));
+        base(batch, table, name, (ChainKind::Nat, hook, AFTER_SERVICES));
         let exprs = [Expr::ForThisHost, Expr::Verdict(Verdict::Goto(PORTS.to_owned()))];
         batch.rule(table, name, &exprs, None);
     }
     let name = "hostports-postrouting";
-    base(&mut batch, table, name, (ChainKind::Nat, Hook::Postrouting, SRCNAT));
+    base(batch, table, name, (ChainKind::Nat, Hook::Postrouting, SRCNAT));
     for protocol in super::PROTOCOLS {
         let exprs = [
             Expr::Is(Field::Protocol, std::slice::from_ref(&protocol)),
@@ -62,9 +61,8 @@ pub(super) fn ruleset(table: Table<'_>) -> Batch {
         batch.rule(table, name, &exprs, None);
     }
     if table.family == Family::Ip {
-        martians(&mut batch, table);
+        martians(batch, table);
     }
-    batch
 }
 
 fn sets(batch: &mut Batch, table: Table<'_>) {
@@ -79,7 +77,7 @@ fn sets(batch: &mut Batch, table: Table<'_>) {
         (RANGES, &port[..], Content::Values(&[address])),
         (SOURCES, &[address, address][..], Content::Keys),
     ] {
-        batch.set(Make::Create, &Set { table, name, key, content, intervals: true });
+        batch.set(Make::Ensure, &Set { table, name, key, content, intervals: true });
     }
 }
 
@@ -90,7 +88,7 @@ fn base(
     (kind, hook, priority): (ChainKind, Hook, i32),
 ) {
     let base = Base { kind, hook, priority, policy: Policy::Accept };
-    batch.chain(Make::Create, &Chain { base: Some(base), ..Chain::named(table, name) });
+    batch.empty_chain(&Chain { base: Some(base), ..Chain::named(table, name) });
 }
 
 /// Packets of 127.0.0.0/8 belong on `lo`. A link with `route_localnet` lets others in (as in

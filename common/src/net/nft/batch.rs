@@ -24,6 +24,23 @@ use crate::net::{Error, Result};
 pub struct Batch {
     steps: Vec<Step>,
     refused: Option<Error>,
+    /// The chains that the batch fills.
+    filled: Vec<Filled>,
+}
+
+/// A chain, and how many rules a batch gives it.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) family: Family,
+    pub(super) table: String,
+    pub(super) chain: String,
+    pub(super) rules: usize,
+}
+
+impl Filled {
+    fn is(&self, table: Table<'_>, chain: &str) -> bool {
+        self.family == table.family && self.table == table.name && self.chain == chain
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +95,17 @@ impl Batch {
         self.push(format!("{} {chain}", make.verb()), chain.table.family, make.flags(), message)
     }
 
+    /// Makes a chain, or empties it, for the rules that follow: a batch that fills its chains so
+    /// has the same outcome however often, and by however many, it is committed. See
+    /// [`super::Nft::is_whole`].
+    pub fn empty_chain(&mut self, chain: &Chain<'_>) -> &mut Self {
+        let Chain { table, name, .. } = *chain;
+        let (family, rules) = (table.family, 0);
+        let filled = Filled { family, table: table.name.into(), chain: name.into(), rules };
+        self.filled.push(filled);
+        self.chain(Make::Ensure, chain).delete_rules(table, name)
+    }
+
     /// Makes a set or a map.
     pub fn set(&mut self, make: Make, set: &Set<'_>) -> &mut Self {
         let message = set.message().map(NfTablesMessage::NewSet);
@@ -108,6 +136,9 @@ impl Batch {
         exprs: &[Expr<'_>],
         comment: Option<&str>,
     ) -> &mut Self {
+        if let Some(filled) = self.filled.iter_mut().find(|filled| filled.is(table, chain)) {
+            filled.rules += 1;
+        }
         let message = rule(table, chain, exprs, comment).map(NfTablesMessage::NewRule);
         let what = format!("append a rule to {}", Chain::named(table, chain));
         self.push(what, table.family, NLM_F_CREATE | NLM_F_APPEND, message)
@@ -158,6 +189,10 @@ impl Batch {
             }
         }
         self
+    }
+
+    pub(super) fn filled(&self) -> &[Filled] {
+        &self.filled
     }
 
     pub(super) fn is_empty(&self) -> bool {

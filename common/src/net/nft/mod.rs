@@ -145,12 +145,27 @@ impl Nft {
     ///
     /// # Errors
     /// As [`Nft::list_elements`].
-    pub fn count_rules(&mut self, table: Table<'_>, chain: &str) -> Result<usize> {
+    fn count_rules(&mut self, table: Table<'_>, chain: &str) -> Result<usize> {
         let what = || format!("list the rules of {}", Chain::named(table, chain));
         let question = NfTablesMessage::GetRule(batch::chain_message(table, chain)?);
         let rules =
             uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
         Ok(rules.len())
+    }
+
+    /// Whether every chain that the batch fills has as many rules as it would get: somebody may
+    /// have flushed them.
+    ///
+    /// # Errors
+    /// As [`Nft::list_elements`].
+    pub fn is_whole(&mut self, batch: &Batch) -> Result<bool> {
+        for filled in batch.filled() {
+            let table = Table { family: filled.family, name: &filled.table };
+            if self.count_rules(table, &filled.chain)? < filled.rules {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The changes that failed, by sequence number, if any did.
