@@ -24,6 +24,7 @@ mod nonsense;
 mod pods;
 mod policy;
 mod pool;
+mod portmap;
 mod protocol;
 mod range_errors;
 mod ranges;

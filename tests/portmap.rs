@@ -1,0 +1,279 @@
+//! Ports of the host, by packets: from everywhere a client may be, to every kind of mapping.
+
+use std::{io, net::IpAddr};
+
+use serde_json::{Value, json};
+use testbed::{Network, Outcome, Place, Sandbox, Testbed};
+
+use crate::{
+    bridge::{config, dual},
+    differences::case,
+};
+
+/// A chain of a bridge and portmap.
+pub(crate) struct Chain<'bed> {
+    bed: &'bed Testbed,
+    pub(crate) bridge: Network<'bed>,
+    /// portmap's own configuration.
+    pub(crate) keys: Value,
+}
+
+impl<'bed> Chain<'bed> {
+    pub(crate) fn new(bed: &'bed Testbed) -> Self {
+        let mut changes = dual();
+        changes["hairpinMode"] = json!(true);
+        Self { bed, bridge: bed.network(config(&changes)), keys: json!({}) }
+    }
+
+    /// portmap's configuration for a container, with the bridge's result if it is known.
+    pub(crate) fn config(&self, id: &str, mappings: &Value) -> Value {
+        let mut config = self.keys.clone();
+        config["cniVersion"] = self.bridge.config()["cniVersion"].clone();
+        config["name"] = self.bridge.config()["name"].clone();
+        config["type"] = json!("portmap");
+        config["runtimeConfig"] = json!({"portMappings": mappings});
+        if let Some(result) = self.bridge.result(id) {
+            config["prevResult"] = result;
+        }
+        config
+    }
+
+    pub(crate) fn call(&self, verb: &str, pod: &Sandbox, id: &str, mappings: &Value) -> Outcome {
+        let call = self.bed.plugin("portmap").command(verb).container(id).ifname("eth0");
+        call.netns(pod.path()).config(&self.config(id, mappings)).run()
+    }
+
+    /// Both plugins' ADD: the pod's addresses. `localnet` of the reference is left to itself.
+    pub(crate) fn add(&self, pod: &Sandbox, id: &str, mappings: &Value) -> Vec<IpAddr> {
+        let result = self.attach(pod, id);
+        assert_eq!(self.call("ADD", pod, id, mappings).result()["ips"], result["ips"]);
+        let bare = |ip: &Value| ip["address"].as_str()?.split('/').next()?.parse().ok();
+        result["ips"].as_array().unwrap().iter().filter_map(bare).collect()
+    }
+
+    /// The bridge's ADD.
+    pub(crate) fn attach(&self, pod: &Sandbox, id: &str) -> Value {
+        pod.ip("link set lo up");
+        self.bridge.add(pod, id).result()
+    }
+}
+
+/// Mappings from port to port, of every protocol, with `more` in each.
+pub(crate) fn mappings(ports: &[(u16, u16)], more: &Value) -> Value {
+    let mut list = Vec::new();
+    for (host, container) in ports {
+        for protocol in ["tcp", "udp"] {
+            let mut entry =
+                json!({"hostPort": host, "containerPort": container, "protocol": protocol});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                entry[key] = value.clone();
+            }
+            list.push(entry);
+        }
+    }
+    json!(list)
+}
+
+/// A packet of each protocol to `at`; whom the server saw.
+fn knock(from: &Place, at: &str, to: &Place, port: u16, reaches: bool) -> [io::Result<IpAddr>; 2] {
+    let any = format!("{}:{port}", if at.starts_with('[') { "[::]" } else { "0.0.0.0" });
+    let (tcp, udp) = (to.tcp_server(&any), to.udp_server(&any));
+    if reaches {
+        [from.tcp(at, &tcp), from.udp(at, &udp)]
+    } else {
+        [from.tcp_refused(at, &tcp), from.udp_refused(at, &udp)]
+    }
+}
+
+/// Where a client is, and by which address of the host it asks.
+const WAYS: [(&str, &str); 9] = [
+    ("neighbour", "203.0.113.1"),
+    ("neighbour", "[2001:db8:ffff::1]"),
+    ("host", "127.0.0.1"),
+    ("host", "203.0.113.1"),
+    ("host", "[2001:db8:ffff::1]"),
+    ("itself", "203.0.113.1"),
+    ("itself", "[2001:db8:ffff::1]"),
+    ("other", "203.0.113.1"),
+    ("other", "[2001:db8:ffff::1]"),
+];
+
+/// Whether a mapping with this host address is reached by that one.
+fn is_open(host_ip: &str, at: &str) -> bool {
+    match host_ip {
+        "" => true,
+        "0.0.0.0" => !at.starts_with('['),
+        "::" => at.starts_with('['),
+        own => own == at.trim_matches(['[', ']']),
+    }
+}
+
+/// Every way to every kind of mapping; what differs from what the table above says.
+fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
+    let neighbour = bed.neighbour();
+    let chain = Chain { keys, ..Chain::new(bed) };
+    let other = bed.sandbox("other");
+    chain.attach(&other, "other");
+    let mut wrong = Vec::new();
+    for (number, host_ip) in
+        ["", "203.0.113.1", "0.0.0.0", "::", "127.0.0.1", "2001:db8:ffff::1"].iter().enumerate()
+    {
+        let pod = bed.sandbox(&format!("pod{number}"));
+        let id = format!("c{number}");
+        let more = if host_ip.is_empty() { json!({}) } else { json!({"hostIP": host_ip}) };
+        let list = mappings(&[(8080, 80), (9090, 9090)], &more);
+        chain.add(&pod, &id, &list);
+        for (client, at) in WAYS {
+            let from: &Place = match client {
+                "neighbour" => &neighbour,
+                "host" => bed,
+                "itself" => &pod,
+                _ => &other,
+            };
+            let reaches = is_open(host_ip, at);
+            for (host, container) in [(8080, 80), (9090, 9090)] {
+                let outcome = knock(from, &format!("{at}:{host}"), &pod, container, reaches);
+                for (protocol, outcome) in ["tcp", "udp"].into_iter().zip(outcome) {
+                    if outcome.is_ok() != reaches {
+                        wrong.push(format!(
+                            "{host_ip:?} {client} {at}:{host}/{protocol}: {outcome:?}"
+                        ));
+                    }
+                    let is_neighbour = client == "neighbour" && reaches;
+                    if is_neighbour && !outcome.is_ok_and(|seen| seen.to_string().ends_with('2')) {
+                        wrong.push(format!("{host_ip:?}: the neighbour is not seen as itself"));
+                    }
+                }
+            }
+        }
+        chain.call("DEL", &pod, &id, &list).silent();
+        chain.bridge.del(&pod, &id).silent();
+        pod.destroy();
+    }
+    wrong
+}
+
+#[test]
+fn every_client_reaches_every_mapping() {
+    case(|bed| assert_eq!(matrix(bed, json!({})), [""; 0]));
+}
+
+#[test]
+fn sctp_is_translated_too() {
+    case(|bed| {
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        let list = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "SCTP"}]);
+        chain.add(&pod, "c1", &list);
+        chain.call("CHECK", &pod, "c1", &list).silent();
+        let snapshot = bed.snapshot();
+        let text: Vec<_> = snapshot.lines("hostport-targets").collect();
+        assert!(text.iter().any(|line| line.contains("\"sctp\",8080")), "{text:?}");
+    });
+}
+
+#[test]
+fn without_snat_only_strangers_get_an_answer() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let chain = Chain { keys: json!({"snat": false}), ..Chain::new(bed) };
+        let pod = bed.sandbox("pod");
+        chain.add(&pod, "c1", &mappings(&[(8080, 80)], &json!({})));
+        let reaches = |from: &Place, at, reaches| {
+            knock(from, at, &pod, 80, reaches).map(|outcome| outcome.is_ok())
+        };
+        assert_eq!(reaches(&neighbour, "203.0.113.1:8080", true), [true; 2]);
+        assert_eq!(reaches(&pod, "203.0.113.1:8080", false), [false; 2]);
+        assert_eq!(reaches(bed, "127.0.0.1:8080", false), [false; 2]);
+        assert_eq!(bed.sysctl("net/ipv4/conf/br0/route_localnet").unwrap(), "0");
+    });
+}
+
+#[test]
+fn with_masq_all_nobody_is_seen_as_itself() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let chain = Chain { keys: json!({"masqAll": true}), ..Chain::new(bed) };
+        let pod = bed.sandbox("pod");
+        chain.add(&pod, "c1", &mappings(&[(8080, 80)], &json!({})));
+        for (at, gateway) in
+            [("203.0.113.1:8080", "10.1.0.1"), ("[2001:db8:ffff::1]:8080", "fd00:1::1")]
+        {
+            for seen in knock(&neighbour, at, &pod, 80, true) {
+                assert_eq!(seen.unwrap().to_string(), gateway);
+            }
+        }
+    });
+}
+
+/// As of CVE-2019-9946 and CVE-2025-67499: only what is for this host is redirected.
+#[test]
+fn what_merely_passes_by_is_left_alone() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let chain = Chain::new(bed);
+        let (pod, client) = (bed.sandbox("pod"), bed.sandbox("client"));
+        chain.add(&pod, "c1", &mappings(&[(53, 53)], &json!({})));
+        chain.attach(&client, "c2");
+        neighbour.ip("route add 10.1.0.0/24 via 203.0.113.1");
+        neighbour.ip("route add fd00:1::/64 via 2001:db8:ffff::1");
+        for (at, seen) in [("203.0.113.2:53", "10.1.0.3"), ("[2001:db8:ffff::2]:53", "fd00:1::3")] {
+            for outcome in knock(&client, at, &neighbour, 53, true) {
+                assert_eq!(outcome.unwrap().to_string(), seen, "from a pod to {at}");
+            }
+        }
+        // And from the LAN to a pod that has no mapping.
+        for at in ["10.1.0.3:53", "[fd00:1::3]:53"] {
+            for outcome in knock(&neighbour, at, &client, 53, true) {
+                assert!(outcome.unwrap().to_string().ends_with('2'), "from the LAN to {at}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_service_of_this_host_wins() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let chain = Chain::new(bed);
+        let (pod, backend) = (bed.sandbox("pod"), bed.sandbox("backend"));
+        chain.add(&pod, "c1", &mappings(&[(443, 443)], &json!({})));
+        chain.attach(&backend, "c2");
+        // As IPVS and kube-proxy have it: the address is local, and another table translates it.
+        bed.ip("addr add 203.0.113.99/32 dev lo");
+        let service = "table ip service {\n chain pre {\n type nat hook prerouting priority dstnat\n\
+                       ip daddr 203.0.113.99 tcp dport 443 dnat to 10.1.0.3:443\n }\n}\n";
+        assert!(bed.feed("nft", &["-f", "-"], service.as_bytes()).status.success());
+        let server = backend.tcp_server("0.0.0.0:443");
+        assert!(neighbour.tcp("203.0.113.99:443", &server).is_ok());
+        let server = pod.tcp_server("0.0.0.0:443");
+        assert!(neighbour.tcp("203.0.113.1:443", &server).is_ok());
+    });
+}
+
+#[test]
+fn loopback_stays_closed_for_the_lan_and_for_pods() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        chain.add(&pod, "c1", &mappings(&[(8080, 80)], &json!({})));
+        assert_eq!(bed.sysctl("net/ipv4/conf/br0/route_localnet").unwrap(), "1");
+        for link in ["all", "default", "lan", "lo"] {
+            let key = format!("net/ipv4/conf/{link}/route_localnet");
+            assert_eq!(bed.sysctl(&key).unwrap(), "0", "{link}");
+        }
+        let server = bed.tcp_server("127.0.0.1:7777");
+        let udp = bed.udp_server("127.0.0.1:7777");
+        for (from, gateway) in [(&neighbour, "203.0.113.1"), (&pod, "10.1.0.1")] {
+            from.ip("route del local 127.0.0.0/8 dev lo table local");
+            from.ip("route del local 127.0.0.1 dev lo table local");
+            let link = if gateway == "10.1.0.1" { "eth0" } else { "lan" };
+            from.set_sysctl(&format!("net/ipv4/conf/{link}/route_localnet"), "1");
+            from.ip(&format!(
+                "route add 127.0.0.1/32 via {gateway} src {}",
+                if link == "lan" { "203.0.113.2" } else { "10.1.0.2" }
+            ));
+            assert!(from.tcp_refused("127.0.0.1:7777", &server).is_err(), "{gateway}");
+            assert!(from.udp_refused("127.0.0.1:7777", &udp).is_err(), "{gateway}");
+        }
+    });
+}
