@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! table ip girder {
-//!     map masquerade {                      # an element per pod, with its owner as comment
+//!     map masqueraded {                     # an element per pod, with its owner as comment
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment "pods c1 eth0" : goto masquerade-10.1.0.0/24 }
 //!     }
@@ -14,7 +14,7 @@
 //!     }
 //!     chain postrouting {
 //!         type nat hook postrouting priority srcnat; policy accept;
-//!         ip saddr vmap @masquerade
+//!         ip saddr vmap @masqueraded
 //!     }
 //! }
 //! ```
@@ -33,7 +33,7 @@ use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const MAP: &str = "masquerade";
+const MAP: &str = "masqueraded";
 const POSTROUTING: &str = "postrouting";
 
 /// What of a pod's traffic is masqueraded.
