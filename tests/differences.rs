@@ -231,6 +231,61 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("conf::examples_are_used", Differs, OLD),
     ("conf::examples_live_together", Differs, OLD),
     ("conf::examples_have_no_findings", Differs, "It comes without a tool that looks."),
+    (
+        "portmap::sctp_is_translated_too",
+        Differs,
+        "It takes protocols as they are written, and iptables knows no SCTP in capitals.",
+    ),
+    ("portmap::with_masq_all_nobody_is_seen_as_itself", Differs, YOUNGER),
+    (
+        "portmap_owners::a_client_that_keeps_its_port_follows",
+        Differs,
+        "It flushes connections on ADD only: after DEL they lead to an address without a pod.",
+    ),
+    (
+        "portmap_owners::a_dead_owner_is_replaced",
+        Differs,
+        "It appends rules, and the first one, which leads to the dead container, wins.",
+    ),
+    ("portmap_owners::a_port_has_one_owner", Differs, "It lets two containers have one port."),
+    (
+        "portmap_owners::check_and_gc_look_at_every_port",
+        Differs,
+        "1.1.1 has no GC, and its CHECK does not find IPv6 rules that it has made.",
+    ),
+    (
+        "portmap_owners::del_needs_to_know_nothing",
+        Differs,
+        "Without mappings its DEL does nothing, and a renamed network has other chains.",
+    ),
+    ("portmap_owners::no_program_is_started", Differs, "It starts iptables, many times."),
+    (
+        "portmap_owners::pods_add_elements_and_no_rules",
+        Differs,
+        "It has a chain for every pod, and rules for every port.",
+    ),
+    (
+        "portmap_owners::ten_thousand_ports_are_one_interval",
+        Differs,
+        "It has rules for every port.",
+    ),
+    (
+        "portmap_owners::what_cannot_be_meant_is_refused",
+        Differs,
+        "It reports code 999, and leaves protocols and addresses to iptables.",
+    ),
+    (
+        "portmap_owners::without_mappings_nothing_is_touched",
+        Differs,
+        "It reports code 999 where there is no result.",
+    ),
+    ("bridge_filter::a_pod_sends_with_its_own_address_only", Differs, OLD),
+    ("bridge_filter::the_check_of_addresses_leaves_nothing", Differs, OLD),
+    (
+        "bridge_filter::masquerading_may_be_for_one_family_and_have_exceptions",
+        Differs,
+        "There ipMasq is true or false.",
+    ),
 ];
 
 /// Runs a test on a host of its own.

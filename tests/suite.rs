@@ -9,6 +9,7 @@
 )]
 
 mod bridge;
+mod bridge_filter;
 mod bridge_links;
 mod bridge_undo;
 mod conf;
@@ -25,6 +26,7 @@ mod pods;
 mod policy;
 mod pool;
 mod portmap;
+mod portmap_owners;
 mod protocol;
 mod range_errors;
 mod ranges;

@@ -22,19 +22,19 @@
 //! }
 //! ```
 //!
-//! and the same as `table ip6 girder`; the rules are in [`ruleset`]. How many there are depends on
+//! and the same as `table ip6 girder`; the rules are in `ruleset`. How many there are depends on
 //! neither pods nor ports.
 
+mod flows;
 mod ruleset;
 mod span;
 
 pub use span::{At, Mapping, SCTP, TCP, UDP};
 
 use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, is_same_attachment, split};
-use crate::cni::{Attachment, Cidr, Code, Error, Errors, NetworkName, Owner, Result, report};
-use crate::net::conntrack::{Conntrack, Filter};
+use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
 use crate::net::nft::{Batch, Data, Element, Key, SetName};
-use crate::net::{Family, Netlink, sysctl};
+use crate::net::{Netlink, sysctl};
 use crate::sandbox::Host;
 use crate::undo::Undo;
 use crate::veth::host_name;
@@ -135,7 +135,7 @@ impl HostPorts {
             })?;
         }
         for (pod, spans) in publication.spans() {
-            self.forget_before(pod.ip(), &spans);
+            flows::forget_before(&self.host.netlink, pod.ip(), &spans);
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ impl HostPorts {
             self.claims.delete(&spots, ours)?;
             found
         };
-        forget_after(&found);
+        flows::forget_after(&found);
         Ok(())
     }
 
@@ -246,95 +246,6 @@ impl HostPorts {
         let [set, ..] = all_sets();
         let asked = self.claims.find(set, &vec![0; 12].into());
         asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
-    }
-
-    /// Makes the kernel forget what was sent to these ports before they led to `pod`: a client
-    /// that keeps its port would not reach it otherwise. TCP notices by itself.
-    fn forget_before(&self, pod: IpAddr, spans: &[Span]) {
-        let mut errors = Errors::default();
-        for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != TCP) {
-            let own = spans.iter().filter(|span| span.protocol == protocol);
-            for (first, last) in questions(own.clone()) {
-                let filter = Filter {
-                    family: Family::of(pod),
-                    protocol,
-                    destination: None,
-                    ports: Some((first, last)),
-                    answered_by: None,
-                };
-                errors.note(forget(&filter, |flow| {
-                    flow.answered_by != pod
-                        && own.clone().any(|span| span.holds(flow.destination, flow.port))
-                        && self.is_own(flow.destination)
-                }));
-            }
-        }
-        if let Err(error) = errors.into_result() {
-            report(format_args!("old connections may still lead elsewhere: {error}"));
-        }
-    }
-
-    fn is_own(&self, address: IpAddr) -> bool {
-        matches!(self.host.netlink.find_route_to(address), Ok(None))
-    }
-}
-
-/// One question for each span, or, if those are many, one for all.
-fn questions<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<(u16, u16)> {
-    const FEW: usize = 16;
-    let each: Vec<_> = spans.map(|span| (span.first, span.last)).collect();
-    if each.len() <= FEW {
-        return each;
-    }
-    let first = each.iter().map(|(first, _)| *first).min().unwrap_or_default();
-    vec![(first, each.iter().map(|(_, last)| *last).max().unwrap_or(first))]
-}
-
-/// Makes the kernel forget what still leads to a pod by the ports that it had.
-fn forget_after(deleted: &[(Shared, Element)]) {
-    let mut errors = Errors::default();
-    let mut asked = Vec::new();
-    let known = |element: &Element| Some((pod_of(element)?, Span::from_key(&element.key)?));
-    for (pod, span) in deleted.iter().filter_map(|(_, element)| known(element)) {
-        if span.protocol == TCP || asked.contains(&(pod, span.protocol)) {
-            continue;
-        }
-        asked.push((pod, span.protocol));
-        let filter = Filter {
-            family: Family::of(pod),
-            protocol: span.protocol,
-            destination: None,
-            ports: None,
-            answered_by: Some(pod),
-        };
-        let own: Vec<Span> =
-            deleted.iter().filter_map(|(_, one)| known(one)).map(|(_, s)| s).collect();
-        errors.note(forget(&filter, |flow| {
-            own.iter()
-                .any(|one| one.protocol == span.protocol && one.holds(flow.destination, flow.port))
-        }));
-    }
-    if let Err(error) = errors.into_result() {
-        report(format_args!("connections to the container may be remembered: {error}"));
-    }
-}
-
-fn forget(
-    filter: &Filter,
-    mut is_meant: impl FnMut(&crate::net::conntrack::Flow) -> bool,
-) -> Result<()> {
-    let mut conntrack = Conntrack::open()?;
-    for flow in conntrack.list(filter)? {
-        if is_meant(&flow) {
-            conntrack.delete(&flow)?;
-        }
-    }
-    Ok(())
-}
-
-impl Span {
-    fn holds(&self, address: IpAddr, port: u16) -> bool {
-        self.address.is_none_or(|own| own == address) && (self.first..=self.last).contains(&port)
     }
 }
 
@@ -460,14 +371,6 @@ impl Ground for Ports<'_> {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-
-    #[test]
-    fn many_spans_are_one_question() {
-        let span = |first| Span { protocol: UDP, first, last: first, address: None, to: None };
-        let spans: Vec<_> = (0..40).map(|number| span(100 + 2 * number)).collect();
-        assert_eq!(questions(spans[..2].iter()), [(100, 100), (102, 102)]);
-        assert_eq!(questions(spans.iter()), [(100, 178)]);
-    }
 
     #[test]
     fn an_owner_is_read_back_or_not_at_all() {

@@ -7,7 +7,11 @@ use serde_json::{Map, Value};
 
 /// Checks the section of a bridge.
 pub(super) fn check(keys: &Map<String, Value>, at: &str, findings: &mut Findings) {
-    let is_on = |key| json::get(keys, key) == Some(&Value::Bool(true));
+    let is_on = |key| match json::get(keys, key) {
+        Some(Value::Bool(on)) => *on,
+        Some(Value::String(word)) => key == "ipMasq" && !word.is_empty(),
+        _ => false,
+    };
     let has_ipam = super::ipam_section(keys).is_some();
     if is_on("hairpinMode") && is_on("promiscMode") {
         let text = "cannot set hairpin mode and promiscuous mode at the same time";
@@ -26,9 +30,11 @@ pub(super) fn check(keys: &Map<String, Value>, at: &str, findings: &mut Findings
         let text = "it has no effect without `isGateway`";
         findings.add(Level::Warning, join(at, "forceAddress"), text);
     }
-    if json::get(keys, "ipMasqBackend").is_some() && !is_on("ipMasq") {
-        let text = "it has no effect without `ipMasq`";
-        findings.add(Level::Warning, join(at, "ipMasqBackend"), text);
+    for key in ["ipMasqBackend", "ipMasqExclude"] {
+        if json::get(keys, key).is_some() && !is_on("ipMasq") {
+            let text = "it has no effect without `ipMasq`";
+            findings.add(Level::Warning, join(at, key), text);
+        }
     }
     let trunk = json::get(keys, "vlanTrunk").and_then(Value::as_array);
     for (index, entry) in trunk.into_iter().flatten().enumerate() {

@@ -10,6 +10,8 @@ pub(super) enum Kind {
     Text,
     /// One of these; the empty text chooses the default.
     Word(&'static [&'static str]),
+    /// Yes, no, or one of these.
+    Switch(&'static [&'static str]),
     /// The empty text is the same as absent.
     Ip,
     Cidr,
@@ -302,7 +304,8 @@ const BRIDGE: &[Key] = &[
     ("isGateway", Kind::Bool),
     ("isDefaultGateway", Kind::Bool),
     ("forceAddress", Kind::Bool),
-    ("ipMasq", Kind::Bool),
+    ("ipMasq", Kind::Switch(&["v4", "v6"])),
+    ("ipMasqExclude", Kind::List(&Kind::Cidr)),
     ("ipMasqBackend", MASQUERADE_BACKEND),
     MTU,
     ("hairpinMode", Kind::Bool),

@@ -53,6 +53,11 @@ fn value(given: &Value, kind: Kind, owner: &str, at: &str, findings: &mut Findin
             let words = words.join(", ");
             (!is_known).then(|| format!("{word:?} is none of {words}{hint}"))
         }
+        (Kind::Switch(_), Value::Bool(_)) => None,
+        (Kind::Switch(words), given) => {
+            let is_known = given.as_str().is_some_and(|word| words.contains(&word));
+            (!is_known).then(|| format!("must be true, false or one of {}", words.join(", ")))
+        }
         (Kind::Word(words), _) => Some(format!("must be one of {}", words.join(", "))),
         (Kind::Ip, Value::String(text)) => {
             let is_ip = text.is_empty() || text.parse::<IpAddr>().is_ok();
@@ -83,7 +88,7 @@ fn value(given: &Value, kind: Kind, owner: &str, at: &str, findings: &mut Findin
         (Kind::Object(_) | Kind::Map(_), _) => Some("must be an object".to_owned()),
     };
     if let Some(wrong) = wrong {
-        let is_same_type = matches!(kind, Kind::Word(_) | Kind::Ip | Kind::Cidr)
+        let is_same_type = matches!(kind, Kind::Word(_) | Kind::Switch(_) | Kind::Ip | Kind::Cidr)
             && given.is_string()
             || given.is_number();
         let found = if is_same_type { String::new() } else { format!(", not {}", type_of(given)) };
@@ -157,13 +162,16 @@ mod tests {
             ("d", Kind::Cidr),
             ("e", Kind::List(&Kind::Ip)),
             ("f", Kind::Map(&Kind::Text)),
+            ("g", Kind::Switch(&["v4", "v6"])),
         ];
         let good = json!({
             "a": true, "b": 9, "c": "", "d": "10.0.0.0/8", "e": ["::1", ""], "f": {"k": "v"},
+            "g": "v4",
         });
         assert_eq!(findings(&good, KNOWN), [""; 0]);
         for (bad, reason) in [
             (json!({"a": "true"}), "x.a: must be true or false, not a string"),
+            (json!({"g": "v5"}), "x.g: must be true, false or one of v4, v6"),
             (json!({"b": "1"}), "x.b: must be a number, not a string"),
             (json!({"b": 1.5}), "x.b: must be a whole number, not 1.5"),
             (json!({"b": 10}), "x.b: 10 is not between 0 and 9"),

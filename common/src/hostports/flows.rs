@@ -1,0 +1,114 @@
+//! Connections that would lead elsewhere, or nowhere, if the kernel remembered them.
+//!
+//! A UDP client may send from one port for ever, and all that it sends belongs to one connection,
+//! whose way was chosen by its first packet. TCP notices by itself.
+
+use super::pod_of;
+use super::span::{PROTOCOLS, Span, TCP};
+use crate::claims::Shared;
+use crate::cni::{Errors, Result, report};
+use crate::net::conntrack::{Conntrack, Filter, Flow};
+use crate::net::nft::Element;
+use crate::net::{Family, Netlink};
+use std::net::IpAddr;
+
+/// Makes the kernel forget what was sent to these ports before they led to `pod`: a client
+/// that keeps its port would not reach it otherwise. TCP notices by itself.
+pub(super) fn forget_before(netlink: &Netlink, pod: IpAddr, spans: &[Span]) {
+    let mut errors = Errors::default();
+    for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != TCP) {
+        let own = spans.iter().filter(|span| span.protocol == protocol);
+        for (first, last) in questions(own.clone()) {
+            let filter = Filter {
+                family: Family::of(pod),
+                protocol,
+                destination: None,
+                ports: Some((first, last)),
+                answered_by: None,
+            };
+            errors.note(forget(&filter, |flow| {
+                flow.answered_by != pod
+                    && own.clone().any(|span| span.holds(flow.destination, flow.port))
+                    && is_own(netlink, flow.destination)
+            }));
+        }
+    }
+    if let Err(error) = errors.into_result() {
+        report(format_args!("old connections may still lead elsewhere: {error}"));
+    }
+}
+
+fn is_own(netlink: &Netlink, address: IpAddr) -> bool {
+    matches!(netlink.find_route_to(address), Ok(None))
+}
+
+/// One question for each span, or, if those are many, one for all.
+fn questions<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<(u16, u16)> {
+    // The kernel goes through its whole hash table for each: 5 ms where that has 262,144 buckets.
+    const FEW: usize = 4;
+    let each: Vec<_> = spans.map(|span| (span.first, span.last)).collect();
+    if each.len() <= FEW {
+        return each;
+    }
+    let first = each.iter().map(|(first, _)| *first).min().unwrap_or_default();
+    vec![(first, each.iter().map(|(_, last)| *last).max().unwrap_or(first))]
+}
+
+/// Makes the kernel forget what still leads to a pod by the ports that it had.
+pub(super) fn forget_after(deleted: &[(Shared, Element)]) {
+    let mut errors = Errors::default();
+    let mut asked = Vec::new();
+    let known = |element: &Element| Some((pod_of(element)?, Span::from_key(&element.key)?));
+    for (pod, span) in deleted.iter().filter_map(|(_, element)| known(element)) {
+        if span.protocol == TCP || asked.contains(&(pod, span.protocol)) {
+            continue;
+        }
+        asked.push((pod, span.protocol));
+        let filter = Filter {
+            family: Family::of(pod),
+            protocol: span.protocol,
+            destination: None,
+            ports: None,
+            answered_by: Some(pod),
+        };
+        let own: Vec<Span> =
+            deleted.iter().filter_map(|(_, one)| known(one)).map(|(_, s)| s).collect();
+        errors.note(forget(&filter, |flow| {
+            own.iter()
+                .any(|one| one.protocol == span.protocol && one.holds(flow.destination, flow.port))
+        }));
+    }
+    if let Err(error) = errors.into_result() {
+        report(format_args!("connections to the container may be remembered: {error}"));
+    }
+}
+
+fn forget(filter: &Filter, mut is_meant: impl FnMut(&Flow) -> bool) -> Result<()> {
+    let mut conntrack = Conntrack::open()?;
+    for flow in conntrack.list(filter)? {
+        if is_meant(&flow) {
+            conntrack.delete(&flow)?;
+        }
+    }
+    Ok(())
+}
+
+impl Span {
+    fn holds(&self, address: IpAddr, port: u16) -> bool {
+        self.address.is_none_or(|own| own == address) && (self.first..=self.last).contains(&port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::UDP;
+    use super::*;
+
+    #[test]
+    fn many_spans_are_one_question() {
+        let span = |first| Span { protocol: UDP, first, last: first, address: None, to: None };
+        let spans: Vec<_> = (0..40).map(|number| span(100 + 2 * number)).collect();
+        assert_eq!(questions(spans[..2].iter()), [(100, 100), (102, 102)]);
+        assert_eq!(questions(spans.iter()), [(100, 178)]);
+    }
+}

@@ -1,0 +1,334 @@
+//! Whose a port is, and what is left of it: nothing after DEL, whatever DEL was told.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use testbed::{Sandbox, Snapshot, Testbed};
+
+use crate::{
+    differences::case,
+    portmap::{Chain, mappings},
+};
+
+/// A chain on a host where the shared rules are there already, and what the host is like then.
+fn settled(bed: &Testbed) -> (Chain<'_>, Snapshot) {
+    let chain = Chain::new(bed);
+    chain.add(&bed.sandbox("resident"), "resident", &mappings(&[(1, 1), (2, 3)], &json!({})));
+    let before = bed.snapshot();
+    (chain, before)
+}
+
+fn rules(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.lines("nft ").map(str::to_owned).collect()
+}
+
+fn ports() -> Value {
+    mappings(&[(8080, 80), (9090, 9090)], &json!({}))
+}
+
+#[test]
+fn del_needs_to_know_nothing() {
+    case(|bed| {
+        let (mut chain, before) = settled(bed);
+        for what in ["everything", "no result", "no mappings", "nothing", "other name", "garbage"] {
+            let pod = bed.sandbox(&what.replace(' ', "-"));
+            let id = what.replace(' ', "-");
+            chain.add(&pod, &id, &ports());
+            assert_ne!(rules(&bed.snapshot()), rules(&before));
+            let mut config = chain.config(&id, &ports());
+            let keys = config.as_object_mut().unwrap();
+            if what != "everything" {
+                keys.remove("prevResult");
+            }
+            match what {
+                "no mappings" | "nothing" => drop(keys.remove("runtimeConfig")),
+                "other name" => keys["name"] = json!("renamed"),
+                "garbage" => {
+                    keys["runtimeConfig"] = json!({"portMappings": [{"hostPort": -1}]});
+                    keys.insert("backend".into(), json!("unheard-of"));
+                }
+                _ => {}
+            }
+            let call = bed.plugin("portmap").command("DEL").container(&id).ifname("eth0");
+            let call = call.config(&config);
+            let call = if what == "nothing" { call } else { call.netns(pod.path()) };
+            call.clone().run().silent();
+            call.run().silent();
+            assert_eq!(rules(&bed.snapshot()), rules(&before), "{what}");
+            chain.bridge.del(&pod, &id).silent();
+            pod.destroy();
+        }
+        chain.keys = json!({});
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn without_mappings_nothing_is_touched() {
+    case(|bed| {
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        chain.attach(&pod, "c1");
+        let before = bed.snapshot();
+        for none in [json!([]), Value::Null] {
+            let result = chain.call("ADD", &pod, "c1", &none).result();
+            assert_eq!(result, chain.bridge.result("c1").unwrap());
+            chain.call("CHECK", &pod, "c1", &none).silent();
+        }
+        bed.assert_unchanged_since(&before);
+        let mut config = chain.config("c1", &ports());
+        config.as_object_mut().unwrap().remove("prevResult");
+        let call = bed.plugin("portmap").command("ADD").container("c1").ifname("eth0");
+        call.netns(pod.path()).config(&config).run().fails_with(7, "must be called as chained");
+    });
+}
+
+#[test]
+fn a_port_has_one_owner() {
+    case(|bed| {
+        let (chain, _) = settled(bed);
+        let pods = ["c1", "c2"].map(|id| bed.sandbox(id));
+        chain.add(&pods[0], "c1", &ports());
+        chain.attach(&pods[1], "c2");
+        let before = bed.snapshot();
+        let here = json!({"hostIP": "203.0.113.1"});
+        for taken in [
+            ports(),
+            mappings(&[(8080, 80)], &here),
+            mappings(&[(9089, 9089), (9090, 9090)], &json!({})),
+        ] {
+            let outcome = chain.call("ADD", &pods[1], "c2", &taken);
+            let error = outcome.error();
+            assert!(error.msg.contains("taken by container \"c1\""), "{outcome}");
+            bed.assert_unchanged_since(&before);
+        }
+        let free = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "sctp"}]);
+        chain.call("ADD", &pods[1], "c2", &free).success();
+        // Again, as a runtime does that lost the answer.
+        chain.call("ADD", &pods[0], "c1", &ports()).success();
+    });
+}
+
+#[test]
+fn a_dead_owner_is_replaced() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let (chain, _) = settled(bed);
+        let pods = ["c1", "c2"].map(|id| bed.sandbox(id));
+        chain.add(&pods[0], "c1", &mappings(&[(8080, 8080)], &json!({})));
+        // No DEL: its namespace vanishes, and its links with it, as soon as the kernel gets to it.
+        pods[0].destroy();
+        let start = Instant::now();
+        let links = || bed.ip("-o link show type veth").lines().count();
+        while links() > 2 && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        chain.add(&pods[1], "c2", &ports());
+        let server = pods[1].tcp_server("0.0.0.0:80");
+        assert!(neighbour.tcp("203.0.113.1:8080", &server).is_ok());
+        // Its ports are gone. What is keyed by its address waits for the address's next owner.
+        let snapshot = bed.snapshot();
+        let left = |line: &String| line.contains(" c1 ") && !line.contains("\"hostport-sources\"");
+        assert_eq!(rules(&snapshot).into_iter().filter(left).collect::<Vec<_>>(), [""; 0]);
+    });
+}
+
+#[test]
+fn check_and_gc_look_at_every_port() {
+    case(|bed| {
+        let (chain, _) = settled(bed);
+        let pod = bed.sandbox("pod");
+        chain.add(&pod, "c1", &ports());
+        chain.call("CHECK", &pod, "c1", &ports()).silent();
+        let less = mappings(&[(8080, 80)], &json!({}));
+        chain.call("CHECK", &pod, "c1", &less).silent();
+        let more = mappings(&[(8081, 80)], &json!({}));
+        chain.call("CHECK", &pod, "c1", &more).fails_with(999, "8081/tcp does not lead");
+        let gone = "delete element ip girder hostport-targets { 0.0.0.0/0 . tcp . 8080 }";
+        bed.succeed("nft", &[gone]);
+        chain.call("CHECK", &pod, "c1", &ports()).fails_with(999, "8080/tcp does not lead");
+        let mut config = chain.config("c1", &json!([]));
+        config["cniVersion"] = json!("1.1.0");
+        config.as_object_mut().unwrap().remove("prevResult");
+        config["cni.dev/valid-attachments"] =
+            json!([{"containerID": "resident", "ifname": "eth0"}]);
+        let call = |verb| bed.plugin("portmap").command(verb).config(&config).run();
+        call("GC").silent();
+        call("STATUS").silent();
+        let snapshot = bed.snapshot();
+        let left = |owner: &str| rules(&snapshot).iter().any(|line| line.contains(owner));
+        assert!(left("net resident eth0") && !left("net c1 eth0"));
+    });
+}
+
+/// A client that keeps its port, as a UDP client does.
+fn client(neighbour: &Sandbox) -> UdpSocket {
+    let socket = neighbour.enter(|| UdpSocket::bind("203.0.113.2:54321")).unwrap();
+    socket.connect("203.0.113.1:5353".parse::<SocketAddr>().unwrap()).unwrap();
+    socket
+}
+
+fn arrives(client: &UdpSocket, server: &UdpSocket) -> io::Result<usize> {
+    server.set_read_timeout(Some(Duration::from_millis(500)))?;
+    // A refusal of what was sent before is told with the next word.
+    client.send(b"ping").or_else(|_| client.send(b"ping"))?;
+    server.recv(&mut [0; 4])
+}
+
+#[test]
+fn a_client_that_keeps_its_port_follows() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let (chain, _) = settled(bed);
+        let list = mappings(&[(5353, 53)], &json!({}));
+        let client = client(&neighbour);
+        // Before anybody listens, the host itself is remembered as the one who answers.
+        client.send(b"ping").unwrap();
+        // Other people's connections, of which none may be lost.
+        let others = "for i in $(seq 5000); do echo -I -p udp -s 10.9.$((i / 250)).$((i % 250)) \
+                      -d 203.0.113.7 --sport 5353 --dport $((i + 1000)) --timeout 600; \
+                      echo -I -p udp -s 203.0.113.2 -d 203.0.113.7 --sport $((i + 1000)) \
+                      --dport 5353 --timeout 600; done | conntrack -R -";
+        bed.succeed("sh", &["-c", others]);
+        let count = || bed.succeed("conntrack", &["-L", "-d", "203.0.113.7"]).lines().count();
+        assert_eq!(count(), 10_000);
+        let pods = ["c1", "c2"].map(|id| bed.sandbox(id));
+        chain.add(&pods[0], "c1", &list);
+        let server = pods[0].udp_server("0.0.0.0:53");
+        arrives(&client, &server).unwrap();
+        chain.call("DEL", &pods[0], "c1", &json!([])).silent();
+        // Nobody is there any more: it must not be c1.
+        assert!(arrives(&client, &server).is_err());
+        chain.add(&pods[1], "c2", &list);
+        let server = pods[1].udp_server("0.0.0.0:53");
+        arrives(&client, &server).unwrap();
+        assert_eq!(count(), 10_000);
+    });
+}
+
+/// How many rules, and how many elements of host ports, there are.
+fn census(bed: &Testbed) -> (usize, usize) {
+    let text = bed.succeed("nft", &["-j", "list", "ruleset"]);
+    let ruleset: Value = serde_json::from_str(&text).unwrap();
+    let objects = ruleset["nftables"].as_array().unwrap();
+    let elements = |kind: &str| -> usize {
+        let sets = objects.iter().filter_map(|object| object.get(kind));
+        sets.filter_map(|set| set.get("elem")?.as_array().map(Vec::len)).sum()
+    };
+    let rules = objects.iter().filter(|object| object.get("rule").is_some()).count();
+    (rules, elements("set") + elements("map"))
+}
+
+#[test]
+fn pods_add_elements_and_no_rules() {
+    case(|bed| {
+        let chain = Chain::new(bed);
+        let mut seen = Vec::new();
+        for number in 0..40_u16 {
+            let id = format!("c{number}");
+            let pod = bed.sandbox(&id);
+            chain.add(&pod, &id, &mappings(&[(8000 + number, 80)], &json!({})));
+            seen.push(census(bed));
+        }
+        let ((rules, first), (last_rules, last)) = (seen[0], seen[39]);
+        assert_eq!(rules, last_rules);
+        assert_eq!(last, 40 * first);
+    });
+}
+
+#[test]
+fn ten_thousand_ports_are_one_interval() {
+    case(|bed| {
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        let entry = |port: u32| json!({"hostPort": port, "containerPort": port, "protocol": "udp"});
+        let list: Value = (20_000..30_000).map(entry).collect();
+        chain.attach(&pod, "c1");
+        chain.call("ADD", &pod, "c1", &json!([entry(1)])).success();
+        chain.call("DEL", &pod, "c1", &json!([entry(1)])).silent();
+        let (_, before) = census(bed);
+        let start = Instant::now();
+        chain.call("ADD", &pod, "c1", &list).success();
+        let took = start.elapsed();
+        println!("10,000 ports: {took:?}");
+        // Of each family: who holds them, where they lead, and two sources.
+        assert_eq!(census(bed).1 - before, 2 * (1 + 1 + 2));
+        for port in [20_000, 25_000, 29_999] {
+            let server = pod.udp_server(&format!("0.0.0.0:{port}"));
+            assert!(bed.udp(&format!("10.1.0.1:{port}"), &server).is_ok(), "{port}");
+        }
+        chain.call("DEL", &pod, "c1", &list).silent();
+        assert_eq!(census(bed).1, before);
+    });
+}
+
+#[test]
+fn no_program_is_started() {
+    case(|bed| {
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        chain.attach(&pod, "c1");
+        let config = chain.config("c1", &ports()).to_string();
+        let program = testbed::bin_dir().join("portmap");
+        for verb in ["ADD", "CHECK", "DEL"] {
+            let script = format!(
+                "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH=/x CNI_NETNS={} \
+                 strace -f -o /run/test/trace -e trace=clone,clone3,fork,vfork,execve {}",
+                pod.path(),
+                program.display(),
+            );
+            let ran = bed.feed("sh", &["-c", &script], config.as_bytes());
+            assert!(ran.status.success(), "{ran:?}");
+            let trace = bed.read("/run/test/trace");
+            let calls = trace.lines().filter(|line| !line.contains("+++")).count();
+            assert_eq!(calls, 1, "{verb}: its own execve and nothing else: {trace}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    case(|bed| {
+        let (mut chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        chain.attach(&pod, "c1");
+        let before = bed.snapshot();
+        let one = |key: &str, value: Value| {
+            let mut entry = json!({"hostPort": 80, "containerPort": 80, "protocol": "tcp"});
+            entry[key] = value;
+            json!([entry])
+        };
+        for (list, words) in [
+            (one("hostPort", json!(0)), "Invalid host port number: 0"),
+            (one("containerPort", json!(-1)), "Invalid container port number: -1"),
+            (one("hostPort", json!(65536)), "Invalid host port number: 65536"),
+            (one("protocol", json!("icmp")), "unknown protocol \"icmp\""),
+            (one("hostIP", json!("example.org")), "is no IP address"),
+            (mappings(&[(80, 80), (80, 81)], &json!({})), "mapped twice"),
+        ] {
+            chain.call("ADD", &pod, "c1", &list).fails_with(7, words);
+        }
+        for (keys, words) in [
+            (json!({"backend": "ebpf"}), "unrecognized backend \"ebpf\""),
+            (json!({"markMasqBit": 32}), "MasqMarkBit must be between 0 and 31"),
+            (json!({"markMasqBit": 1, "externalSetMarkChain": "x"}), "Cannot specify"),
+            (json!({"backend": "iptables"}), "iptables backend"),
+            (json!({"externalSetMarkChain": "x"}), "externalSetMarkChain: the iptables backend"),
+            (
+                json!({"backend": "nftables", "conditionsV4": ["-s", "x"]}),
+                "iptables-specific options [conditionsV4]",
+            ),
+            (json!({"conditionsV6": ["ip6", "saddr", "::1"]}), "conditionsV6: conditions"),
+        ] {
+            chain.keys = keys;
+            chain.call("ADD", &pod, "c1", &one("hostPort", json!(80))).fails_with(7, words);
+            chain.call("DEL", &pod, "c1", &one("hostPort", json!(80))).silent();
+        }
+        bed.assert_unchanged_since(&before);
+        chain.keys =
+            json!({"SNAT": true, "markMasqBit": 5, "conditionsV4": [], "CONDITIONSV6": null});
+        let capital =
+            json!([{"HostPort": 80, "ContainerPort": 80, "Protocol": "TCP", "HostIP": ""}]);
+        chain.call("ADD", &pod, "c1", &capital).success();
+    });
+}
