@@ -36,7 +36,7 @@ const CHAIN: &str = "spoofcheck";
 
 /// The packet filter, for the ports of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`].
+/// Drop it after the link has been deleted: see [`Nft`](crate::net::nft::Nft).
 pub struct SpoofCheck {
     claims: Claims,
 }
