@@ -48,9 +48,9 @@ pub(crate) trait Ground {
     /// When it cannot be expressed.
     fn declare(&self) -> Result<Batch>;
 
-    /// The sets in which something may be in the way of a claim.
-    fn related(&self, claim: &Claim) -> Vec<Shared> {
-        vec![claim.set]
+    /// Where something may be in the way of a claim.
+    fn related(&self, claim: &Claim) -> Vec<(Shared, Key)> {
+        vec![(claim.set, claim.key.clone())]
     }
 
     /// Whether an element that is in the way of a claim may be replaced.
@@ -143,24 +143,27 @@ impl Claims {
     ) -> Result<Vec<(Shared, Key)>> {
         let mut found: Vec<(Shared, Key)> = Vec::new();
         for claim in claims {
-            // What lies within the claim, but not at its beginning, is not found by its key.
-            for set in ground.related(claim) {
-                let (table, name) = (set.table, set.name);
-                let others = match self.nft.find_element(table, name, &claim.key)? {
-                    Some(element) if claim.key.first() == claim.key.last() => vec![element],
-                    None if claim.key.first() == claim.key.last() => Vec::new(),
-                    _ => self.nft.list_elements(table, name)?,
-                };
-                for element in others.iter().filter(|element| element.key.overlaps(&claim.key)) {
+            for (set, key) in ground.related(claim) {
+                for element in self.list_within(set, &key)? {
                     let spot = (set, element.key.clone());
                     if !found.contains(&spot) {
-                        ground.yields(claim, element)?;
+                        ground.yields(claim, &element)?;
                         found.push(spot);
                     }
                 }
             }
         }
         Ok(found)
+    }
+
+    fn list_within(&mut self, set: Shared, key: &Key) -> Result<Vec<Element>> {
+        if key.first() == key.last() {
+            return Ok(self.find(set, key)?.into_iter().collect());
+        }
+        // What lies within, but not at the beginning, is not found by its key.
+        let mut elements = self.nft.list_elements(set.table, set.name)?;
+        elements.retain(|element| element.key.overlaps(key));
+        Ok(elements)
     }
 
     /// The element in which the first value of `key` lies, if there is one.

@@ -8,16 +8,23 @@
 //!                      0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth" }
 //!     }
 //!     map hostport-targets {                # where single ports lead to
+//!         type inet_proto . inet_service : ipv4_addr . inet_service
+//!         elements = { tcp . 8080 comment .. : 10.1.0.2 . 80 }
+//!     }
+//!     map hostport-targets-at {             # the same for one address of the host
 //!         type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-//!         elements = { 0.0.0.0/0 . tcp . 8080 comment .. : 10.1.0.2 . 80 }
 //!     }
 //!     map hostport-ranges {                 # where ranges lead to, port by port
 //!         type ipv4_addr . inet_proto . inet_service : ipv4_addr
 //!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment .. : 10.1.0.2 }
 //!     }
-//!     set hostport-sources {                # who comes back by the host's address
-//!         type ipv4_addr . ipv4_addr
-//!         elements = { 10.1.0.2 . 10.1.0.0/24 comment .., 10.1.0.2 . 127.0.0.1 comment .. }
+//!     map hostport-sources {                # who comes back by the host's address only
+//!         type ipv4_addr : verdict
+//!         elements = { 10.1.0.2 comment .. : goto hostport-sources-10.1.0.0/24 }
+//!     }
+//!     chain hostport-sources-10.1.0.0/24 {  # a chain per subnet
+//!         ip saddr 10.1.0.0/24 masquerade
+//!         ip saddr 127.0.0.1 masquerade
 //!     }
 //! }
 //! ```
@@ -26,21 +33,21 @@
 //! neither pods nor ports.
 
 mod flows;
+mod ground;
 mod ruleset;
 mod span;
 
 pub use span::{At, Mapping, SCTP, TCP, UDP};
 
-use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, is_same_attachment, split};
+use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
-use crate::net::nft::{Batch, Data, Element, Key, SetName};
-use crate::net::{Netlink, sysctl};
+use crate::net::nft::{Data, Element, Key, SetName};
+use crate::net::sysctl;
 use crate::sandbox::Host;
 use crate::undo::Undo;
-use crate::veth::host_name;
-use ruleset::{ALL, PORTS, RANGES, SOURCES, TARGETS};
-use span::{PROTOCOLS, Span, address_of, sources, spans};
-use std::cell::RefCell;
+use ground::{Ports, VETH, has_veth};
+use ruleset::{ALL, SOURCES, TARGETS};
+use span::{PROTOCOLS, Span, address_of, sources_claim, sources_place, spans};
 use std::net::IpAddr;
 
 /// What is to be reached through the host.
@@ -81,7 +88,7 @@ impl Publication {
         for (pod, spans) in self.spans().filter(|(_, spans)| !spans.is_empty()) {
             claims.extend(spans.iter().flat_map(|span| span.claims(pod.ip())));
             if self.masquerade != Sources::None {
-                claims.extend(sources(&pod, self.masquerade == Sources::All));
+                claims.push(sources_claim(&pod, self.masquerade == Sources::All));
             }
         }
         claims
@@ -125,8 +132,7 @@ impl HostPorts {
         }
         let note = has_veth(&self.host.netlink, owner)?.then_some(VETH);
         let claimant = Claimant { owner: owner.clone(), note };
-        let dead = RefCell::default();
-        let ground = Ports { publication, owner, netlink: &self.host.netlink, dead };
+        let ground = Ports::new(publication, owner, &self.host.netlink);
         self.claims.create(&claims, &claimant, &ground, undo)?;
         // Not before: what makes it safe is there now.
         if let Some(key) = self.localnet(publication)? {
@@ -176,10 +182,10 @@ impl HostPorts {
     ) -> Result<Vec<(Shared, Element)>> {
         let mut found: Vec<(Shared, Element)> = Vec::new();
         let mut pods = Vec::new();
-        for (is_ipv6, table) in [false, true].into_iter().zip(TABLES) {
+        for is_ipv6 in [false, true] {
             for span in spans(mappings, is_ipv6) {
-                for name in [PORTS, TARGETS, RANGES] {
-                    self.note(SetName { table, name }, &span.key(is_ipv6), ours, &mut found)?;
+                for (set, key) in span.places(is_ipv6) {
+                    self.note(set, &key, ours, &mut found)?;
                 }
             }
         }
@@ -187,10 +193,8 @@ impl HostPorts {
             pods.extend(pod_of(element).filter(|pod| !pods.contains(pod)));
         }
         for pod in pods {
-            let set = SetName { table: TABLES[usize::from(pod.is_ipv6())], name: SOURCES };
-            for claim in sources(&Cidr::from(ipnetwork::IpNetwork::from(pod)), false) {
-                self.note(set, &claim.key, ours, &mut found)?;
-            }
+            let (set, key) = sources_place(pod);
+            self.note(set, &key, ours, &mut found)?;
         }
         Ok(found)
     }
@@ -225,8 +229,7 @@ impl HostPorts {
         let missing = self.claims.missing(&claims, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
         differences.dedup();
-        let ground =
-            Ports { publication, owner, netlink: &self.host.netlink, dead: RefCell::default() };
+        let ground = Ports::new(publication, owner, &self.host.netlink);
         if !claims.is_empty() && !self.claims.is_whole(&ground)? {
             differences.push("rules that ask for host ports are missing".to_owned());
         }
@@ -243,15 +246,15 @@ impl HostPorts {
     /// # Errors
     /// Code 50 when the kernel has no nftables.
     pub fn probe(&mut self) -> Result<()> {
-        let [set, ..] = all_sets();
-        let asked = self.claims.find(set, &vec![0; 12].into());
+        let set = SetName { table: TABLES[0], name: TARGETS };
+        let asked = self.claims.find(set, &vec![0; 8].into());
         asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
 }
 
-fn all_sets() -> [Shared; 8] {
-    let set = |number: usize| SetName { table: TABLES[number / 4], name: ALL[number % 4] };
-    [0, 1, 2, 3, 4, 5, 6, 7].map(set)
+fn all_sets() -> Vec<Shared> {
+    let of_table = |table| ALL.map(|name| SetName { table, name });
+    TABLES.into_iter().flat_map(of_table).collect()
 }
 
 /// Where an element of a map leads to.
@@ -280,104 +283,10 @@ fn ports(span: &Span) -> String {
     format!("{}-{}/{protocol}{at}", span.first, span.last)
 }
 
-/// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
-const VETH: &str = "veth";
-
-/// Whether the host has the owner's end of a veth pair of ours.
-fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
-    let link = netlink.find_link(&host_name(owner))?;
-    Ok(link.is_some_and(|link| link.alias.as_deref() == Some(owner.as_str())))
-}
-
-/// What is behind the elements of one ADD.
-struct Ports<'a> {
-    publication: &'a Publication,
-    owner: &'a Owner,
-    netlink: &'a Netlink,
-    /// Comments of owners that are gone.
-    dead: RefCell<Vec<String>>,
-}
-
-impl Ports<'_> {
-    /// Whether the owner is provably gone: it is the same interface, its address is this
-    /// attachment's by now, or its veth pair has vanished. In doubt it is alive.
-    fn is_dead(&self, found: &Element, comment: &str) -> Result<bool> {
-        let has_our_address = pod_of(found)
-            .is_some_and(|pod| self.publication.addresses.iter().any(|own| own.ip() == pod));
-        if has_our_address || is_same_attachment(self.owner, comment) {
-            return Ok(true);
-        }
-        match split(comment) {
-            (owner, Some(VETH)) => {
-                let Some(owner) = owner_of(owner) else { return Ok(false) };
-                Ok(!has_veth(self.netlink, &owner)?)
-            }
-            _ => Ok(false),
-        }
-    }
-}
-
-fn owner_of(text: &str) -> Option<Owner> {
-    let mut words = text.split(' ');
-    let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
-    let (container, ifname) = (container.parse().ok()?, ifname.parse().ok()?);
-    let owner = Attachment { container, ifname }.owner(&network.parse().ok()?);
-    (owner.as_str() == text).then_some(owner)
-}
-
-impl Ground for Ports<'_> {
-    fn declare(&self) -> Result<Batch> {
-        let mut batch = Batch::new();
-        for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
-            if self.publication.addresses.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
-                ruleset::declare(&mut batch, table);
-            }
-        }
-        Ok(batch)
-    }
-
-    /// An owner that goes leaves all three. Where its address is known comes first.
-    fn related(&self, claim: &Claim) -> Vec<Shared> {
-        match claim.set.name {
-            PORTS => [TARGETS, RANGES, PORTS].map(|name| SetName { name, ..claim.set }).to_vec(),
-            _ => vec![claim.set],
-        }
-    }
-
-    fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {
-        // IPAM says whose address it is now.
-        if claim.set.name == SOURCES {
-            return Ok(());
-        }
-        let comment = found.comment.as_deref().unwrap_or_default();
-        if self.dead.borrow().iter().any(|dead| dead == comment) || self.is_dead(found, comment)? {
-            self.dead.borrow_mut().push(comment.to_owned());
-            return Ok(());
-        }
-        let port = Span::from_key(&claim.key).map_or_else(String::new, |span| ports(&span));
-        let holder = owner_of(split(comment).0).map_or_else(
-            || format!("somebody else ({comment:?})"),
-            |owner| {
-                let words: Vec<_> = owner.as_str().split(' ').collect();
-                format!("container {:?} (interface {}, network {:?})", words[1], words[2], words[0])
-            },
-        );
-        Err(Error::internal(format!("host port {port} is taken by {holder}"))
-            .details("choose another host port, or DEL that attachment if its container is gone"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-
-    #[test]
-    fn an_owner_is_read_back_or_not_at_all() {
-        assert_eq!(owner_of("pods c1 eth0").unwrap().as_str(), "pods c1 eth0");
-        assert!(owner_of("pods c1").is_none() && owner_of("pods c1 eth0 x").is_none());
-        assert!(owner_of("").is_none());
-    }
 
     #[test]
     fn only_ipv4_needs_a_way_for_localhost() {

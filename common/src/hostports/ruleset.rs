@@ -9,14 +9,16 @@ use std::net::Ipv4Addr;
 
 /// Who holds which port of which address: the kernel refuses an overlap.
 pub(super) const PORTS: &str = "hostports";
-/// Where single ports lead to.
+/// Where single ports of every address lead to.
 pub(super) const TARGETS: &str = "hostport-targets";
+/// Where single ports of one address lead to.
+pub(super) const TARGETS_AT: &str = "hostport-targets-at";
 /// Where ranges, whose ports stay as they are, lead to.
 pub(super) const RANGES: &str = "hostport-ranges";
-/// Whose connections through a host port need the host's address to come back by.
+/// Whose connections to a pod come back by the host's address only.
 pub(super) const SOURCES: &str = "hostport-sources";
 
-pub(super) const ALL: [&str; 4] = [TARGETS, RANGES, PORTS, SOURCES];
+pub(super) const ALL: [&str; 5] = [TARGETS, TARGETS_AT, RANGES, PORTS, SOURCES];
 
 /// Behind everything that is at `dstnat` itself: a service whose address is this host's own (IPVS,
 /// kube-proxy, an operator's rule) is more specific than a port of any address, and the first
@@ -26,7 +28,7 @@ const AFTER_SERVICES: i32 = DSTNAT + 10;
 const DESTINATION: [Field; 3] =
     [Field::Address(Address::Destination), Field::Protocol, Field::DestinationPort];
 const ORIGINAL: [Field; 3] = [Field::OriginalDestination, Field::Protocol, Field::OriginalPort];
-const PAIR: [Field; 2] = [Field::Address(Address::Destination), Field::Address(Address::Source)];
+const PORT: [Field; 2] = [Field::Protocol, Field::DestinationPort];
 
 /// All of it, whatever is there already.
 pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
@@ -36,8 +38,12 @@ pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
     for protocol in super::PROTOCOLS {
         let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
         // nft reads a translation of ports back only if the protocol is known.
-        for (map, target) in [(TARGETS, Target::AddressAndPort), (RANGES, Target::Address)] {
-            batch.rule(table, PORTS, &[is.clone(), Expr::Dnat(&DESTINATION, map, target)], None);
+        for dnat in [
+            Expr::Dnat(&PORT, TARGETS, Target::AddressAndPort),
+            Expr::Dnat(&DESTINATION, TARGETS_AT, Target::AddressAndPort),
+            Expr::Dnat(&DESTINATION, RANGES, Target::Address),
+        ] {
+            batch.rule(table, PORTS, &[is.clone(), dnat], None);
         }
     }
     for (name, hook) in
@@ -55,8 +61,7 @@ pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
             Expr::Redirected,
             // What was sent to a service's address and led to the same pod is not ours.
             Expr::In(&ORIGINAL, PORTS),
-            Expr::In(&PAIR, SOURCES),
-            Expr::Masquerade,
+            Expr::Vmap(Address::Destination, SOURCES),
         ];
         batch.rule(table, name, &exprs, None);
     }
@@ -71,13 +76,32 @@ fn sets(batch: &mut Batch, table: Table<'_>) {
         _ => Datatype::Ipv4Addr,
     };
     let port = [address, Datatype::InetProto, Datatype::InetService];
-    for (name, key, content) in [
-        (PORTS, &port[..], Content::Keys),
-        (TARGETS, &port[..], Content::Values(&[address, Datatype::InetService])),
-        (RANGES, &port[..], Content::Values(&[address])),
-        (SOURCES, &[address, address][..], Content::Keys),
+    let target = Content::Values(&[address, Datatype::InetService]);
+    // Deleting from a set of intervals takes time in proportion to its size, so as little as
+    // possible is one.
+    for (name, key, content, intervals) in [
+        (PORTS, &port[..], Content::Keys, true),
+        (TARGETS, &port[1..], target, false),
+        (TARGETS_AT, &port[..], target, false),
+        (RANGES, &port[..], Content::Values(&[address]), true),
+        (SOURCES, &port[..1], Content::Verdicts, false),
     ] {
-        batch.set(Make::Ensure, &Set { table, name, key, content, intervals: true });
+        batch.set(Make::Ensure, &Set { table, name, key, content, intervals });
+    }
+}
+
+/// A chain of those who are masqueraded on their way to a pod.
+pub(super) fn sources_chain(
+    batch: &mut Batch,
+    table: Table<'_>,
+    name: &str,
+    sources: &[IpNetwork],
+) {
+    batch.empty_chain(&Chain::named(table, name));
+    for network in sources {
+        let all = (network.prefix() != 0).then_some(Expr::Within(Address::Source, *network));
+        let exprs: Vec<_> = all.into_iter().chain([Expr::Masquerade]).collect();
+        batch.rule(table, name, &exprs, None);
     }
 }
 

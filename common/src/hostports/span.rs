@@ -1,10 +1,10 @@
 //! What is to lead where: from single mappings to as few elements as possible.
 
-use super::ruleset::{PORTS, RANGES, SOURCES, TARGETS};
-use crate::claims::{Claim, TABLES};
+use super::ruleset::{PORTS, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use crate::claims::{Claim, Shared, TABLES};
 use crate::cni::{Cidr, Error, Result};
 use crate::masquerade::octets;
-use crate::net::nft::{Data, Key, SetName, concat};
+use crate::net::nft::{Data, Key, SetName, Verdict, concat};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -141,7 +141,7 @@ pub(super) fn name(protocol: u8) -> &'static str {
 }
 
 impl Span {
-    /// Its key in the sets of a family.
+    /// Its key in the sets of a family that have addresses and intervals.
     pub(super) fn key(&self, is_ipv6: bool) -> Key {
         let (first, last) = match self.address {
             Some(address) => (octets(address), octets(address)),
@@ -153,35 +153,60 @@ impl Span {
         Key::interval(end(&first, self.first), end(&last, self.last))
     }
 
-    /// What the key says.
+    /// Its key where every address is meant.
+    pub(super) fn port_key(&self) -> Key {
+        let end = |port: u16| concat(&[&[self.protocol], &port.to_be_bytes()]);
+        if self.first == self.last {
+            return end(self.first).into();
+        }
+        Key::interval(end(self.first), end(self.last))
+    }
+
+    /// What a key says, of whichever set.
     pub(super) fn from_key(key: &Key) -> Option<Self> {
-        let parts = |bytes: &[u8]| -> Option<(IpAddr, u8, u16)> {
+        let parts = |bytes: &[u8]| -> Option<(Option<IpAddr>, u8, u16)> {
             let (address, rest) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
             let [protocol, _, _, _, high, low, ..] = *rest else { return None };
-            Some((address_of(address)?, protocol, u16::from_be_bytes([high, low])))
+            Some((address_of(address), protocol, u16::from_be_bytes([high, low])))
         };
         let ((from, protocol, first), (until, _, last)) = (parts(key.first())?, parts(key.last())?);
-        let address = (from == until).then_some(from);
+        let address = from.filter(|_| from == until);
         Some(Self { protocol, first, last, address, to: None })
+    }
+
+    /// The map that says where it leads, and its key there.
+    fn map(&self, is_ipv6: bool) -> (&'static str, Key) {
+        let key = self.key(is_ipv6);
+        match self.address {
+            _ if self.first != self.last => (RANGES, key),
+            None => (TARGETS, self.port_key()),
+            Some(_) => (TARGETS_AT, key.first().to_vec().into()),
+        }
+    }
+
+    /// Where its elements are.
+    pub(super) fn places(&self, is_ipv6: bool) -> [(Shared, Key); 2] {
+        let set = |name| SetName { table: TABLES[usize::from(is_ipv6)], name };
+        let (map, key) = self.map(is_ipv6);
+        [(set(map), key), (set(PORTS), self.key(is_ipv6))]
     }
 
     /// Its elements, if it leads to `pod`.
     pub(super) fn claims(&self, pod: IpAddr) -> [Claim; 2] {
-        let key = self.key(pod.is_ipv6());
-        let address = octets(pod);
-        let (map, value) = match self.to {
-            Some(port) => (TARGETS, concat(&[&address, &port.to_be_bytes()])),
-            None => (RANGES, address),
-        };
-        let set = |name| SetName { table: TABLES[usize::from(pod.is_ipv6())], name };
+        let [(map, key), (ports, span)] = self.places(pod.is_ipv6());
+        let mut value = octets(pod);
+        if map.name != RANGES {
+            let port = self.to.unwrap_or(self.first);
+            value = concat(&[&value, &port.to_be_bytes()]);
+        }
         [
-            Claim { set: set(PORTS), key: key.clone(), data: None },
-            Claim { set: set(map), key, data: Some(Data::Value(value)) },
+            Claim { set: ports, key: span, data: None },
+            Claim { set: map, key, data: Some(Data::Value(value)) },
         ]
     }
 }
 
-/// The address of a value in [`TARGETS`] or [`RANGES`].
+/// The address at the beginning of a key or of a value.
 pub(super) fn address_of(value: &[u8]) -> Option<IpAddr> {
     if let Some(octets) = value.get(..16) {
         return <[u8; 16]>::try_from(octets).ok().map(IpAddr::from);
@@ -189,25 +214,33 @@ pub(super) fn address_of(value: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(value.get(..4)?).ok().map(IpAddr::from)
 }
 
-/// Who is masqueraded on the way to a pod through a host port: its own subnet, for an answer there
-/// would not come back through the host, and the host's loopback, which is nobody's to answer to.
-pub(super) fn sources(pod: &Cidr, all: bool) -> Vec<Claim> {
-    let loopback = match pod.ip() {
+/// Who is masqueraded on the way to a pod through a host port, and what the chain about them is
+/// called: its own subnet, for an answer there would not come back through the host, and the
+/// host's loopback, which is nobody's to answer to.
+pub(super) fn sources(pod: &Cidr, all: bool) -> (String, Vec<IpNetwork>) {
+    if all {
+        return (format!("{SOURCES}-all"), vec![*Cidr::default_of(pod.ip())]);
+    }
+    let loopback: IpAddr = match pod.ip() {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    let networks: Vec<IpNetwork> =
-        if all { vec![*Cidr::default_of(pod.ip())] } else { vec![**pod, loopback.into()] };
-    let own = octets(pod.ip());
+    // nft's own language knows no colon in a name.
+    let name = format!("{SOURCES}-{}/{}", pod.network(), pod.prefix()).replace(':', "_");
+    (name, vec![**pod, loopback.into()])
+}
+
+/// Where the sources of a pod are.
+pub(super) fn sources_place(pod: IpAddr) -> (Shared, Key) {
     let set = SetName { table: TABLES[usize::from(pod.is_ipv6())], name: SOURCES };
-    let end = |address: IpAddr| concat(&[&own, &octets(address)]);
-    networks
-        .into_iter()
-        .map(|network| {
-            let key = Key::interval(end(network.network()), end(network.broadcast()));
-            Claim { set, key, data: None }
-        })
-        .collect()
+    (set, octets(pod).into())
+}
+
+/// The element about the sources of a pod.
+pub(super) fn sources_claim(pod: &Cidr, all: bool) -> Claim {
+    let (set, key) = sources_place(pod.ip());
+    let data = Some(Data::Verdict(Verdict::Goto(sources(pod, all).0)));
+    Claim { set, key, data }
 }
 
 #[cfg(test)]
@@ -255,17 +288,33 @@ mod tests {
     }
 
     #[test]
-    fn the_own_subnet_and_loopback_come_back_by_the_host() {
-        let keys = |pod: &str, all| -> Vec<_> {
-            let claims = sources(&pod.parse().unwrap(), all);
-            claims
-                .iter()
-                .map(|claim| (claim.key.first()[4..].to_vec(), claim.key.last()[4..].to_vec()))
-                .collect()
+    fn single_ports_need_no_interval() {
+        let places = |at, ports: &[u16]| -> Vec<_> {
+            let mappings: Vec<_> = ports.iter().map(|port| mapping(at, *port, *port)).collect();
+            let spans = spans(&mappings, false);
+            let place = |span: &Span| span.places(false)[0].clone();
+            spans.iter().map(place).map(|(set, key)| (set.name, key.first().len())).collect()
         };
-        let subnet = (vec![10, 1, 0, 0], vec![10, 1, 0, 255]);
-        assert_eq!(keys("10.1.0.2/24", false), [subnet, (vec![127, 0, 0, 1], vec![127, 0, 0, 1])]);
-        assert_eq!(keys("10.1.0.2/24", true), [(vec![0; 4], vec![255; 4])]);
-        assert_eq!(sources(&"fd00::2/64".parse().unwrap(), false).len(), 2);
+        let here = At::Address("10.0.0.1".parse().unwrap());
+        assert_eq!(places(At::Anywhere, &[80]), [(TARGETS, 8)]);
+        assert_eq!(places(here, &[80]), [(TARGETS_AT, 12)]);
+        assert_eq!(places(At::Anywhere, &[80, 81]), [(RANGES, 12)]);
+        let span = Span { protocol: UDP, first: 53, last: 53, address: None, to: None };
+        assert_eq!(Span::from_key(&span.port_key()), Some(span));
+    }
+
+    #[test]
+    fn the_own_subnet_and_loopback_come_back_by_the_host() {
+        let of = |pod: &str, all| {
+            let (name, networks) = sources(&pod.parse().unwrap(), all);
+            (name, networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        let expected = |name: &str, networks: &str| (name.to_owned(), networks.to_owned());
+        assert_eq!(
+            of("10.1.0.2/24", false),
+            expected("hostport-sources-10.1.0.0/24", "10.1.0.2/24 127.0.0.1/32")
+        );
+        assert_eq!(of("10.1.0.2/24", true), expected("hostport-sources-all", "0.0.0.0/0"));
+        assert_eq!(of("fd00::2/64", false).0, "hostport-sources-fd00__/64");
     }
 }

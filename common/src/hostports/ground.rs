@@ -1,0 +1,126 @@
+//! What is in the way of a host port, and whether it has to go.
+
+use super::ruleset::{self, PORTS, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use super::span::{Span, sources};
+use super::{Publication, Sources, pod_of, ports};
+use crate::claims::{Claim, Ground, Shared, TABLES, is_same_attachment, split};
+use crate::cni::{Attachment, Error, Owner, Result};
+use crate::net::Netlink;
+use crate::net::nft::{Batch, Element, Key, SetName};
+use crate::veth::host_name;
+use std::cell::RefCell;
+
+/// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
+pub(super) const VETH: &str = "veth";
+
+/// Whether the host has the owner's end of a veth pair of ours.
+pub(super) fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
+    let link = netlink.find_link(&host_name(owner))?;
+    Ok(link.is_some_and(|link| link.alias.as_deref() == Some(owner.as_str())))
+}
+
+/// What is behind the elements of one ADD.
+pub(super) struct Ports<'a> {
+    publication: &'a Publication,
+    owner: &'a Owner,
+    netlink: &'a Netlink,
+    /// Comments of owners that are gone.
+    dead: RefCell<Vec<String>>,
+}
+
+impl<'a> Ports<'a> {
+    pub(super) fn new(
+        publication: &'a Publication,
+        owner: &'a Owner,
+        netlink: &'a Netlink,
+    ) -> Self {
+        Self { publication, owner, netlink, dead: RefCell::default() }
+    }
+
+    /// Whether the owner is provably gone: it is the same interface, its address is this
+    /// attachment's by now, or its veth pair has vanished. In doubt it is alive.
+    fn is_dead(&self, found: &Element, comment: &str) -> Result<bool> {
+        let has_our_address = pod_of(found)
+            .is_some_and(|pod| self.publication.addresses.iter().any(|own| own.ip() == pod));
+        if has_our_address || is_same_attachment(self.owner, comment) {
+            return Ok(true);
+        }
+        match split(comment) {
+            (owner, Some(VETH)) => {
+                let Some(owner) = owner_of(owner) else { return Ok(false) };
+                Ok(!has_veth(self.netlink, &owner)?)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+fn owner_of(text: &str) -> Option<Owner> {
+    let mut words = text.split(' ');
+    let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
+    let (container, ifname) = (container.parse().ok()?, ifname.parse().ok()?);
+    let owner = Attachment { container, ifname }.owner(&network.parse().ok()?);
+    (owner.as_str() == text).then_some(owner)
+}
+
+impl Ground for Ports<'_> {
+    fn declare(&self) -> Result<Batch> {
+        let mut batch = Batch::new();
+        let pods = &self.publication.addresses;
+        for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
+            if pods.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
+                ruleset::declare(&mut batch, table);
+            }
+        }
+        for pod in pods {
+            let table = TABLES[usize::from(pod.is_ipv6())];
+            let (name, networks) = sources(pod, self.publication.masquerade == Sources::All);
+            ruleset::sources_chain(&mut batch, table, &name, &networks);
+        }
+        Ok(batch)
+    }
+
+    /// An owner that goes leaves all of them. Where its address is known comes first.
+    fn related(&self, claim: &Claim) -> Vec<(Shared, Key)> {
+        let span = Span::from_key(&claim.key).filter(|_| claim.set.name == PORTS);
+        let Some(span) = span else { return vec![(claim.set, claim.key.clone())] };
+        let set = |name| SetName { name, ..claim.set };
+        let [targets, rest @ ..] = [TARGETS, TARGETS_AT, RANGES, PORTS].map(set);
+        let rest = rest.map(|set| (set, claim.key.clone()));
+        std::iter::once((targets, span.port_key())).chain(rest).collect()
+    }
+
+    fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {
+        // IPAM says whose address it is now.
+        if claim.set.name == SOURCES {
+            return Ok(());
+        }
+        let comment = found.comment.as_deref().unwrap_or_default();
+        if self.dead.borrow().iter().any(|dead| dead == comment) || self.is_dead(found, comment)? {
+            self.dead.borrow_mut().push(comment.to_owned());
+            return Ok(());
+        }
+        let port = Span::from_key(&claim.key).map_or_else(String::new, |span| ports(&span));
+        let holder = owner_of(split(comment).0).map_or_else(
+            || format!("somebody else ({comment:?})"),
+            |owner| {
+                let words: Vec<_> = owner.as_str().split(' ').collect();
+                format!("container {:?} (interface {}, network {:?})", words[1], words[2], words[0])
+            },
+        );
+        Err(Error::internal(format!("host port {port} is taken by {holder}"))
+            .details("choose another host port, or DEL that attachment if its container is gone"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_read_back_or_not_at_all() {
+        assert_eq!(owner_of("pods c1 eth0").unwrap().as_str(), "pods c1 eth0");
+        assert!(owner_of("pods c1").is_none() && owner_of("pods c1 eth0 x").is_none());
+        assert!(owner_of("").is_none());
+    }
+}
