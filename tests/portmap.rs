@@ -85,7 +85,7 @@ fn knock(from: &Place, at: &str, to: &Place, port: u16, reaches: bool) -> [io::R
     }
 }
 
-/// Where a client is, and by which address of the host it asks.
+/// Where a client is, and by which address of the host it asks. (`::1` leads nowhere.)
 const WAYS: [(&str, &str); 9] = [
     ("neighbour", "203.0.113.1"),
     ("neighbour", "[2001:db8:ffff::1]"),

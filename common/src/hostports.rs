@@ -94,7 +94,8 @@ impl Publication {
         claims
     }
 
-    /// The pod that the host itself reaches by 127.0.0.1, if there is one. IPv6 needs no setting.
+    /// The pod that the host itself reaches by 127.0.0.1, if there is one. Over
+    /// IPv6 it does not: the kernel has no such setting for `::1`.
     fn localhost(&self) -> Option<IpAddr> {
         let is_open = |span: &Span| span.address.is_none_or(|address| address.is_loopback());
         let mut open =

@@ -6,7 +6,7 @@ use crate::cni::{Cidr, Error, Result};
 use crate::masquerade::octets;
 use crate::net::nft::{Data, Key, SetName, Verdict, concat};
 use ipnetwork::IpNetwork;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// TCP, UDP, SCTP, as the packet has them.
 pub(super) const PROTOCOLS: [u8; 3] = [TCP, UDP, SCTP];
@@ -216,18 +216,15 @@ pub(super) fn address_of(value: &[u8]) -> Option<IpAddr> {
 
 /// Who is masqueraded on the way to a pod through a host port, and what the chain about them is
 /// called: its own subnet, for an answer there would not come back through the host, and the
-/// host's loopback, which is nobody's to answer to.
+/// host's loopback, which is nobody's to answer to. (`::1` cannot be sent from over a wire at all.)
 pub(super) fn sources(pod: &Cidr, all: bool) -> (String, Vec<IpNetwork>) {
     if all {
         return (format!("{SOURCES}-all"), vec![*Cidr::default_of(pod.ip())]);
     }
-    let loopback: IpAddr = match pod.ip() {
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
     // nft's own language knows no colon in a name.
     let name = format!("{SOURCES}-{}/{}", pod.network(), pod.prefix()).replace(':', "_");
-    (name, vec![**pod, loopback.into()])
+    let loopback = pod.is_ipv4().then(|| IpAddr::from(Ipv4Addr::LOCALHOST).into());
+    (name, std::iter::once(**pod).chain(loopback).collect())
 }
 
 /// Where the sources of a pod are.
