@@ -15,8 +15,7 @@ use testbed::{Testbed, is_reference};
 enum What {
     /// The test fails there.
     Differs,
-    /// The test would hang or hurt there.
-    #[expect(dead_code, reason = "a mark for tests to come")]
+    /// The test would hang, hurt, or pass by luck there.
     Skip,
 }
 
@@ -285,6 +284,11 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "bridge_filter::masquerading_may_be_for_one_family_and_have_exceptions",
         Differs,
         "There ipMasq is true or false.",
+    ),
+    (
+        "crowd::an_add_and_a_late_del_of_one_attachment_do_not_mix",
+        What::Skip,
+        "Now and then its DEL fails for a chain of iptables that the ADD is still making.",
     ),
 ];
 
