@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// # Errors
 /// Code 11 when a set is exhausted or a requested address is taken; the code of its source for a
 /// request that can never be met.
-pub(crate) fn choose(
+pub fn choose(
     plan: &Plan,
     taken: &[IpAddr],
     last: impl Fn(&RangeSet) -> Option<IpAddr>,
@@ -37,15 +37,15 @@ pub(crate) fn choose(
 }
 
 /// The error of a range set that has no free address, for ADD and for STATUS.
-pub(crate) fn exhausted(set: &RangeSet, taken: &[IpAddr], code: Code) -> Error {
-    let (used, total) = (used(set, taken), set.len());
+pub fn exhausted(set: &RangeSet, taken: &[IpAddr], code: Code) -> Error {
+    let (used, total) = (used(set, taken), set.size());
     let msg = format!("no IP addresses available in range set: {set}: {used} of {total} in use");
     Error::new(code, msg)
         .details("an address becomes free by the DEL of its container or by GC; or add a range")
 }
 
 /// Whether the next ADD would fail.
-pub(crate) fn is_exhausted(set: &RangeSet, taken: &[IpAddr]) -> bool {
+pub fn is_exhausted(set: &RangeSet, taken: &[IpAddr]) -> bool {
     next_free(set, taken, None).is_none()
 }
 
@@ -73,7 +73,7 @@ fn grant(request: &Request, set: &RangeSet, taken: &[IpAddr]) -> Result<IpAddr> 
 /// Round robin: going on after the last one keeps a released address unused for as long as
 /// possible, so that whoever still knows it does not reach a stranger.
 fn next_free(set: &RangeSet, taken: &[IpAddr], last: Option<IpAddr>) -> Option<IpAddr> {
-    let total = set.len();
+    let total = set.size();
     let start = last.map_or(0, |last| set.rank_after(last));
     let ranks: Vec<u128> = taken.iter().filter_map(|ip| set.rank(*ip)).collect();
     // Of n + 1 addresses in a row, n leases leave one free: no need to look further, whatever
@@ -263,7 +263,7 @@ mod tests {
 
     /// A plain loop over all addresses, as slow and as obvious as can be.
     fn model(set: &RangeSet, taken: &HashSet<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
-        let all: Vec<_> = (0..set.len()).map(|rank| set.at(rank).unwrap()).collect();
+        let all: Vec<_> = (0..set.size()).map(|rank| set.at(rank).unwrap()).collect();
         let start = match last {
             Some(last) if set.contains(last) => {
                 let at = all.iter().position(|ip| *ip == last);

@@ -3,7 +3,7 @@
 use crate::range::{Limits, RangeSet};
 use crate::resolv;
 use common::cni::{Cidr, Context as _, Dns, Route, Version};
-use common::{Call, Code, Error, Result};
+use common::{Call, Code, Error, Network, Result};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -21,11 +21,11 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The part that says where the leases are. It stands apart because DEL and GC need no more: an
 /// attachment must get rid of its addresses whatever has become of the ranges since.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     /// `<dataDir>/<network>`
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
     /// How long to wait for the others.
-    pub(crate) lock_timeout: Duration,
+    pub lock_timeout: Duration,
 }
 
 impl Pool {
@@ -33,7 +33,7 @@ impl Pool {
     ///
     /// # Errors
     /// Code 7.
-    pub(crate) fn load(call: &Call) -> Result<Self> {
+    pub fn load(network: &Network) -> Result<Self> {
         #[derive(Deserialize)]
         struct Config {
             ipam: Option<Ipam>,
@@ -44,11 +44,11 @@ impl Pool {
             data_dir: Option<String>,
             lock_timeout: Option<Timeout>,
         }
-        let config: Config = call.network.config()?;
+        let config: Config = network.config()?;
         let ipam = config.ipam.ok_or_else(no_ipam)?;
         let data_dir = ipam.data_dir.filter(|path| !path.is_empty());
         let mut directory = PathBuf::from(data_dir.unwrap_or_else(|| DATA_DIR.to_owned()));
-        directory.push(call.network.name.as_str());
+        directory.push(network.name.as_str());
         let lock_timeout = ipam.lock_timeout.map_or(LOCK_TIMEOUT, |timeout| timeout.0);
         Ok(Self { directory, lock_timeout })
     }
@@ -56,29 +56,29 @@ impl Pool {
 
 /// What to hand out, and what to tell with it.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// One address is taken from each.
-    pub(crate) sets: Vec<RangeSet>,
+    pub sets: Vec<RangeSet>,
     /// Addresses that must be among those, without duplicates.
-    pub(crate) requests: Vec<Request>,
+    pub requests: Vec<Request>,
     /// Handed on as they are.
-    pub(crate) routes: Vec<Route>,
+    pub routes: Vec<Route>,
     /// The file with the name servers.
-    pub(crate) resolv_conf: Option<PathBuf>,
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// An address that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub struct Request {
     /// The address.
-    pub(crate) ip: IpAddr,
+    pub ip: IpAddr,
     /// Who.
-    pub(crate) source: Source,
+    pub source: Source,
 }
 
 /// Where a request came from, which decides about the code of its error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// `CNI_ARGS`
     Args,
     /// `args.cni.ips` or `runtimeConfig.ips`
@@ -87,7 +87,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// What to answer when the request makes no sense.
-    pub(crate) fn code(self) -> Code {
+    pub fn code(self) -> Code {
         match self {
             Self::Args => Code::BadEnvironment,
             Self::Config => Code::InvalidConfig,
@@ -100,7 +100,7 @@ impl Plan {
     ///
     /// # Errors
     /// Code 7.
-    pub(crate) fn load(call: &Call) -> Result<Self> {
+    pub fn load(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
         Self::new(config, call.version, None)
     }
@@ -109,7 +109,7 @@ impl Plan {
     ///
     /// # Errors
     /// Code 7, and 4 for `CNI_ARGS`.
-    pub(crate) fn load_with_requests(call: &Call) -> Result<Self> {
+    pub fn load_with_requests(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
         let args = call.args()?;
         let requested = args.get("IP").filter(|text| !text.is_empty()).map(|text| {
@@ -148,7 +148,7 @@ impl Plan {
     ///
     /// # Errors
     /// Code 5 when it cannot be read.
-    pub(crate) fn read_dns(&self) -> Result<Dns> {
+    pub fn read_dns(&self) -> Result<Dns> {
         self.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::read)
     }
 }
@@ -386,7 +386,6 @@ impl<'de> Deserialize<'de> for Timeout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::Network;
 
     fn load(version: Version, text: &str) -> Result<Plan> {
         let text = format!(r#"{{"name": "n", {text}}}"#);
@@ -419,7 +418,7 @@ mod tests {
                "rangeEnd": "10.1.2.20", "gateway": "10.1.2.30", "exclude": ["10.1.2.10"]}"#,
         );
         assert_eq!(sets(&plan), ["10.1.2.9-10.1.2.20"]);
-        assert_eq!(plan.sets[0].len(), 11);
+        assert_eq!(plan.sets[0].size(), 11);
         let none = refusal(Version::V1_0_0, r#""ipam": {"rangeStart": "10.1.2.9"}"#);
         assert!(none.starts_with("no IP ranges specified"));
         assert_eq!(refusal(Version::V1_0_0, r#""x": 1"#), "IPAM config missing 'ipam' key");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Held until it is dropped, or the process ends, however it does.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
@@ -22,7 +22,7 @@ impl Lock {
     ///
     /// # Errors
     /// Code 5 for the file, 11 when somebody else held it for as long as `patience`.
-    pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Self> {
+    pub fn acquire(path: &Path, patience: Duration) -> Result<Self> {
         let started = Instant::now();
         loop {
             let file = open(path).context(format_args!("cannot open {}", path.display()))?;

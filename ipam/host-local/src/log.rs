@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// What a line that says `leased` is about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lease<'a> {
+pub struct Lease<'a> {
     addresses: &'a str,
     owner: &'a str,
 }
@@ -20,7 +20,7 @@ impl Lease<'_> {
     ///
     /// # Errors
     /// Code 6.
-    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>> {
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
         let mut addresses = Vec::with_capacity(1);
         self.addresses_into(&mut addresses)?;
         Ok(addresses)
@@ -37,17 +37,17 @@ impl Lease<'_> {
     }
 
     /// The line that ends it.
-    pub(crate) fn released(&self, time: u64) -> String {
+    pub fn released(&self, time: u64) -> String {
         line(&format!("released {} {} {time}", self.addresses, self.owner))
     }
 
     /// Whether this attachment holds it.
-    pub(crate) fn is_of(&self, owner: &Owner) -> bool {
+    pub fn is_of(&self, owner: &Owner) -> bool {
         self.owner == owner.as_str()
     }
 
     /// Whether one of these attachments holds it.
-    pub(crate) fn is_of_any(&self, owners: &HashSet<Owner>) -> bool {
+    pub fn is_of_any(&self, owners: &HashSet<Owner>) -> bool {
         owners.contains(self.owner)
     }
 
@@ -80,16 +80,16 @@ struct Event {
 
 /// A lease file, understood.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub struct Log {
     /// One for each good line after the first.
     events: Vec<Event>,
     /// Addresses and owner of all events. The rest of a file, which is most of it, is not kept:
     /// making memory for it would cost more than reading it.
     text: String,
     /// How much of the file is good. What follows was not written to its end.
-    pub(crate) length: u64,
+    pub length: u64,
     /// The length of the file.
-    pub(crate) found: u64,
+    pub found: u64,
 }
 
 impl Log {
@@ -102,7 +102,7 @@ impl Log {
     ///
     /// # Errors
     /// Code 6, with the number of the line; 5 when it cannot be read.
-    pub(crate) fn read(file: &mut dyn BufRead) -> Result<Self> {
+    pub fn read(file: &mut dyn BufRead) -> Result<Self> {
         let mut log = Self::default();
         let mut line = Vec::new();
         log.read_line(file, &mut line)?;
@@ -186,12 +186,12 @@ impl Log {
     }
 
     /// Every lease that is held.
-    pub(crate) fn leases(&self) -> impl DoubleEndedIterator<Item = Lease<'_>> {
+    pub fn leases(&self) -> impl DoubleEndedIterator<Item = Lease<'_>> {
         self.lines().filter(|(kind, _)| *kind == Kind::Held).map(|(_, lease)| lease)
     }
 
     /// The leases of this attachment: one, but for mistakes of others.
-    pub(crate) fn leases_of(&self, owner: &Owner) -> impl Iterator<Item = Lease<'_>> {
+    pub fn leases_of(&self, owner: &Owner) -> impl Iterator<Item = Lease<'_>> {
         self.leases().filter(move |lease| lease.is_of(owner))
     }
 
@@ -199,20 +199,20 @@ impl Log {
     ///
     /// # Errors
     /// Code 6.
-    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>> {
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
         let mut addresses = Vec::with_capacity(self.events.len());
         self.leases().try_for_each(|lease| lease.addresses_into(&mut addresses))?;
         Ok(addresses)
     }
 
     /// The address that was handed out last from this range set.
-    pub(crate) fn last_of(&self, set: &RangeSet) -> Option<IpAddr> {
+    pub fn last_of(&self, set: &RangeSet) -> Option<IpAddr> {
         let told = |kind: &Kind| matches!(kind, Kind::Held | Kind::Past | Kind::Last);
         self.lines().rev().filter(|(kind, _)| told(kind)).find_map(|(_, line)| line.address_in(set))
     }
 
     /// Whether most of the lines say nothing any more.
-    pub(crate) fn is_mostly_garbage(&self) -> bool {
+    pub fn is_mostly_garbage(&self) -> bool {
         let count = |kinds: &[Kind]| self.events.iter().filter(|e| kinds.contains(&e.kind)).count();
         count(&[Kind::Past, Kind::Released]) > count(&[Kind::Held])
     }
@@ -220,7 +220,7 @@ impl Log {
     /// The file without what says nothing any more; `file` is the one that the log was read from.
     /// Where the round robin of range sets stands that this call's configuration does not have is
     /// lost; they begin at their first address again.
-    pub(crate) fn compacted(&self, file: &[u8], sets: &[RangeSet]) -> String {
+    pub fn compacted(&self, file: &[u8], sets: &[RangeSet]) -> String {
         let mut text = String::from(HEADER);
         let lines = file.split_inclusive(|byte| *byte == b'\n').skip(1);
         for (event, line) in self.events.iter().zip(lines) {

@@ -1,28 +1,20 @@
 //! host-local: addresses from ranges of this node, one lease file per network.
 
-mod allocator;
-mod config;
-mod lock;
-mod log;
-mod range;
-mod record;
-mod resolv;
-mod store;
-
 use common::cni::{Ip, Verb};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
     Undo,
 };
-use config::{Plan, Pool};
-use log::Lease;
-use record::{Holder, Owner};
+use host_local::allocator;
+use host_local::config::{Plan, Pool};
+use host_local::log::Lease;
+use host_local::record::{self, Holder, Owner};
+use host_local::store::{self, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
-use store::Store;
 
 struct HostLocal {
     pool: Pool,
@@ -40,7 +32,7 @@ impl Plugin for HostLocal {
             Verb::Del | Verb::Gc => Plan::default(),
             _ => Plan::load(call)?,
         };
-        Ok(Self { pool: Pool::load(call)?, plan })
+        Ok(Self { pool: Pool::load(&call.network)?, plan })
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {

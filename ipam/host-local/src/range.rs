@@ -80,22 +80,22 @@ impl Span {
 
 /// The keys of a range, as they are in a configuration.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// The network that the addresses belong to.
-    pub(crate) subnet: Option<Cidr>,
+    pub subnet: Option<Cidr>,
     /// The first address to hand out.
-    pub(crate) start: Option<IpAddr>,
+    pub start: Option<IpAddr>,
     /// The last one.
-    pub(crate) end: Option<IpAddr>,
+    pub end: Option<IpAddr>,
     /// Told to the containers and never handed out. It may be outside of the subnet.
-    pub(crate) gateway: Option<IpAddr>,
+    pub gateway: Option<IpAddr>,
     /// Never handed out either.
-    pub(crate) exclude: Vec<IpNetwork>,
+    pub exclude: Vec<IpNetwork>,
 }
 
 /// A part of a subnet to hand out addresses from.
 #[derive(Clone, Debug)]
-pub(crate) struct Range {
+pub struct Range {
     subnet: Cidr,
     span: Span,
     gateway: Option<IpAddr>,
@@ -117,7 +117,7 @@ impl Range {
     ///
     /// # Errors
     /// Code 7.
-    pub(crate) fn new(limits: &Limits) -> Result<Self> {
+    pub fn new(limits: &Limits) -> Result<Self> {
         let Some(subnet) = limits.subnet else {
             return Err(Error::config("IP <nil> not v4 nor v6")
                 .details("every range needs a subnet, as \"subnet\": \"10.1.0.0/24\""));
@@ -214,7 +214,7 @@ fn exclusions(exclude: &[IpNetwork], subnet: Cidr, whole: Span) -> Result<Vec<Sp
 
 /// Ranges that one address is taken from; the next one serves when the first is exhausted.
 #[derive(Clone, Debug)]
-pub(crate) struct RangeSet(Vec<Range>);
+pub struct RangeSet(Vec<Range>);
 
 impl Display for RangeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -230,7 +230,7 @@ impl RangeSet {
     ///
     /// # Errors
     /// Code 7.
-    pub(crate) fn new(ranges: &[Limits]) -> Result<Self> {
+    pub fn new(ranges: &[Limits]) -> Result<Self> {
         let ranges = ranges.iter().map(Range::new).collect::<Result<Vec<_>>>()?;
         let Some(first) = ranges.first() else { return Err(Error::config("empty range set")) };
         if ranges.iter().any(|range| range.subnet.is_ipv4() != first.subnet.is_ipv4()) {
@@ -247,17 +247,17 @@ impl RangeSet {
     }
 
     /// Whether it gives IPv4 addresses.
-    pub(crate) fn is_ipv4(&self) -> bool {
+    pub fn is_ipv4(&self) -> bool {
         self.0.first().is_some_and(|range| range.subnet.is_ipv4())
     }
 
     /// Whether some address is in both.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.0.iter().any(|one| other.0.iter().any(|another| one.overlaps(another)))
     }
 
     /// Whether the address is in one of the ranges, usable or not.
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    pub fn contains(&self, ip: IpAddr) -> bool {
         self.range_of(ip).is_some()
     }
 
@@ -266,12 +266,12 @@ impl RangeSet {
     }
 
     /// Whether it is the gateway of the very range that it is in.
-    pub(crate) fn is_gateway(&self, ip: IpAddr) -> bool {
+    pub fn is_gateway(&self, ip: IpAddr) -> bool {
         self.range_of(ip).is_some_and(|range| range.gateway == Some(ip))
     }
 
     /// How many addresses it can hand out.
-    pub(crate) fn len(&self) -> u128 {
+    pub fn size(&self) -> u128 {
         self.0.iter().map(Range::len).sum()
     }
 
@@ -280,7 +280,7 @@ impl RangeSet {
     }
 
     /// How many usable addresses come before this one; none if it is not usable itself.
-    pub(crate) fn rank(&self, ip: IpAddr) -> Option<u128> {
+    pub fn rank(&self, ip: IpAddr) -> Option<u128> {
         let number = number(ip);
         let mut before = 0;
         for span in self.usable() {
@@ -294,12 +294,12 @@ impl RangeSet {
 
     /// The rank of the usable address that follows this one, which need not be usable; that of the
     /// first after the last one, and for an address that is not in the set.
-    pub(crate) fn rank_after(&self, ip: IpAddr) -> u128 {
+    pub fn rank_after(&self, ip: IpAddr) -> u128 {
         let mut before = 0;
         for range in &self.0 {
             if range.contains(ip) {
                 before += range.usable.iter().map(|span| span.up_to(number(ip))).sum::<u128>();
-                return if before == self.len() { 0 } else { before };
+                return if before == self.size() { 0 } else { before };
             }
             before += range.len();
         }
@@ -307,7 +307,7 @@ impl RangeSet {
     }
 
     /// The usable address of this rank.
-    pub(crate) fn at(&self, rank: u128) -> Option<IpAddr> {
+    pub fn at(&self, rank: u128) -> Option<IpAddr> {
         let mut before = 0;
         for span in self.usable() {
             if rank - before < span.len() {
@@ -322,7 +322,7 @@ impl RangeSet {
     ///
     /// # Errors
     /// Code 999 for an address that is not in the set.
-    pub(crate) fn ip(&self, address: IpAddr) -> Result<Ip> {
+    pub fn ip(&self, address: IpAddr) -> Result<Ip> {
         match self.range_of(address) {
             Some(range) => range.ip(address),
             None => Err(Error::internal(format!("{address} is not in range set {self}"))),
@@ -523,12 +523,12 @@ mod tests {
     #[test]
     fn ranks_and_addresses_are_inverse() {
         let set = set(&["10.2.0.0/29 - - - 10.2.0.4", "10.1.0.0/28 10.1.0.0 10.1.0.9 10.1.0.3"]);
-        let all: Vec<_> = (0..set.len()).map(|rank| set.at(rank).unwrap()).collect();
+        let all: Vec<_> = (0..set.size()).map(|rank| set.at(rank).unwrap()).collect();
         assert_eq!(all.len(), 4 + 9);
-        assert_eq!(set.at(set.len()), None);
+        assert_eq!(set.at(set.size()), None);
         for (rank, ip) in (0..).zip(&all) {
             assert_eq!(set.rank(*ip), Some(rank));
-            assert_eq!(set.rank_after(*ip), (rank + 1) % set.len());
+            assert_eq!(set.rank_after(*ip), (rank + 1) % set.size());
         }
         assert_eq!(set.rank_after(ip("10.9.9.9")), 0);
     }

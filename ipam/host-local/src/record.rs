@@ -32,11 +32,11 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// The first line of a file of our version.
-pub(crate) const HEADER: &str = "girder leases 1\n";
+pub const HEADER: &str = "girder leases 1\n";
 
 /// An attachment as a file names it: container, blank, interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Owner(String);
+pub struct Owner(String);
 
 impl From<&Attachment> for Owner {
     fn from(attachment: &Attachment) -> Self {
@@ -49,7 +49,7 @@ impl From<&Attachment> for Owner {
 
 impl Owner {
     /// As in a line.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -62,21 +62,21 @@ impl Borrow<str> for Owner {
 
 /// Who holds an address, and how it can be told later whether the holder is still alive.
 #[derive(Debug, Default)]
-pub(crate) struct Holder {
+pub struct Holder {
     /// Seconds since 1970.
-    pub(crate) time: u64,
+    pub time: u64,
     /// A namespace lives no longer than the kernel.
-    pub(crate) boot: Option<String>,
+    pub boot: Option<String>,
     /// A path may be used again, an inode with it hardly so.
-    pub(crate) inode: Option<u64>,
+    pub inode: Option<u64>,
     /// Path of the namespace.
-    pub(crate) netns: String,
+    pub netns: String,
     /// Namespace and name of the pod, if the runtime told.
-    pub(crate) pod: Option<(String, String)>,
+    pub pod: Option<(String, String)>,
 }
 
 /// The line of a new lease.
-pub(crate) fn leased(addresses: &[IpAddr], owner: &Owner, holder: &Holder) -> String {
+pub fn leased(addresses: &[IpAddr], owner: &Owner, holder: &Holder) -> String {
     let mut fields = String::from("leased ");
     for (index, address) in addresses.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
@@ -99,7 +99,7 @@ pub(crate) fn leased(addresses: &[IpAddr], owner: &Owner, holder: &Holder) -> St
 }
 
 /// Any line: its checksum, and what it says.
-pub(crate) fn line(fields: &str) -> String {
+pub fn line(fields: &str) -> String {
     format!("{:08x} {fields}\n", crc32fast::hash(fields.as_bytes()))
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Code 5, naming it.
-pub(crate) fn read(path: &Path) -> Result<Dns> {
+pub fn read(path: &Path) -> Result<Dns> {
     let bytes = std::fs::read(path)
         .context(format_args!("failed to read resolvConf {}", path.display()))?;
     Ok(parse(&String::from_utf8_lossy(&bytes)))

@@ -26,7 +26,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// A locked lease file and what it says. The lock goes with it.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub struct Store {
     path: PathBuf,
     _lock: Lock,
 }
@@ -36,7 +36,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 for the directory and its files, 11 when somebody holds the lock.
-    pub(crate) fn create(pool: &Pool) -> Result<Self> {
+    pub fn create(pool: &Pool) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -49,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::create`].
-    pub(crate) fn open(pool: &Pool) -> Result<Option<Self>> {
+    pub fn open(pool: &Pool) -> Result<Option<Self>> {
         match pool.directory.symlink_metadata() {
             Ok(_) => Self::lock(pool).map(Some),
             Err(error) if is_absence(&error) => Ok(None),
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 6 for a file that is not ours, is of a later version, or is damaged.
-    pub(crate) fn read(&self) -> Result<Log> {
+    pub fn read(&self) -> Result<Log> {
         match File::open(&self.path) {
             Ok(file) => Log::read(&mut BufReader::with_capacity(CHUNK, file))
                 .context(format_args!("cannot use {}", self.path.display())),
@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 5; then the file is as it was.
-    pub(crate) fn append(&self, log: &Log, lines: &str) -> Result<()> {
+    pub fn append(&self, log: &Log, lines: &str) -> Result<()> {
         if log.found > log.length {
             let (path, excess) = (self.path.display(), log.found - log.length);
             report(format_args!("{path}: cutting {excess} bytes that were not written to the end"));
@@ -98,7 +98,7 @@ impl Store {
 
     /// Rewrites the file with `lines` at its end when most of it says nothing any more. Where that
     /// fails, the old file is still good.
-    pub(crate) fn compact(&self, log: &Log, lines: &str, sets: &[RangeSet]) {
+    pub fn compact(&self, log: &Log, lines: &str, sets: &[RangeSet]) {
         if log.length < WORTH_COMPACTING || !log.is_mostly_garbage() {
             return;
         }
@@ -118,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 50.
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    pub fn check_writable(&self) -> Result<()> {
         match OpenOptions::new().append(true).open(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(unavailable(&self.path, &error))
@@ -132,7 +132,7 @@ impl Store {
 ///
 /// # Errors
 /// Code 50.
-pub(crate) fn check_directory(directory: &Path) -> Result<()> {
+pub fn check_directory(directory: &Path) -> Result<()> {
     let existing = directory.ancestors().find(|path| path.symlink_metadata().is_ok());
     let existing = existing.unwrap_or(Path::new("."));
     if !existing.is_dir() {
