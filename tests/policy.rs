@@ -16,8 +16,15 @@ const BINARY: u64 = 3 << 20;
 const LINES: usize = 400;
 
 /// The modules of `common` that know both the protocol and the kernel.
-const JOINTS: [&str; 6] =
-    ["sandbox.rs", "veth.rs", "claims.rs", "masquerade.rs", "spoof.rs", "hostports.rs"];
+const JOINTS: [&str; 7] = [
+    "sandbox.rs",
+    "veth.rs",
+    "claims.rs",
+    "masquerade.rs",
+    "spoof.rs",
+    "hostports.rs",
+    "in_use.rs",
+];
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();

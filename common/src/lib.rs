@@ -12,11 +12,13 @@
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
+//! | [`in_use`] | | which addresses live on this host, whatever any record says |
 //! | [`undo`] | below all | rollback by default |
 
 mod claims;
 pub mod cni;
 pub mod hostports;
+pub mod in_use;
 pub mod masquerade;
 pub mod net;
 pub mod sandbox;

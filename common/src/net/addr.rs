@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,11 +14,22 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 use sha2::{Digest, Sha256};
 
-use super::{Context, Error, Netlink, Result};
+use super::{Context, Error, Netlink, Result, sysctl};
 
 /// `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h. Its messages carry the sequence number 0
 /// (`inet6_ifa_notify` in net/ipv6/addrconf.c), so they are never taken for an answer.
 const IPV6_ADDRESSES: u32 = 9;
+
+/// Whether packets for this address are for this host. A socket may be bound to no other address,
+/// unless the administrator allows that for all.
+pub fn is_local(address: IpAddr) -> bool {
+    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+    let is_allowed = || {
+        let value = sysctl::read(&format!("net/{family}/ip_nonlocal_bind"));
+        value.ok().flatten().is_some_and(|value| value != "0")
+    };
+    UdpSocket::bind((address, 0)).is_ok() && !is_allowed()
+}
 
 /// The hardware address of an Ethernet link: six bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,11 +6,17 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-    State,
+    Prop, State,
 };
 use nix::libc;
 
 use super::{Error, Mac, Netlink, Netns, Result};
+
+/// The number of the link of that name, or that has it as an alternative name, in the namespace of
+/// the calling thread. One ioctl(2), without a netlink socket.
+pub fn index_of(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
 
 /// A network interface, as the kernel described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +204,22 @@ impl Netlink {
         let message = RouteNetlinkMessage::SetLink(message);
         self.change(message, 0, || format!("set the MTU of {} to {mtu}", self.name_of(index)))?;
         Ok(())
+    }
+
+    /// Gives a link one more name, which no other link of the namespace has, and which goes with
+    /// the link.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if another link has it; [`Error::is_unsupported`] before Linux 5.5.
+    pub fn add_name(&self, index: u32, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.change(RouteNetlinkMessage::NewLinkProp(message), flags, || {
+            format!("give {} the name {name:?}", self.name_of(index))
+        })
+        .map(drop)
     }
 
     /// Switches a link on. The kernel then adds its IPv6 link-local address and the routes of its

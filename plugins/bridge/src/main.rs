@@ -12,7 +12,7 @@ use common::sandbox::{Ipv6Addresses, interface, no_differences};
 use common::veth::{self, Pair, Port, Veth};
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Masquerade, Plugin, Result, Sandbox,
-    SpoofCheck, Status, Success, Undo,
+    SpoofCheck, Status, Success, Undo, in_use,
 };
 use config::{Echo, Layer, Layer3, Plan};
 use std::process::ExitCode;
@@ -52,6 +52,8 @@ impl Plugin for Bridge {
             SpoofCheck::open()?.create(mac, &owner, undo)?;
         }
         let answer = ipam.wait()?;
+        let addresses = answer.iter().flat_map(|answer| &answer.ips).map(|ip| ip.address.ip());
+        in_use::mark(&host.netlink, pair.host.index, addresses)?;
         let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
         let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
         match &self.plan.layer {
