@@ -1,95 +1,154 @@
 //! The choice of an address.
 
 use crate::config::{Plan, Request};
-use crate::range::RangeSet;
-use common::cni::{Context as _, Ip};
+use crate::index::{Block, Mark};
+use crate::range::{RangeSet, Span, address, number};
+use common::cni::{Context as _, Ip, report};
 use common::{Code, Error, Result};
 use std::net::IpAddr;
 
-/// Chooses one address from each range set: a requested one if there is any in the set, else the
-/// next free one after the one that was handed out last.
+/// What was chosen.
+#[derive(Debug)]
+pub enum Choice {
+    /// One address from each range set, as the runtime gets it.
+    Ips(Vec<Ip>),
+    /// The range set of this index has no address left.
+    Exhausted(usize),
+}
+
+/// What the choice depends on, beside the plan.
+pub trait Known {
+    /// What is known about 256 addresses in a row, by the [`number`] of the first one without its
+    /// last eight bits.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn block(&self, number: u128) -> Result<Block>;
+
+    /// The address that was handed out last from the range set of this index.
+    fn last(&self, index: usize) -> Option<IpAddr>;
+
+    /// Who lives under an address that is thought to be free.
+    fn tenant(&self, address: IpAddr) -> Option<String>;
+}
+
+/// Chooses one address from each range set: a requested one if there is any in the set, else one
+/// that is wished for and free, else the next free one after the one that was handed out last.
 ///
 /// # Errors
-/// Code 11 when a set is exhausted or a requested address is taken; the code of its source for a
-/// request that can never be met.
-pub fn choose(
-    plan: &Plan,
-    taken: &[IpAddr],
-    last: impl Fn(&RangeSet) -> Option<IpAddr>,
-) -> Result<Vec<Ip>> {
+/// Code 11 when a requested address is taken; the code of its source for a request that can never
+/// be met.
+pub fn choose(plan: &Plan, known: &impl Known, wishes: &[IpAddr]) -> Result<Choice> {
     let mut requests = plan.requests.clone();
     let mut ips = Vec::with_capacity(plan.sets.len());
     for (index, set) in plan.sets.iter().enumerate() {
         let request = requests.iter().position(|request| set.contains(request.ip));
         let address = match request.map(|found| requests.remove(found)) {
-            Some(request) => grant(&request, set, taken),
-            None => next_free(set, taken, last(set))
-                .ok_or_else(|| exhausted(set, taken, Code::TryAgain)),
+            Some(request) => grant(&request, set, known).map(Some),
+            None => match wished(set, known, wishes)? {
+                Some(address) => Ok(Some(address)),
+                None => next_free(set, known, index),
+            },
         };
-        let ip = address.and_then(|address| set.ip(address));
-        ips.push(ip.context(format_args!("failed to allocate for range {index}"))?);
+        let address = address.context(format_args!("failed to allocate for range {index}"))?;
+        let Some(address) = address else { return Ok(Choice::Exhausted(index)) };
+        ips.push(set.ip(address)?);
     }
-    let Some(first) = requests.first() else { return Ok(ips) };
+    let Some(first) = requests.first() else { return Ok(Choice::Ips(ips)) };
     let left: Vec<_> = requests.iter().map(|request| request.ip.to_string()).collect();
     let msg = format!("failed to allocate all requested IPs: {}", left.join(" "));
     Err(Error::new(first.source.code(), msg)
         .details("each must be in a range set of its own, and is in none or in that of another"))
 }
 
-/// The error of a range set that has no free address, for ADD and for STATUS.
-pub fn exhausted(set: &RangeSet, taken: &[IpAddr], code: Code) -> Error {
-    let (used, total) = (used(set, taken), set.size());
-    let msg = format!("no IP addresses available in range set: {set}: {used} of {total} in use");
-    Error::new(code, msg)
-        .details("an address becomes free by the DEL of its container or by GC; or add a range")
+/// Whether the next ADD would find nothing.
+///
+/// # Errors
+/// When it cannot be known.
+pub fn is_exhausted(set: &RangeSet, known: &impl Known) -> Result<bool> {
+    Ok(Free::new(set, known, None).next().transpose()?.is_none())
 }
 
-/// Whether the next ADD would fail.
-pub fn is_exhausted(set: &RangeSet, taken: &[IpAddr]) -> bool {
-    next_free(set, taken, None).is_none()
-}
-
-/// How many of the set's usable addresses are taken.
-fn used(set: &RangeSet, taken: &[IpAddr]) -> usize {
-    taken.iter().filter(|ip| set.rank(**ip).is_some()).count()
-}
-
-fn grant(request: &Request, set: &RangeSet, taken: &[IpAddr]) -> Result<IpAddr> {
+fn grant(request: &Request, set: &RangeSet, known: &impl Known) -> Result<IpAddr> {
     let ip = request.ip;
     if set.is_gateway(ip) {
         let msg = format!("requested ip {ip} is subnet's gateway");
         return Err(Error::new(request.source.code(), msg));
     }
     let msg = format!("requested IP address {ip} is not available in range set {set}");
-    if set.rank(ip).is_none() {
+    if !set.is_usable(ip) {
         return Err(Error::new(request.source.code(), msg).details("it is excluded"));
     }
-    if taken.contains(&ip) {
+    if mark_of(known, ip)? == Mark::Held {
         return Err(Error::new(Code::TryAgain, msg).details("another container has it"));
     }
-    Ok(ip)
+    match known.tenant(ip) {
+        Some(tenant) => Err(Error::new(Code::TryAgain, msg).details(tenant)),
+        None => Ok(ip),
+    }
+}
+
+fn mark_of(known: &impl Known, ip: IpAddr) -> Result<Mark> {
+    let number = number(ip);
+    Ok(known.block(number >> 8)?.mark_of(number))
+}
+
+/// The first wish that can be met.
+fn wished(set: &RangeSet, known: &impl Known, wishes: &[IpAddr]) -> Result<Option<IpAddr>> {
+    for ip in wishes.iter().filter(|ip| set.is_usable(**ip)) {
+        if mark_of(known, *ip)? != Mark::Held && known.tenant(*ip).is_none() {
+            return Ok(Some(*ip));
+        }
+    }
+    Ok(None)
 }
 
 /// Round robin: going on after the last one keeps a released address unused for as long as
 /// possible, so that whoever still knows it does not reach a stranger.
-fn next_free(set: &RangeSet, taken: &[IpAddr], last: Option<IpAddr>) -> Option<IpAddr> {
-    let total = set.size();
-    let start = last.map_or(0, |last| set.rank_after(last));
-    let ranks: Vec<u128> = taken.iter().filter_map(|ip| set.rank(*ip)).collect();
-    // Of n + 1 addresses in a row, n leases leave one free: no need to look further, whatever
-    // the size of the set.
-    let mut is_taken = vec![false; ranks.len() + 1];
-    for rank in ranks {
-        let distance = if rank >= start { rank - start } else { total - start + rank };
-        let slot = usize::try_from(distance).ok().and_then(|slot| is_taken.get_mut(slot));
-        if let Some(slot) = slot {
-            *slot = true;
+fn next_free(set: &RangeSet, known: &impl Known, index: usize) -> Result<Option<IpAddr>> {
+    for free in Free::new(set, known, known.last(index)) {
+        let ip = address(free?);
+        let Some(tenant) = known.tenant(ip) else { return Ok(Some(ip)) };
+        report(format_args!("{ip} has no lease, but is not handed out: {tenant}"));
+    }
+    Ok(None)
+}
+
+/// The free addresses of a set in the order in which they are handed out. It looks at 256 addresses
+/// at once, so n leases cost n / 256 steps.
+struct Free<'a, K> {
+    known: &'a K,
+    spans: std::vec::IntoIter<Span>,
+    rest: Option<Span>,
+}
+
+impl<'a, K: Known> Free<'a, K> {
+    fn new(set: &RangeSet, known: &'a K, last: Option<IpAddr>) -> Self {
+        Self { known, spans: set.after(last).into_iter(), rest: None }
+    }
+}
+
+impl<K: Known> Iterator for Free<'_, K> {
+    type Item = Result<u128>;
+
+    fn next(&mut self) -> Option<Result<u128>> {
+        loop {
+            let span = self.rest.take().or_else(|| self.spans.next())?;
+            let block = span.first >> 8;
+            let last = span.last.min(block << 8 | 0xff);
+            let bits = match self.known.block(block) {
+                Ok(bits) => bits,
+                Err(error) => return Some(Err(error)),
+            };
+            let [from, to] = [span.first, last].map(|number| number.to_le_bytes()[0]);
+            let free = bits.first_free(from, to).map(|place| block << 8 | u128::from(place));
+            let seen = free.unwrap_or(last);
+            self.rest = (seen < span.last).then(|| Span { first: seen + 1, ..span });
+            if let Some(free) = free {
+                return Some(Ok(free));
+            }
         }
     }
-    let distance = is_taken.iter().position(|taken| !taken)?;
-    let distance = u128::try_from(distance).ok().filter(|distance| *distance < total)?;
-    let to_end = total - start;
-    set.at(if distance < to_end { start + distance } else { distance - to_end })
 }
 
 #[cfg(test)]
@@ -110,6 +169,52 @@ mod tests {
 
     fn ips(list: &[&str]) -> Vec<IpAddr> {
         list.iter().map(|text| ip(text)).collect()
+    }
+
+    /// What is known about a list of addresses.
+    struct List<'a> {
+        taken: &'a [IpAddr],
+        kept: &'a [IpAddr],
+        last: Option<IpAddr>,
+        tenants: &'a [IpAddr],
+    }
+
+    impl<'a> List<'a> {
+        fn new(taken: &'a [IpAddr], last: Option<IpAddr>) -> Self {
+            Self { taken, kept: &[], last, tenants: &[] }
+        }
+    }
+
+    impl Known for List<'_> {
+        fn block(&self, block: u128) -> Result<Block> {
+            let words = |list: &[IpAddr]| {
+                let mut words = [0_u128; 2];
+                for number in list.iter().map(|ip| number(*ip)).filter(|ip| ip >> 8 == block) {
+                    words[usize::from(number & 0x80 != 0)] |= 1 << (number & 0x7f);
+                }
+                words
+            };
+            Ok(Block { held: words(self.taken), kept: words(self.kept) })
+        }
+
+        fn last(&self, _: usize) -> Option<IpAddr> {
+            self.last
+        }
+
+        fn tenant(&self, address: IpAddr) -> Option<String> {
+            self.tenants.contains(&address).then(|| "somebody".to_owned())
+        }
+    }
+
+    fn next_free(set: &RangeSet, taken: &[IpAddr], last: Option<IpAddr>) -> Option<IpAddr> {
+        super::next_free(set, &List::new(taken, last), 0).unwrap()
+    }
+
+    fn choose(plan: &Plan, taken: &[IpAddr]) -> Result<Vec<Ip>> {
+        match super::choose(plan, &List::new(taken, None), &[])? {
+            Choice::Ips(ips) => Ok(ips),
+            Choice::Exhausted(index) => panic!("set {index} is exhausted"),
+        }
     }
 
     fn request(text: &str) -> Request {
@@ -193,7 +298,7 @@ mod tests {
     fn grants_the_requested_address_or_says_why_not() {
         let plan = |requests: &[&str]| plan(vec![set(&["10.0.0.0/29"])], requests);
         let taken = ips(&["10.0.0.4"]);
-        let choose = |plan: &Plan| choose(plan, &taken, |_| None);
+        let choose = |plan: &Plan| choose(plan, &taken);
         assert_eq!(choose(&plan(&["10.0.0.5"])).unwrap()[0].address.ip(), ip("10.0.0.5"));
         for (wanted, code, msg) in [
             (
@@ -224,29 +329,37 @@ mod tests {
     fn one_address_from_each_set() {
         let sets = vec![set(&["10.0.0.0/29"]), set(&["fd00::/64"]), set(&["10.0.1.0/29"])];
         let plan = plan(sets, &["10.0.1.5", "fd00::9"]);
-        let ips = choose(&plan, &[], |_| None).unwrap();
+        let ips = choose(&plan, &[]).unwrap();
         let ips: Vec<_> = ips.iter().map(|ip| ip.address.to_string()).collect();
         assert_eq!(ips, ["10.0.0.2/29", "fd00::9/64", "10.0.1.5/29"]);
     }
 
     #[test]
-    fn an_exhausted_set_says_how_full_it_is() {
-        for (subnets, taken, msg) in [
-            (&["10.0.0.0/30"][..], &["10.0.0.2"][..], "10.0.0.1-10.0.0.2: 1 of 1 in use"),
-            (
-                &["10.0.0.0/30", "10.0.1.0/30"],
-                &["10.0.0.2", "10.0.1.2", "10.7.0.1"],
-                "10.0.0.1-10.0.0.2,10.0.1.1-10.0.1.2: 2 of 2 in use",
-            ),
+    fn wishes_are_met_where_nobody_is_and_what_is_kept_is_spared() {
+        let set = set(&["10.0.0.0/29"]);
+        let plan = plan(vec![set.clone()], &[]);
+        let (taken, kept, tenants) =
+            (ips(&["10.0.0.2"]), ips(&["10.0.0.3", "10.0.0.6"]), ips(&["10.0.0.4"]));
+        let list = List { taken: &taken, kept: &kept, last: None, tenants: &tenants };
+        let choose = |wish: &str| match super::choose(&plan, &list, &ips(&[wish])).unwrap() {
+            Choice::Ips(ips) => ips[0].address.ip().to_string(),
+            Choice::Exhausted(index) => panic!("set {index} is exhausted"),
+        };
+        for (wish, expected) in [
+            ("10.0.0.3", "10.0.0.3"),
+            ("10.0.0.6", "10.0.0.6"),
+            ("10.0.0.2", "10.0.0.5"),
+            ("10.0.0.4", "10.0.0.5"),
+            ("10.9.9.9", "10.0.0.5"),
         ] {
-            let plan = plan(vec![set(subnets)], &[]);
-            let error = choose(&plan, &ips(taken), |_| None).unwrap_err();
-            let msg = format!(
-                "failed to allocate for range 0: no IP addresses available in range set: {msg}"
-            );
-            assert_eq!(error.code(), Code::TryAgain);
-            assert!(error.to_string().starts_with(&msg), "{error}");
+            assert_eq!(choose(wish), expected, "{wish}");
         }
+        let taken = ips(&["10.0.0.2", "10.0.0.5"]);
+        let list = List { taken: &taken, ..list };
+        let choice = super::choose(&plan, &list, &[]).unwrap();
+        assert!(matches!(choice, Choice::Exhausted(0)), "{choice:?}");
+        let error = grant(&request("10.0.0.4"), &set, &list).unwrap_err().to_string();
+        assert!(error.ends_with("somebody"), "{error}");
     }
 
     #[test]
@@ -254,20 +367,20 @@ mod tests {
         let set = set(&["fd00::/16"]);
         let last = ip("fd00:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
         assert_eq!(next_free(&set, &[ip("fd00::2")], Some(last)), Some(ip("fd00::3")));
-        assert!(
-            exhausted(&set, &[], Code::TryAgain)
-                .to_string()
-                .contains("0 of 51922968585348276285304963292200")
-        );
     }
 
     /// A plain loop over all addresses, as slow and as obvious as can be.
     fn model(set: &RangeSet, taken: &HashSet<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
-        let all: Vec<_> = (0..set.size()).map(|rank| set.at(rank).unwrap()).collect();
-        let start = match last {
-            Some(last) if set.contains(last) => {
-                let at = all.iter().position(|ip| *ip == last);
-                at.map_or_else(|| usize::try_from(set.rank_after(last)).unwrap(), |at| at + 1)
+        let spans = set.after(None).into_iter();
+        let all: Vec<_> = spans.flat_map(|span| span.first..=span.last).map(address).collect();
+        let start = match last.filter(|last| set.contains(*last)) {
+            Some(last) => {
+                let range = last.to_string().starts_with("10.0.1");
+                let is_after = |ip: &IpAddr| {
+                    let other = ip.to_string().starts_with("10.0.1");
+                    (other == range && *ip > last) || (other && !range)
+                };
+                all.iter().position(is_after).unwrap_or(0)
             }
             _ => 0,
         };
@@ -301,7 +414,7 @@ mod tests {
                 let list: Vec<_> = taken.iter().copied().collect();
                 let chosen = next_free(&set, &list, last);
                 assert_eq!(chosen, model(&set, &taken, last), "{set} {taken:?} {last:?}");
-                assert_eq!(chosen.is_none(), is_exhausted(&set, &list));
+                assert_eq!(chosen.is_none(), is_exhausted(&set, &List::new(&list, None)).unwrap());
                 last = chosen.or(last);
                 taken.extend(chosen);
             }

@@ -18,6 +18,9 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 /// Far longer than anybody holds the lock, and well within what a runtime grants a plugin.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// An ADD takes seconds at worst, and whoever collects garbage does so now and then.
+const GRACE_AGE: Duration = Duration::from_secs(60);
+
 /// The part that says where the leases are. It stands apart because DEL and GC need no more: an
 /// attachment must get rid of its addresses whatever has become of the ranges since.
 #[derive(Clone, Debug)]
@@ -26,10 +29,39 @@ pub struct Pool {
     pub directory: PathBuf,
     /// How long to wait for the others.
     pub lock_timeout: Duration,
+    /// Which proof of death is good enough.
+    pub reclaim: Reclaim,
+    /// A younger lease may be of an ADD that is still going on.
+    pub grace_age: Duration,
+    /// What a pod that comes back is known by.
+    pub sticky: Option<Sticky>,
+}
+
+/// When the leases of others are ended to make room (`reclaim`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reclaim {
+    /// When they are of an earlier boot: no network namespace has outlived it.
+    #[default]
+    Boot,
+    /// Also when it is proven that the network namespace is gone.
+    Netns,
+    /// Never.
+    Never,
+}
+
+/// What a pod is known by when it comes back (`sticky`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sticky {
+    /// Its namespace and its name, as Kubernetes gives them.
+    Pod,
+    /// Its name alone: `podman run --name`, whatever it tells as its namespace.
+    Name,
 }
 
 impl Pool {
-    /// Understands `dataDir` and `lockTimeout`.
+    /// Understands `dataDir`, `lockTimeout`, `reclaim`, `graceAge` and `sticky`.
     ///
     /// # Errors
     /// Code 7.
@@ -43,6 +75,9 @@ impl Pool {
         struct Ipam {
             data_dir: Option<String>,
             lock_timeout: Option<Timeout>,
+            reclaim: Option<Reclaim>,
+            grace_age: Option<Timeout>,
+            sticky: Option<Sticky>,
         }
         let config: Config = network.config()?;
         let ipam = config.ipam.ok_or_else(no_ipam)?;
@@ -50,7 +85,13 @@ impl Pool {
         let mut directory = PathBuf::from(data_dir.unwrap_or_else(|| DATA_DIR.to_owned()));
         directory.push(network.name.as_str());
         let lock_timeout = ipam.lock_timeout.map_or(LOCK_TIMEOUT, |timeout| timeout.0);
-        Ok(Self { directory, lock_timeout })
+        Ok(Self {
+            directory,
+            lock_timeout,
+            reclaim: ipam.reclaim.unwrap_or_default(),
+            grace_age: ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
+            sticky: ipam.sticky,
+        })
     }
 }
 
@@ -101,8 +142,15 @@ impl Plan {
     /// # Errors
     /// Code 7.
     pub fn load(call: &Call) -> Result<Self> {
-        let config: Config = call.network.config()?;
-        Self::new(config, call.version, None)
+        Self::read(&call.network, call.version)
+    }
+
+    /// The same for whoever is not called as a plugin.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub fn read(network: &Network, version: Version) -> Result<Self> {
+        Self::new(network.config()?, version, None)
     }
 
     /// The same with the requested addresses, of which only an ADD knows.
@@ -433,7 +481,8 @@ mod tests {
                "routes": [{"dst": "0.0.0.0/0", "mtu": 1400}, {"dst": "::/0", "gw": "fd00::1"}]}"#,
         );
         assert_eq!(sets(&plan)[0], "10.1.2.1-10.1.2.254,11.1.2.1-11.1.2.254");
-        assert_eq!(plan.sets[1].at(0), "fd00::1:0".parse().ok());
+        let first = plan.sets[1].after(None)[0].first;
+        assert_eq!(crate::range::address(first).to_string(), "fd00::1:0");
         assert_eq!(plan.routes.len(), 2);
     }
 

@@ -8,17 +8,32 @@
 //! | [`config`] | JSON to [`Pool`](config::Pool), which says where the leases are, and [`Plan`](config::Plan), what to hand out |
 //! | [`range`] | ranges and range sets: which addresses there are, in which order |
 //! | [`allocator`] | the choice of an address |
-//! | [`store`] | the lease file of a network, locked |
-//! | [`log`] | what a lease file says |
+//! | [`reclaim`] | whose lease may be ended to make room |
+//! | [`proof`] | which network namespaces live |
+//! | [`store`] | the leases of a network, locked: what all others ask |
 //! | [`record`] | the lines of a lease file, as they are written |
+//! | [`log`] | what a lease file says |
+//! | [`file`](mod@file) | a lease file as bytes |
+//! | [`mirror`] | the directory as the Go plugin keeps it |
+//! | [`reconcile`] | what follows when somebody else has changed that |
+//! | [`index`] | the derived file that makes a call fast |
 //! | [`lock`] | the lock on a network's directory |
 //! | [`resolv`] | name servers for the result |
 
 pub mod allocator;
 pub mod config;
+pub mod file;
+pub mod index;
 pub mod lock;
 pub mod log;
+pub mod mirror;
+pub mod proof;
 pub mod range;
+pub mod reclaim;
+pub mod reconcile;
 pub mod record;
 pub mod resolv;
 pub mod store;
+
+#[cfg(test)]
+mod scratch;

@@ -3,18 +3,21 @@
 use common::cni::{Ip, Verb};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
-    Undo,
+    Undo, in_use,
 };
-use host_local::allocator;
-use host_local::config::{Plan, Pool};
-use host_local::log::Lease;
-use host_local::record::{self, Holder, Owner};
-use host_local::store::{self, Store};
+use host_local::allocator::{self, Choice, Known};
+use host_local::config::{Plan, Pool, Reclaim, Sticky};
+use host_local::index::Block;
+use host_local::reclaim;
+use host_local::record::{Holder, Lease, Owner};
+use host_local::store::{self, Refusal, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
-use std::time::SystemTime;
+
+/// How often somebody who takes no lock may come between our look at the directory and our write.
+const ATTEMPTS: usize = 5;
 
 struct HostLocal {
     pool: Pool,
@@ -37,14 +40,13 @@ impl Plugin for HostLocal {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let dns = self.plan.read_dns()?;
-        let holder = holder(request)?;
+        let holder = self.holder(request)?;
         let ips = self.create_lease(&request.attachment, &holder, undo)?;
         Ok(Success { ips, routes: self.plan.routes.clone(), dns, ..Success::default() })
     }
 
     fn del(&self, request: &Del<'_>, errors: &mut Errors) {
-        let owner = Owner::from(&request.attachment);
-        errors.note(delete_leases(&self.pool, |lease| lease.is_of(&owner)));
+        errors.note(delete_lease(&self.pool, &Owner::from(&request.attachment)));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -70,25 +72,43 @@ impl Plugin for HostLocal {
     }
 
     fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
-        let valid: HashSet<_> = request.valid.iter().map(Owner::from).collect();
-        errors.note(delete_leases(&self.pool, |lease| !lease.is_of_any(&valid)));
+        errors.note(self.sweep_leases(&request.valid));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
         store::check_directory(&self.pool.directory)?;
-        let Some(store) = Store::open(&self.pool)? else { return Ok(()) };
+        let Some(mut store) = Store::open(&self.pool)? else { return Ok(()) };
         store.check_writable()?;
-        let taken = store.read()?.addresses()?;
-        let mut sets = self.plan.sets.iter();
-        match sets.find(|set| allocator::is_exhausted(set, &taken)) {
-            Some(set) => Err(allocator::exhausted(set, &taken, Code::Unavailable)),
-            None => Ok(()),
+        for set in &self.plan.sets {
+            if allocator::is_exhausted(set, &Locked(&store))?
+                && !store.is_any_kept(set)?
+                && !reclaim::can_make_room(&mut store, &self.pool, set)?
+            {
+                return Err(reclaim::exhausted(store, set, Code::Unavailable)?);
+            }
         }
+        Ok(())
+    }
+}
+
+/// What the choice of an address asks a locked store.
+struct Locked<'a>(&'a Store);
+
+impl Known for Locked<'_> {
+    fn block(&self, number: u128) -> Result<Block> {
+        self.0.block(number)
+    }
+
+    fn last(&self, index: usize) -> Option<IpAddr> {
+        self.0.last(index)
+    }
+
+    fn tenant(&self, address: IpAddr) -> Option<String> {
+        in_use::tenant(address)
     }
 }
 
 impl HostLocal {
-    /// Chooses and records under one lock: nothing is handed out that is not in the file.
     fn create_lease(
         &self,
         attachment: &Attachment,
@@ -96,81 +116,138 @@ impl HostLocal {
         undo: &mut Undo,
     ) -> Result<Vec<Ip>> {
         let owner = Owner::from(attachment);
-        let store = Store::create(&self.pool)?;
-        let log = store.read()?;
-        if let Some(lease) = log.leases_of(&owner).next() {
-            return Err(self.duplicate(attachment, &lease));
+        let mut store = Store::create(&self.pool)?;
+        for _ in 0..ATTEMPTS {
+            let (found, ips) = self.choose(store, &owner, holder)?;
+            store = found;
+            let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
+            let lease = Lease { addresses, owner: owner.clone(), holder: holder.clone() };
+            match store.lease(&lease) {
+                Ok(()) => {
+                    let pool = self.pool.clone();
+                    let what = format!("lease of {}", reclaim::list(&lease.addresses));
+                    undo.push(what, move || delete_lease(&pool, &owner));
+                    return Ok(ips);
+                }
+                Err(Refusal::Changed) => store.rebuild()?,
+                Err(Refusal::Failed(error)) => return Err(error),
+            }
         }
-        let ips = allocator::choose(&self.plan, &log.addresses()?, |set| log.last_of(set))?;
-        let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
-        let line = record::leased(&addresses, &owner, holder);
-        store.append(&log, &line)?;
-        let pool = self.pool.clone();
-        undo.push(format!("lease of {addresses:?}"), move || {
-            delete_leases(&pool, |lease| lease.is_of(&owner))
-        });
-        store.compact(&log, &line, &self.plan.sets);
-        Ok(ips)
+        Err(Error::new(Code::TryAgain, "somebody else writes leases all along, without the lock"))
     }
 
-    fn duplicate(&self, attachment: &Attachment, lease: &Lease<'_>) -> Error {
-        let held = match lease.addresses() {
-            Ok(held) => held,
-            Err(error) => return error,
-        };
+    /// Addresses that are free, if need be after others have lost them.
+    fn choose(&self, mut store: Store, owner: &Owner, holder: &Holder) -> Result<(Store, Vec<Ip>)> {
+        // What a look at all processes has proven, if there was one.
+        let mut proven: Option<Vec<Lease>> = None;
+        loop {
+            self.refuse_duplicate(&mut store, owner)?;
+            let wishes = self.wishes(&mut store, owner, holder)?;
+            let index = match allocator::choose(&self.plan, &Locked(&store), &wishes)? {
+                Choice::Ips(ips) => return Ok((store, ips)),
+                Choice::Exhausted(index) => index,
+            };
+            let set = self.plan.sets.get(index).ok_or_else(|| Error::internal("no such set"))?;
+            let dead = proven.as_deref().unwrap_or_default();
+            if store.give_up_kept(set)? || reclaim::make_room(&mut store, &self.pool, set, dead)? {
+                continue;
+            }
+            if self.pool.reclaim == Reclaim::Netns && proven.is_none() {
+                let suspects = reclaim::suspects(&mut store, &self.pool, set)?;
+                // It takes a while, and the others need the lock.
+                drop(store);
+                proven = Some(reclaim::prove(suspects));
+                store = Store::create(&self.pool)?;
+                continue;
+            }
+            let error = reclaim::exhausted(store, set, Code::TryAgain)?;
+            return Err(error.context(format_args!("failed to allocate for range {index}")));
+        }
+    }
+
+    /// An attachment gets its addresses once.
+    fn refuse_duplicate(&self, store: &mut Store, owner: &Owner) -> Result<()> {
+        let mut leases = store.leases_of(owner)?;
+        leases.extend(store.leases_of(&owner.without_interface())?);
+        let Some(lease) = leases.first() else { return Ok(()) };
         let mut sets = self.plan.sets.iter();
-        let index = sets.position(|set| held.iter().any(|ip| set.contains(*ip))).unwrap_or(0);
-        let held: Vec<_> = held.iter().map(ToString::to_string).collect();
-        Error::internal(format!(
-            "failed to allocate for range {index}: {} has been allocated to {}, duplicate \
-             allocation is not allowed",
-            held.join(", "),
-            attachment.container
+        let index = sets.position(|set| lease.addresses.iter().any(|ip| set.contains(*ip)));
+        Err(Error::internal(format!(
+            "failed to allocate for range {}: {} has been allocated to {}, duplicate allocation is \
+             not allowed",
+            index.unwrap_or(0),
+            reclaim::list(&lease.addresses),
+            owner.container()
         ))
-        .details(format!("{} needs a DEL before it can be added again", attachment.ifname))
+        .details(format!("{} needs a DEL before it can be added again", owner.ifname())))
+    }
+
+    /// The addresses that this pod had. It may come back after a reboot, when nobody has told yet
+    /// that it went.
+    fn wishes(&self, store: &mut Store, owner: &Owner, holder: &Holder) -> Result<Vec<IpAddr>> {
+        let Some(key) = &holder.sticky else { return Ok(Vec::new()) };
+        let Some(latest) = store.latest_of(owner, key)? else { return Ok(Vec::new()) };
+        if self.pool.reclaim != Reclaim::Never
+            && reclaim::is_of_earlier_boot(&latest, store.boot())
+            && store.leases_of(&latest.owner)?.contains(&latest)
+        {
+            reclaim::end(store, &latest)?;
+        }
+        Ok(latest.addresses)
     }
 
     fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>> {
-        let Some(store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
-        let owner = Owner::from(attachment);
-        let mut addresses = Vec::new();
-        for lease in store.read()?.leases_of(&owner) {
-            addresses.extend(lease.addresses()?);
-        }
-        Ok(addresses)
+        let Some(mut store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
+        let leases = leases_of(&mut store, &Owner::from(attachment))?;
+        Ok(leases.into_iter().flat_map(|lease| lease.addresses).collect())
+    }
+
+    fn sweep_leases(&self, valid: &[Attachment]) -> Result<()> {
+        let Some(mut store) = Store::open(&self.pool)? else { return Ok(()) };
+        let valid: HashSet<_> = valid.iter().map(Owner::from).collect();
+        let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
+        let mut leases = store.leases()?;
+        leases.retain(|lease| {
+            let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
+            // The list was made before its ADD was answered.
+            !is_valid && !reclaim::is_young(lease, &self.pool)
+        });
+        store.release(&leases)
+    }
+
+    /// Who asks, as it will be proven later that it is no more.
+    fn holder(&self, request: &Add<'_>) -> Result<Holder> {
+        let args = request.call.args()?;
+        let pod = args.get("K8S_POD_NAMESPACE").zip(args.get("K8S_POD_NAME"));
+        let pod = pod.map(|(space, name)| (space.to_owned(), name.to_owned()));
+        let sticky = match self.pool.sticky {
+            None => None,
+            Some(Sticky::Pod) => pod.as_ref().map(|(space, name)| format!("{space}/{name}")),
+            Some(Sticky::Name) => args.get("K8S_POD_NAME").map(str::to_owned),
+        };
+        let netns = request.netns.as_path();
+        Ok(Holder {
+            time: store::now(),
+            boot: Some(store::boot_id()).filter(|boot| !boot.is_empty()),
+            // A path without a namespace is for the plugin that configures it to complain about.
+            inode: std::fs::metadata(netns).ok().map(|file| file.ino()),
+            netns: netns.to_string_lossy().into_owned(),
+            pod,
+            sticky: sticky.filter(|key| !key.is_empty()),
+        })
     }
 }
 
-/// Releases all that are meant, in one write.
-fn delete_leases(pool: &Pool, is_meant: impl Fn(&Lease<'_>) -> bool) -> Result<()> {
-    let Some(store) = Store::open(pool)? else { return Ok(()) };
-    let log = store.read()?;
-    let now = now();
-    let mut lines = String::new();
-    for lease in log.leases().filter(|lease| is_meant(lease)) {
-        lines.push_str(&lease.released(now));
-    }
-    if lines.is_empty() { Ok(()) } else { store.append(&log, &lines) }
+/// What the attachment holds; in files of old versions of the Go plugin it has no interface.
+fn leases_of(store: &mut Store, owner: &Owner) -> Result<Vec<Lease>> {
+    let leases = store.leases_of(owner)?;
+    if leases.is_empty() { store.leases_of(&owner.without_interface()) } else { Ok(leases) }
 }
 
-/// Who asks, as it will be proven later that it is no more.
-fn holder(request: &Add<'_>) -> Result<Holder> {
-    let args = request.call.args()?;
-    let pod = args.get("K8S_POD_NAMESPACE").zip(args.get("K8S_POD_NAME"));
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let netns = request.netns.as_path();
-    Ok(Holder {
-        time: now(),
-        boot: boot.ok().map(|boot| boot.trim_end().to_owned()),
-        // A path without a namespace is for the plugin that configures it to complain about.
-        inode: std::fs::metadata(netns).ok().map(|file| file.ino()),
-        netns: netns.to_string_lossy().into_owned(),
-        pod: pod.map(|(space, name)| (space.to_owned(), name.to_owned())),
-    })
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn delete_lease(pool: &Pool, owner: &Owner) -> Result<()> {
+    let Some(mut store) = Store::open(pool)? else { return Ok(()) };
+    let leases = leases_of(&mut store, owner)?;
+    store.release(&leases)
 }
 
 fn main() -> ExitCode {

@@ -1,8 +1,7 @@
 //! Ranges: which addresses there are, in which order, and which of them are never handed out.
 //!
-//! Nothing here walks over addresses. A range is a handful of spans, and an address is known by
-//! its *rank*: how many usable addresses come before it in its range set. So a /64 costs as much
-//! as a /30.
+//! Nothing here walks over addresses. A range is a handful of spans of [`number`]s, so a /64 costs
+//! as much as a /30.
 
 use common::cni::{Cidr, Ip};
 use common::{Error, Result};
@@ -12,22 +11,25 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Both families on one line of numbers: IPv4 stands where `::ffff:0:0/96` has it, a block that
 /// no IPv6 range may touch.
-fn number(ip: IpAddr) -> u128 {
+pub fn number(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
         IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 
-fn address(number: u128) -> IpAddr {
+/// The address of a [`number`].
+pub fn address(number: u128) -> IpAddr {
     Ipv6Addr::from_bits(number).to_canonical()
 }
 
 /// From the first to the last one, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    first: u128,
-    last: u128,
+pub struct Span {
+    /// Included.
+    pub first: u128,
+    /// Included.
+    pub last: u128,
 }
 
 impl Span {
@@ -279,43 +281,37 @@ impl RangeSet {
         self.0.iter().flat_map(|range| range.usable.iter().copied())
     }
 
-    /// How many usable addresses come before this one; none if it is not usable itself.
-    pub fn rank(&self, ip: IpAddr) -> Option<u128> {
+    /// Whether it can be handed out.
+    pub fn is_usable(&self, ip: IpAddr) -> bool {
         let number = number(ip);
-        let mut before = 0;
-        for span in self.usable() {
-            if span.contains(number) {
-                return Some(before + (number - span.first));
-            }
-            before += span.len();
-        }
-        None
+        self.usable().any(|span| span.contains(number))
     }
 
-    /// The rank of the usable address that follows this one, which need not be usable; that of the
-    /// first after the last one, and for an address that is not in the set.
-    pub fn rank_after(&self, ip: IpAddr) -> u128 {
-        let mut before = 0;
+    /// All usable addresses in the order in which they are handed out when this one, which need
+    /// not be usable, was the last: those after it, then from the first one on.
+    pub fn after(&self, last: Option<IpAddr>) -> Vec<Span> {
+        let last = last.filter(|last| self.contains(*last)).map(number);
+        let Some(last) = last else { return self.usable().collect() };
+        let (mut after, mut until): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
+        let mut is_passed = false;
         for range in &self.0 {
-            if range.contains(ip) {
-                before += range.usable.iter().map(|span| span.up_to(number(ip))).sum::<u128>();
-                return if before == self.size() { 0 } else { before };
+            let is_here = range.span.contains(last);
+            for span in &range.usable {
+                if is_here && span.first <= last {
+                    until.push(Span { last: span.last.min(last), ..*span });
+                    if span.last > last {
+                        after.push(Span { first: last + 1, ..*span });
+                    }
+                } else if is_here || is_passed {
+                    after.push(*span);
+                } else {
+                    until.push(*span);
+                }
             }
-            before += range.len();
+            is_passed |= is_here;
         }
-        0
-    }
-
-    /// The usable address of this rank.
-    pub fn at(&self, rank: u128) -> Option<IpAddr> {
-        let mut before = 0;
-        for span in self.usable() {
-            if rank - before < span.len() {
-                return Some(address(span.first + (rank - before)));
-            }
-            before += span.len();
-        }
-        None
+        after.append(&mut until);
+        after
     }
 
     /// The address with the prefix and the gateway of its range.
@@ -478,10 +474,10 @@ mod tests {
         let with = range("10.1.0.0/24 - - - 10.1.0.0/28,10.1.0.100,10.1.0.8/29,10.1.0.240/28");
         assert_eq!(with.len(), 254 - 15 - 1 - 15);
         let set = RangeSet(vec![with]);
-        assert_eq!(set.at(0), Some(ip("10.1.0.16")));
-        assert_eq!(set.rank(ip("10.1.0.100")), None);
-        assert_eq!(set.rank_after(ip("10.1.0.100")), set.rank(ip("10.1.0.101")).unwrap());
-        assert_eq!(set.rank_after(ip("10.1.0.239")), 0);
+        assert!(set.is_usable(ip("10.1.0.16")) && !set.is_usable(ip("10.1.0.100")));
+        let next = |last: &str| address(set.after(Some(ip(last)))[0].first);
+        assert_eq!(next("10.1.0.100"), ip("10.1.0.101"));
+        assert_eq!(next("10.1.0.239"), ip("10.1.0.16"));
         assert_eq!(
             refusal("10.1.0.0/24 - - - 10.2.0.0/28"),
             "exclude 10.2.0.0/28 is not in network 10.1.0.0/24"
@@ -521,15 +517,24 @@ mod tests {
     }
 
     #[test]
-    fn ranks_and_addresses_are_inverse() {
-        let set = set(&["10.2.0.0/29 - - - 10.2.0.4", "10.1.0.0/28 10.1.0.0 10.1.0.9 10.1.0.3"]);
-        let all: Vec<_> = (0..set.size()).map(|rank| set.at(rank).unwrap()).collect();
-        assert_eq!(all.len(), 4 + 9);
-        assert_eq!(set.at(set.size()), None);
-        for (rank, ip) in (0..).zip(&all) {
-            assert_eq!(set.rank(*ip), Some(rank));
-            assert_eq!(set.rank_after(*ip), (rank + 1) % set.size());
+    fn after_any_address_come_all_others_once() {
+        let limits = |subnet: &str| Limits { subnet: subnet.parse().ok(), ..Limits::default() };
+        let mut first = limits("10.0.0.0/27");
+        first.exclude = vec![ip("10.0.0.8").into(), "10.0.0.20/31".parse().unwrap()];
+        let set = RangeSet::new(&[first, limits("10.0.2.0/29"), limits("10.0.1.0/30")]).unwrap();
+        let expand = |last: Option<&IpAddr>| -> Vec<IpAddr> {
+            let spans = set.after(last.copied()).into_iter();
+            spans.flat_map(|span| span.first..=span.last).map(address).collect()
+        };
+        let all = expand(None);
+        assert_eq!(u128::try_from(all.len()).unwrap(), set.size());
+        for (place, ip) in all.iter().enumerate() {
+            assert!(set.is_usable(*ip));
+            let mut rotated = all.clone();
+            rotated.rotate_left(place + 1);
+            assert_eq!(expand(Some(ip)), rotated, "{ip}");
         }
-        assert_eq!(set.rank_after(ip("10.9.9.9")), 0);
+        assert_eq!(expand(Some(&ip("10.9.9.9"))), all);
+        assert_eq!(expand(Some(&ip("10.0.0.8")))[0], ip("10.0.0.9"));
     }
 }

@@ -4,7 +4,6 @@
 //! girder leases 1
 //! 4f1c09aa leased 10.1.0.2,fd00::2 c0ffee eth0 1766102400 7b0c5c3e-... 4026532281 /run/netns/a shop/web-0
 //! 90b3d1e2 released 10.1.0.2,fd00::2 c0ffee eth0 1766102460
-//! 11d5a3c7 last 0 10.1.0.17
 //! ```
 //!
 //! The first line names the version; a file of a later one is refused and left alone. Every other
@@ -15,19 +14,21 @@
 //!
 //! | word | fields |
 //! |---|---|
-//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name |
-//! | `released` | addresses, container, interface, time |
-//! | `last` | index of the range set, the address that it handed out last |
+//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key |
+//! | `released` | addresses, container, interface, time, sticky key |
+//! | `last` | ignored, and dropped when the file is rewritten |
 //! | `x-...` | ignored and kept, for additions that may be ignored |
 //!
-//! `released` ends every lease that the attachment, which is container and interface, got before.
-//! `last` is written only when a file is rewritten, and only where the lines that remain do not
-//! tell it: the address that was handed out last is the one in the last line that has one of the
-//! set. Fields that are added to the end of a line are ignored. Any other word needs a later
-//! version.
+//! `leased` makes the attachment, which is container and interface, the holder of the addresses;
+//! `released` ends that for the addresses that it names, as far as the attachment is their holder.
+//! The sticky key, which is left out where there is none, is the name under which the addresses
+//! are kept for a pod that comes back: from `released` on, until the key gets a new lease or
+//! somebody else gets the address. An attachment whose interface is `-` is of a file with a
+//! container only, as old versions of the Go plugin wrote it; one whose container is `-` as well
+//! is of a file that does not tell whose it is. Fields that are added to the end of a line are
+//! ignored. Any other word needs a later version.
 
 use common::Attachment;
-use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -35,33 +36,50 @@ use std::net::IpAddr;
 pub const HEADER: &str = "girder leases 1\n";
 
 /// An attachment as a file names it: container, blank, interface.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 
 impl From<&Attachment> for Owner {
     fn from(attachment: &Attachment) -> Self {
-        let mut owner = escape(attachment.container.as_str());
-        owner.push(' ');
-        owner.push_str(&escape(attachment.ifname.as_str()));
-        Self(owner)
+        Self::new(attachment.container.as_str(), attachment.ifname.as_str())
     }
 }
 
 impl Owner {
+    /// From the names as they are; an empty one is unknown.
+    pub fn new(container: &str, ifname: &str) -> Self {
+        Self(format!("{} {}", escape(container), escape(ifname)))
+    }
+
+    /// The same container in a file that does not name the interface.
+    #[must_use]
+    pub fn without_interface(&self) -> Self {
+        Self(format!("{} -", self.0.split(' ').next().unwrap_or("-")))
+    }
+
     /// As in a line.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl Borrow<str> for Owner {
-    fn borrow(&self) -> &str {
-        &self.0
+    /// The container's ID; empty if nobody knows it.
+    pub fn container(&self) -> String {
+        unescape(self.0.split(' ').next().unwrap_or_default())
+    }
+
+    /// The interface's name; empty if nobody knows it.
+    pub fn ifname(&self) -> String {
+        unescape(self.0.split(' ').nth(1).unwrap_or_default())
+    }
+
+    /// Whether nobody knows who it is.
+    pub fn is_unknown(&self) -> bool {
+        self.0.starts_with("- ")
     }
 }
 
 /// Who holds an address, and how it can be told later whether the holder is still alive.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     /// Seconds since 1970.
     pub time: u64,
@@ -69,33 +87,151 @@ pub struct Holder {
     pub boot: Option<String>,
     /// A path may be used again, an inode with it hardly so.
     pub inode: Option<u64>,
-    /// Path of the namespace.
+    /// Path of the namespace; empty if nobody knows it.
     pub netns: String,
     /// Namespace and name of the pod, if the runtime told.
     pub pod: Option<(String, String)>,
+    /// The name under which the addresses are kept after the lease.
+    pub sticky: Option<String>,
 }
 
-/// The line of a new lease.
-pub fn leased(addresses: &[IpAddr], owner: &Owner, holder: &Holder) -> String {
-    let mut fields = String::from("leased ");
-    for (index, address) in addresses.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        push(&mut fields, format_args!("{comma}{address}"));
-    }
-    push(&mut fields, format_args!(" {} {} ", owner.0, holder.time));
-    fields.push_str(&escape(holder.boot.as_deref().unwrap_or_default()));
-    match holder.inode {
-        Some(inode) => push(&mut fields, format_args!(" {inode} ")),
-        None => fields.push_str(" - "),
-    }
-    fields.push_str(&escape(&holder.netns));
-    match &holder.pod {
-        Some((space, name)) => {
-            push(&mut fields, format_args!(" {}/{}", escape(space), escape(name)));
+/// What an attachment holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// All of them at once.
+    pub addresses: Vec<IpAddr>,
+    /// Whose they are.
+    pub owner: Owner,
+    /// What is known about the owner.
+    pub holder: Holder,
+}
+
+impl Lease {
+    /// The line that begins it.
+    pub fn leased(&self) -> String {
+        let holder = &self.holder;
+        let mut fields = self.fields("leased", holder.time);
+        push(&mut fields, format_args!(" {}", escape(holder.boot.as_deref().unwrap_or_default())));
+        match holder.inode {
+            Some(inode) => push(&mut fields, format_args!(" {inode} ")),
+            None => fields.push_str(" - "),
         }
-        None => fields.push_str(" -"),
+        fields.push_str(&escape(&holder.netns));
+        match &holder.pod {
+            Some((space, name)) => {
+                push(&mut fields, format_args!(" {}/{}", escape(space), escape(name)));
+            }
+            None => fields.push_str(" -"),
+        }
+        self.with_sticky(fields)
     }
-    line(&fields)
+
+    /// The line that ends it.
+    pub fn released(&self, time: u64) -> String {
+        self.with_sticky(self.fields("released", time))
+    }
+
+    fn fields(&self, word: &str, time: u64) -> String {
+        let mut fields = format!("{word} ");
+        for (index, address) in self.addresses.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            push(&mut fields, format_args!("{comma}{address}"));
+        }
+        push(&mut fields, format_args!(" {} {time}", self.owner.0));
+        fields
+    }
+
+    fn with_sticky(&self, mut fields: String) -> String {
+        if let Some(key) = &self.holder.sticky {
+            push(&mut fields, format_args!(" {}", escape(key)));
+        }
+        line(&fields)
+    }
+
+    /// What the fields of a line, as [`check`] returns them, say; `None` for another word than
+    /// `leased` and `released`. Of the latter, addresses, owner, time and key are all there is.
+    pub fn parse(fields: &str) -> Option<Self> {
+        let mut words = fields.split(' ');
+        let is_leased = match words.next()? {
+            "leased" => true,
+            "released" => false,
+            _ => return None,
+        };
+        let addresses = words.next()?.split(',').map(|text| text.parse().ok());
+        let addresses = addresses.collect::<Option<Vec<_>>>()?;
+        let owner = Owner(format!("{} {}", words.next()?, words.next()?));
+        let time = words.next().and_then(|time| time.parse().ok()).unwrap_or(0);
+        let mut holder = Holder { time, ..Holder::default() };
+        let mut text = || words.next().map(unescape).filter(|text| !text.is_empty());
+        if is_leased {
+            holder.boot = text();
+            holder.inode = text().and_then(|inode| inode.parse().ok());
+            holder.netns = text().unwrap_or_default();
+            let pod = words.next().and_then(|pod| pod.split_once('/'));
+            holder.pod = pod.map(|(space, name)| (unescape(space), unescape(name)));
+        }
+        holder.sticky = words.next().map(unescape).filter(|key| !key.is_empty());
+        Some(Self { addresses, owner, holder })
+    }
+}
+
+/// What a line says, as far as it matters for who holds what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Addresses got a holder.
+    Leased(Brief<'a>),
+    /// Addresses lost it.
+    Released(Brief<'a>),
+    /// To be dropped.
+    Nothing,
+    /// To be ignored and kept.
+    Extension,
+}
+
+/// The fields of a line that matter most, as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brief<'a> {
+    addresses: &'a str,
+    /// See [`Owner::as_str`].
+    pub owner: &'a str,
+    /// The sticky key, escaped.
+    pub sticky: Option<&'a str>,
+}
+
+impl Brief<'_> {
+    /// All of its addresses; none of them is `None` for a text that is no address.
+    pub fn addresses(&self) -> Option<Vec<IpAddr>> {
+        self.addresses.split(',').map(|text| text.parse().ok()).collect()
+    }
+}
+
+impl<'a> Event<'a> {
+    /// Understands the fields of a line, as [`check`] returns them.
+    pub fn parse(fields: &'a str) -> Option<Self> {
+        let (word, rest) = fields.split_once(' ').unwrap_or((fields, ""));
+        // How many fields stand between the interface and the sticky key.
+        let between = match word {
+            "leased" => 5,
+            "released" => 1,
+            "last" => return Some(Self::Nothing),
+            _ => return word.starts_with("x-").then_some(Self::Extension),
+        };
+        // Three short words, a hundred thousand times: a plain loop is faster than str::split.
+        let end_of_word = |from: usize| {
+            let rest = rest.as_bytes().get(from..)?;
+            let length = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+            (length > 0).then_some(from + length)
+        };
+        let blank = end_of_word(0)?;
+        let end = end_of_word(end_of_word(blank + 1)? + 1)?;
+        let sticky = rest.get(end..)?.split(' ').skip(1).nth(between);
+        let brief = Brief {
+            addresses: rest.get(..blank)?,
+            owner: rest.get(blank + 1..end)?,
+            sticky: sticky.filter(|key| !matches!(*key, "" | "-")),
+        };
+        Some(if between == 1 { Self::Released(brief) } else { Self::Leased(brief) })
+    }
 }
 
 /// Any line: its checksum, and what it says.
@@ -103,12 +239,28 @@ pub fn line(fields: &str) -> String {
     format!("{:08x} {fields}\n", crc32fast::hash(fields.as_bytes()))
 }
 
+/// What a line says, if that is what its checksum is of.
+pub fn check(line: &[u8]) -> Option<&str> {
+    let (sum, rest) = line.split_at_checked(8)?;
+    let fields = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+    let sum = sum.iter().try_fold(0, |sum, digit| match digit {
+        b'0'..=b'9' => Some(sum << 4 | u32::from(digit - b'0')),
+        b'a'..=b'f' => Some(sum << 4 | u32::from(digit - b'a' + 10)),
+        _ => None,
+    })?;
+    if crc32fast::hash(fields) != sum {
+        return None;
+    }
+    std::str::from_utf8(fields).ok()
+}
+
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(more);
 }
 
-fn escape(text: &str) -> String {
+/// A field as it is written.
+pub fn escape(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
@@ -126,21 +278,49 @@ fn escape(text: &str) -> String {
     escaped
 }
 
+/// A field as it was meant; an absent one is empty.
+pub fn unescape(field: &str) -> String {
+    if field == "-" {
+        return String::new();
+    }
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn owner(container: &str) -> Owner {
-        Owner(format!("{container} eth0"))
+        Owner::new(container, "eth0")
+    }
+
+    pub(crate) fn a_lease(addresses: &str, container: &str) -> Lease {
+        let addresses = addresses.split(',').map(|ip| ip.parse().unwrap()).collect();
+        Lease { addresses, owner: owner(container), holder: Holder::default() }
     }
 
     pub(crate) fn lease(addresses: &str, container: &str) -> String {
-        let addresses: Vec<_> = addresses.split(',').map(|ip| ip.parse().unwrap()).collect();
-        leased(&addresses, &owner(container), &Holder::default())
+        a_lease(addresses, container).leased()
     }
 
     pub(crate) fn release(addresses: &str, container: &str) -> String {
-        line(&format!("released {addresses} {container} eth0 0"))
+        a_lease(addresses, container).released(0)
     }
 
     #[test]
@@ -153,13 +333,41 @@ pub(crate) mod tests {
             inode: Some(4_026_532_281),
             netns: "/run/a b\n".into(),
             pod: Some(("shop".into(), "web-0".into())),
+            sticky: None,
         };
-        let addresses = ["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        let text = leased(&addresses, &Owner::from(&attachment), &holder);
+        let addresses = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let mut lease = Lease { addresses, owner: Owner::from(&attachment), holder };
         let fields = "leased 10.1.0.2,fd00::2 c0ffee %c3%a9%250 1766102400 7b0c 4026532281 \
                       /run/a%20b%0a shop/web-0";
+        let text = lease.leased();
         assert_eq!(text, format!("{:08x} {fields}\n", crc32fast::hash(fields.as_bytes())));
-        assert!(lease("10.1.0.2", "a").ends_with(" a eth0 0 - - - -\n"));
-        assert_eq!(escape("-"), "%2d");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        assert_eq!(lease.owner.ifname(), "é%0");
+        lease.holder.sticky = Some("shop/web 0".into());
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 shop/web%200\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        let text = lease.released(5);
+        assert!(text.ends_with(" c0ffee %c3%a9%250 5 shop/web%200\n"), "{text}");
+        let fields = check(text.as_bytes()).unwrap();
+        assert_eq!(Lease::parse(fields).unwrap().holder.sticky.as_deref(), Some("shop/web 0"));
+        let Some(Event::Released(brief)) = Event::parse(fields) else { panic!("{fields}") };
+        assert_eq!((brief.owner, brief.sticky), ("c0ffee %c3%a9%250", Some("shop/web%200")));
+        assert!(tests::lease("10.1.0.2", "a").ends_with(" a eth0 0 - - - -\n"));
+        for odd in ["-", "", "%", "%2", "a%zz", "%2d"] {
+            assert_eq!(unescape(&escape(odd)), odd);
+        }
+        assert_eq!(owner("a").without_interface(), Owner::new("a", ""));
+        assert!(Owner::new("", "").is_unknown() && !Owner::new("-", "").is_unknown());
+    }
+
+    #[test]
+    fn knows_what_it_does_not_know() {
+        for odd in ["leased", "leased 10.1.0.2", "leased 10.1.0.2 a", "released x ", "", "moved x"]
+        {
+            assert_eq!(Event::parse(odd), None, "{odd:?}");
+        }
+        assert_eq!(Event::parse("x-note of nothing"), Some(Event::Extension));
+        assert_eq!(Event::parse("last 0 10.1.0.2"), Some(Event::Nothing));
     }
 }

@@ -1,41 +1,78 @@
-//! The lease file of a network, `<dataDir>/<network>/leases`, whose lines
-//! [`record`](crate::record) explains.
+//! The leases of a network, locked: the lease file ([`record`](crate::record)), the directory of
+//! the Go plugin ([`mirror`](crate::mirror)), and the index ([`index`](crate::index)).
 //!
-//! A call locks the directory, reads the file once, appends one line and leaves. Nothing is
-//! synced to the disk: no lease outlives the boot that it was made in, because no network
-//! namespace does, and without a crash of the machine the page cache is as good as the disk. A
-//! process that is killed half way leaves a line without an end, which the next one cuts.
+//! A call locks the directory, asks the index, changes lease file, directory and index, and leaves.
+//! The directory decides which addresses are held, the lease file tells the rest, and the index is
+//! derived. If the index was made for just this directory and this lease file, nobody else has
+//! touched them, and it is believed; else everything is read, the log follows the directory, and
+//! the index is built anew.
+//!
+//! ADD writes the line before the file, DEL removes the file before it writes the line. So a call
+//! that is killed half way, which nobody has an answer of, leaves a line without a file, and the
+//! next call ends that lease.
+//!
+//! Nothing is synced to the disk: no lease outlives the boot that it was made in, because no
+//! network namespace does, and without a crash of the machine the page cache is as good as the
+//! disk.
 
 use crate::config::Pool;
+use crate::file::LeaseFile;
+use crate::index::{Block, Cover, Index, Mark};
 use crate::lock::Lock;
-use crate::log::Log;
-use crate::range::RangeSet;
-use crate::record::HEADER;
+use crate::log::{Log, hash_of_key, hash_of_owner};
+use crate::mirror::Mirror;
+use crate::range::{RangeSet, number};
+use crate::reconcile;
+use crate::record::{Holder, Lease, Owner, escape};
 use common::cni::{Context as _, report};
 use common::{Code, Error, Result};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A smaller file is read faster than it is rewritten.
 const WORTH_COMPACTING: u64 = 16 * 1024;
 
-/// What is read at once. It stays in the cache while its lines are checked.
-const CHUNK: usize = 64 * 1024;
-
-/// A locked lease file and what it says. The lock goes with it.
+/// The locked leases of a network. The lock goes with it.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
+    file: LeaseFile,
+    mirror: Mirror,
+    index: Index,
+    index_path: PathBuf,
+    boot: String,
     _lock: Lock,
+}
+
+/// Why a lease was not written down.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Somebody has made a file of that address since the directory was read: look again.
+    Changed,
+    /// It cannot be.
+    Failed(Error),
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Names this boot of the machine; empty if it cannot be read.
+pub fn boot_id() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim_end().to_owned()
 }
 
 impl Store {
     /// For ADD: makes the directory.
     ///
     /// # Errors
-    /// Code 5 for the directory and its files, 11 when somebody holds the lock.
+    /// Code 5 for the directory and its files, 6 for a lease file of a later version, 11 when
+    /// somebody holds the lock.
     pub fn create(pool: &Pool) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -61,70 +98,355 @@ impl Store {
 
     fn lock(pool: &Pool) -> Result<Self> {
         let lock = Lock::acquire(&pool.directory.join("lock"), pool.lock_timeout)?;
-        let path = pool.directory.join("leases");
-        Ok(Self { path, _lock: lock })
+        let mirror = Mirror::open(&pool.directory)?;
+        let file = LeaseFile::open(&pool.directory.join("leases"))?;
+        let (boot, index_path) = (boot_id(), pool.directory.join("leases.index"));
+        let cover = mirror.state().ok().zip(file.state()).map(|(directory, log)| Cover {
+            boot: boot.clone(),
+            log,
+            directory,
+        });
+        let index = cover.and_then(|cover| Index::open(&index_path, &cover));
+        let is_known = index.as_ref().is_some_and(|index| !index.is_crowded());
+        let index = match index {
+            Some(index) => index,
+            None => Index::build(&Log::default()).context("cannot make an index")?,
+        };
+        let mut store = Self { file, mirror, index, index_path, boot, _lock: lock };
+        if !is_known {
+            store.rebuild()?;
+        }
+        Ok(store)
     }
 
-    /// What the file says.
+    /// Reads everything, and follows what others have changed.
     ///
     /// # Errors
-    /// Code 6 for a file that is not ours, is of a later version, or is damaged.
-    pub fn read(&self) -> Result<Log> {
-        match File::open(&self.path) {
-            Ok(file) => Log::read(&mut BufReader::with_capacity(CHUNK, file))
-                .context(format_args!("cannot use {}", self.path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Log::default()),
-            Err(error) => Err(error).context(format_args!("cannot read {}", self.path.display())),
+    /// Code 5 and 6.
+    pub fn rebuild(&mut self) -> Result<()> {
+        let mut log = self.file.replay()?;
+        if let Some(line) = log.damage {
+            self.file.set_aside(line);
+            self.file.compact(&log)?;
+            log = self.file.replay()?;
         }
+        reconcile::follow(&mut log, &mut self.file, &self.mirror, &self.boot, now())?;
+        // Whoever only looks need not be able to write; whoever writes tries again.
+        drop(self.file.flush());
+        self.index = Index::build(&log).context("cannot make an index")?;
+        self.settle();
+        Ok(())
     }
 
-    /// Adds whole lines, all of them or none, after cutting what was left incomplete.
+    /// Notes that the directory, the lease file and the index fit together. If that fails, the next
+    /// call has to read everything.
+    fn settle(&mut self) {
+        drop(self.try_settle());
+    }
+
+    fn try_settle(&mut self) -> io::Result<()> {
+        let log = self.file.state().filter(|_| !self.file.is_pending());
+        let log = log.ok_or(ErrorKind::NotFound)?;
+        self.index.save(&self.index_path)?;
+        let directory = self.mirror.stamp()?;
+        self.index.seal(Cover { boot: self.boot.clone(), log, directory })
+    }
+
+    /// Makes the index anew; the directory is known already.
+    fn reindex(&mut self) -> Result<()> {
+        let log = self.file.read()?;
+        self.index = Index::build(&log).context("cannot make an index")?;
+        Ok(())
+    }
+
+    /// The boot that this is.
+    pub fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// The address that was handed out last from the range set of this index.
+    pub fn last(&self, index: usize) -> Option<IpAddr> {
+        self.mirror.last(index)
+    }
+
+    /// What is known about 256 addresses in a row; see [`Index::block`].
     ///
     /// # Errors
-    /// Code 5; then the file is as it was.
-    pub fn append(&self, log: &Log, lines: &str) -> Result<()> {
-        if log.found > log.length {
-            let (path, excess) = (self.path.display(), log.found - log.length);
-            report(format_args!("{path}: cutting {excess} bytes that were not written to the end"));
-        }
-        let fresh = if log.length == 0 { HEADER } else { "" };
-        let outcome = write_at(&self.path, log, &format!("{fresh}{lines}"));
-        if outcome.is_err() && log.found == 0 {
-            // The error to tell is the one of the write.
-            drop(std::fs::remove_file(&self.path));
-        }
-        outcome.context(format_args!("cannot write {}", self.path.display()))
+    /// Code 5.
+    pub fn block(&self, number: u128) -> Result<Block> {
+        self.index.block(number).context("cannot use leases.index")
     }
 
-    /// Rewrites the file with `lines` at its end when most of it says nothing any more. Where that
-    /// fails, the old file is still good.
-    pub fn compact(&self, log: &Log, lines: &str, sets: &[RangeSet]) {
-        if log.length < WORTH_COMPACTING || !log.is_mostly_garbage() {
+    /// Whether somebody holds it, or it is kept for somebody.
+    ///
+    /// # Errors
+    /// Code 5.
+    pub fn mark_of(&self, address: IpAddr) -> Result<Mark> {
+        let number = number(address);
+        Ok(self.block(number >> 8)?.mark_of(number))
+    }
+
+    /// The leases of this attachment: one, but for mistakes of others.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn leases_of(&mut self, owner: &Owner) -> Result<Vec<Lease>> {
+        let found = self.lines(hash_of_owner(owner.as_str()), |lease| lease.owner == *owner)?;
+        Ok(found.into_iter().map(|(_, lease)| lease).collect())
+    }
+
+    /// The latest lease under a sticky key: its line, `leased` or `released`.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn latest_of(&mut self, owner: &Owner, key: &str) -> Result<Option<Lease>> {
+        let hash = hash_of_key(owner.as_str(), &escape(key));
+        let found = self.lines(hash, |lease| lease.holder.sticky.as_deref() == Some(key))?;
+        Ok(found.into_iter().next_back().map(|(_, lease)| lease))
+    }
+
+    /// What the index says about a hash; if it is wrong, once more after it has been built anew.
+    fn lines(&mut self, hash: u64, is_it: impl Fn(&Lease) -> bool) -> Result<Vec<(u64, Lease)>> {
+        let look = |this: &Self| {
+            let offsets = this.index.find(hash).ok()?;
+            let leases = offsets.iter().map(|at| Some((*at, this.file.lease_at(*at)?)));
+            leases.collect::<Option<Vec<_>>>()
+        };
+        let mut found = look(self);
+        if found.is_none() {
+            self.rebuild()?;
+            found = look(self);
+        }
+        let mut found = found.ok_or_else(|| Error::internal("leases.index cannot be used"))?;
+        found.retain(|(_, lease)| is_it(lease));
+        found.sort_unstable_by_key(|(offset, _)| *offset);
+        Ok(found)
+    }
+
+    /// Every lease that is held, oldest first. Reads everything.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn leases(&mut self) -> Result<Vec<Lease>> {
+        let log = self.file.read()?;
+        let mut lines: Vec<_> = log.held.values().map(|held| held.line).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        self.file.leases_at(&lines)
+    }
+
+    /// Every former lease whose addresses are kept for a pod, the one that ended first coming
+    /// first; its time is the one of the end. Reads everything.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn kept(&mut self) -> Result<Vec<Lease>> {
+        let log = self.file.read()?;
+        let kept = log.kept.values().filter(|kept| !kept.addresses.is_empty());
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort_unstable_by_key(|kept| kept.line);
+        let lines: Vec<_> = kept.iter().map(|kept| kept.line).collect();
+        let mut leases = self.file.leases_at(&lines)?;
+        for (lease, kept) in leases.iter_mut().zip(kept) {
+            lease.addresses.retain(|address| kept.addresses.contains(&number(*address)));
+        }
+        Ok(leases)
+    }
+
+    /// Whether an address of the set is free, but kept for a pod.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn is_any_kept(&mut self, set: &RangeSet) -> Result<bool> {
+        Ok(self.kept()?.iter().any(|lease| lease.addresses.iter().any(|ip| set.is_usable(*ip))))
+    }
+
+    /// Forgets for which pod the address of the set was kept that was released first; whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn give_up_kept(&mut self, set: &RangeSet) -> Result<bool> {
+        let kept = self.kept()?;
+        let mut kept =
+            kept.iter().flat_map(|lease| lease.addresses.iter().map(move |ip| (ip, lease)));
+        let Some((address, lease)) = kept.find(|(ip, _)| set.is_usable(**ip)) else {
+            return Ok(false);
+        };
+        let holder = Holder { sticky: None, ..lease.holder.clone() };
+        let given_up = Lease { addresses: vec![*address], owner: Owner::new("", ""), holder };
+        self.file.push(&given_up.leased());
+        self.file.push(&given_up.released(now()));
+        self.file.flush()?;
+        self.reindex()?;
+        self.settle();
+        report(format_args!(
+            "{address} is no longer kept for {}: no other address is free",
+            lease.holder.sticky.as_deref().unwrap_or_default()
+        ));
+        Ok(true)
+    }
+
+    /// Writes down a lease whose addresses are free, one from each range set, in their order.
+    ///
+    /// # Errors
+    /// [`Refusal`]; then nothing has changed.
+    pub fn lease(&mut self, lease: &Lease) -> Result<(), Refusal> {
+        let is_kept_for_others = self.is_kept_for_others(lease).unwrap_or(true);
+        let start = self.file.end();
+        self.file.push(&lease.leased());
+        if let Err(error) = self.file.flush() {
+            self.file.truncate(start);
+            return Err(Refusal::Failed(error));
+        }
+        for (count, address) in lease.addresses.iter().enumerate() {
+            let Err(error) = self.mirror.create(*address, &lease.owner) else { continue };
+            for made in lease.addresses.iter().take(count) {
+                drop(self.mirror.delete(*made));
+            }
+            self.file.take_back(start);
+            if error.kind() == ErrorKind::AlreadyExists {
+                return Err(Refusal::Changed);
+            }
+            return Err(Refusal::Failed(cannot_write(&self.mirror.of(*address), &error)));
+        }
+        for (index, address) in lease.addresses.iter().enumerate() {
+            self.mirror.set_last(index, *address);
+        }
+        let indexed = match is_kept_for_others {
+            true => self.reindex().is_ok(),
+            false => self.index_lease(lease, start).is_ok(),
+        };
+        if indexed {
+            self.settle();
+        }
+        self.compact();
+        Ok(())
+    }
+
+    /// Whether it takes something from a pod of which nothing but the log knows.
+    fn is_kept_for_others(&mut self, lease: &Lease) -> Result<bool> {
+        let own = match &lease.holder.sticky {
+            Some(key) => self.latest_of(&lease.owner, key)?.map(|lease| lease.addresses),
+            None => None,
+        };
+        let own = own.unwrap_or_default();
+        for address in lease.addresses.iter().filter(|address| !own.contains(address)) {
+            if self.mark_of(*address)? == Mark::Kept {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn index_lease(&mut self, lease: &Lease, line: u64) -> io::Result<()> {
+        self.index.header.lines += 1;
+        self.index.header.live += 1;
+        let owner = lease.owner.as_str();
+        if let Some(key) = &lease.holder.sticky {
+            self.index_key(hash_of_key(owner, &escape(key)), line)?;
+        }
+        for address in &lease.addresses {
+            self.index.mark(number(*address), Mark::Held)?;
+        }
+        self.index.insert(hash_of_owner(owner), line)
+    }
+
+    /// The line is the latest under a sticky key; what was kept under it is free.
+    fn index_key(&mut self, key: u64, line: u64) -> io::Result<()> {
+        for old in self.index.find(key)? {
+            let lease = self.file.lease_at(old).ok_or(ErrorKind::InvalidData)?;
+            for address in lease.addresses.into_iter().map(number) {
+                if self.index.block(address >> 8)?.mark_of(address) == Mark::Kept {
+                    self.index.mark(address, Mark::Free)?;
+                }
+            }
+            self.index.remove(key, old)?;
+        }
+        self.index.insert(key, line)
+    }
+
+    /// Ends leases.
+    ///
+    /// # Errors
+    /// Code 5 when a file cannot be removed.
+    pub fn release(&mut self, leases: &[Lease]) -> Result<()> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let mut errors = common::Errors::default();
+        let (now, mut lines) = (now(), Vec::new());
+        for lease in leases {
+            let gone = lease.addresses.iter().try_for_each(|ip| {
+                self.mirror.delete(*ip).map_err(|error| cannot_write(&self.mirror.of(*ip), &error))
+            });
+            if errors.note(gone).is_some() {
+                lines.push((self.file.end(), lease));
+                self.file.push(&lease.released(now));
+            }
+        }
+        if let Err(error) = self.file.flush() {
+            // That the files are gone is what counts: the next call sees it.
+            report(error);
+        } else if self.index_release(&lines).is_ok() {
+            self.settle();
+        } else {
+            self.rebuild()?;
+        }
+        self.compact();
+        errors.into_result()
+    }
+
+    fn index_release(&mut self, lines: &[(u64, &Lease)]) -> io::Result<()> {
+        for (line, lease) in lines {
+            let owner = lease.owner.as_str();
+            let hash = hash_of_owner(owner);
+            let mut ended = Vec::new();
+            for old in self.index.find(hash)? {
+                if self.file.lease_at(old).as_ref() == Some(*lease) {
+                    self.index.remove(hash, old)?;
+                    ended.push(old);
+                }
+            }
+            self.index.header.lines += 1;
+            self.index.header.live = self.index.header.live.saturating_sub(1);
+            let key = lease.holder.sticky.as_ref().map(|key| hash_of_key(owner, &escape(key)));
+            let latest = key.map(|key| self.index.find(key)).transpose()?.unwrap_or_default();
+            // A pod that has got another lease meanwhile does not come back to this one.
+            let is_kept =
+                key.filter(|_| latest.is_empty() || latest.iter().any(|line| ended.contains(line)));
+            if let Some(key) = is_kept {
+                self.index_key(key, *line)?;
+                self.index.header.live += 1;
+            }
+            let mark = if is_kept.is_some() { Mark::Kept } else { Mark::Free };
+            for address in &lease.addresses {
+                self.index.mark(number(*address), mark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites the file when most of it says nothing any more.
+    fn compact(&mut self) {
+        let header = &self.index.header;
+        let is_mostly_garbage = header.lines - header.lines.min(header.live) > header.live;
+        if self.file.end() < WORTH_COMPACTING || !is_mostly_garbage || self.file.is_pending() {
             return;
         }
-        let temporary = self.path.with_extension("new");
-        let replaced = std::fs::read(&self.path).and_then(|old| {
-            let text = log.compacted(&old, sets) + lines;
-            replace(&self.path, &temporary, text.as_bytes())
-        });
-        if let Err(error) = replaced {
-            drop(std::fs::remove_file(&temporary));
-            let path = self.path.display();
-            report(format_args!("{path}: cannot be rewritten without its old lines: {error}"));
+        let compacted = self.file.replay().and_then(|log| self.file.compact(&log));
+        match compacted.and_then(|()| self.file.replay()).and_then(|_| self.reindex()) {
+            Ok(()) => self.settle(),
+            Err(error) => report(error),
         }
     }
 
-    /// Whether the file could be appended to, if there is one.
+    /// Whether it could be written to.
     ///
     /// # Errors
     /// Code 50.
     pub fn check_writable(&self) -> Result<()> {
-        match OpenOptions::new().append(true).open(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(unavailable(&self.path, &error))
-            }
-            _ => Ok(()),
-        }
+        self.file.check_writable().map_err(|error| unavailable(&self.mirror.path, &error))
     }
 }
 
@@ -149,176 +471,321 @@ fn unavailable(path: &Path, error: &io::Error) -> Error {
     Error::new(Code::Unavailable, format!("cannot write {}: {error}", path.display()))
 }
 
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    Error::new(Code::Io, format!("cannot write {}: {error}", path.display()))
+}
+
 /// Neither there nor possible.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn write_at(path: &Path, log: &Log, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if log.found > log.length {
-        file.set_len(log.length)?;
-    }
-    // One write in the normal case. What a full disk has no room for is tried again, only to
-    // learn the reason.
-    let written = file.write_all_at(text.as_bytes(), log.length);
-    if written.is_err() {
-        drop(file.set_len(log.length));
-    }
-    written
-}
-
-fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file: File =
-        options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-    file.write_all(text)?;
-    std::fs::rename(temporary, path)
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::record::tests::{lease, owner};
+    use crate::config::Reclaim;
+    use crate::record::HEADER;
+    use crate::record::tests::{a_lease, lease, owner};
+    use crate::scratch::Directory;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    /// A directory that goes with its test.
-    pub(crate) struct Directory(PathBuf);
-
-    impl Directory {
-        pub(crate) fn new() -> Self {
-            static COUNT: AtomicU32 = AtomicU32::new(0);
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("host-local-{}-{count}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        pub(crate) fn path(&self) -> &Path {
-            &self.0
-        }
-
-        fn pool(&self) -> Pool {
-            Pool { directory: self.0.join("net"), lock_timeout: Duration::from_secs(5) }
-        }
-
-        fn leases(&self) -> PathBuf {
-            self.0.join("net/leases")
+    fn pool(directory: &Directory) -> Pool {
+        Pool {
+            directory: directory.path().join("net"),
+            lock_timeout: Duration::from_secs(5),
+            reclaim: Reclaim::Boot,
+            grace_age: Duration::ZERO,
+            sticky: None,
         }
     }
 
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            drop(std::fs::remove_dir_all(&self.0));
-        }
+    fn add(pool: &Pool, addresses: &str, container: &str) {
+        Store::create(pool).unwrap().lease(&a_lease(addresses, container)).unwrap();
     }
 
-    fn append(pool: &Pool, lines: &str) -> Result<()> {
-        let store = Store::create(pool)?;
-        let log = store.read()?;
-        store.append(&log, lines)?;
-        store.compact(&log, lines, &[]);
-        Ok(())
+    fn del(pool: &Pool, container: &str) {
+        let mut store = Store::open(pool).unwrap().unwrap();
+        let leases = store.leases_of(&owner(container)).unwrap();
+        store.release(&leases).unwrap();
+    }
+
+    /// By the lease file.
+    fn held(pool: &Pool) -> BTreeMap<String, String> {
+        let mut store = Store::open(pool).unwrap().unwrap();
+        let pairs = store.leases().unwrap().into_iter().flat_map(|lease| {
+            let owner = lease.owner.as_str().to_owned();
+            lease.addresses.into_iter().map(move |ip| (ip.to_string(), owner.clone()))
+        });
+        pairs.collect()
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(ip, owner)| ((*ip).to_owned(), (*owner).to_owned())).collect()
+    }
+
+    /// By the directory.
+    fn files(pool: &Pool) -> BTreeMap<String, String> {
+        let entries = fs::read_dir(&pool.directory).unwrap().map(|entry| entry.unwrap());
+        let named = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            name.parse::<IpAddr>().ok()?;
+            Some((name, fs::read_to_string(entry.path()).unwrap().replace("\r\n", " ")))
+        });
+        named.collect()
+    }
+
+    fn is_believed(pool: &Pool) -> bool {
+        let mirror = Mirror::open(&pool.directory).unwrap();
+        let file = LeaseFile::open(&pool.directory.join("leases")).unwrap();
+        let (directory, log) = (mirror.state().unwrap(), file.state().unwrap_or_default());
+        let cover = Cover { boot: boot_id(), log, directory };
+        Index::open(&pool.directory.join("leases.index"), &cover).is_some()
     }
 
     #[test]
-    fn makes_a_file_that_only_root_can_read_and_nothing_before_that() {
+    fn both_views_are_as_they_are_described() {
         let directory = Directory::new();
-        let pool = directory.pool();
+        let pool = pool(&directory);
         assert!(Store::open(&pool).unwrap().is_none());
         assert!(!pool.directory.exists());
-        append(&pool, &lease("10.1.0.2", "a")).unwrap();
-        append(&pool, &lease("10.1.0.3", "b")).unwrap();
-        let text = std::fs::read_to_string(directory.leases()).unwrap();
-        assert_eq!(text, format!("{HEADER}{}{}", lease("10.1.0.2", "a"), lease("10.1.0.3", "b")));
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(&directory.leases()), 0o600);
-        assert_eq!(mode(&pool.directory), 0o755);
+        add(&pool, "10.1.0.2,fd00::2", "a");
+        add(&pool, "10.1.0.3", "b");
+        let read = |name: &str| fs::read_to_string(pool.directory.join(name)).unwrap();
+        assert_eq!(
+            read("leases"),
+            format!("{HEADER}{}{}", lease("10.1.0.2,fd00::2", "a"), lease("10.1.0.3", "b"))
+        );
+        assert_eq!((read("fd00::2"), read("10.1.0.3")), ("a\r\neth0".into(), "b\r\neth0".into()));
+        assert_eq!(
+            (read("last_reserved_ip.0"), read("last_reserved_ip.1")),
+            ("10.1.0.3".into(), "fd00::2".into())
+        );
+        for name in ["leases", "10.1.0.2", "last_reserved_ip.0", "leases.index"] {
+            let mode = pool.directory.join(name).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{name}");
+        }
+        assert!(is_believed(&pool));
+        del(&pool, "a");
+        assert_eq!(files(&pool), map(&[("10.1.0.3", "b eth0")]));
+        assert_eq!(held(&pool), files(&pool));
     }
 
     #[test]
-    fn cuts_a_torn_tail_before_it_appends() {
+    fn what_others_do_to_the_directory_is_followed() {
         let directory = Directory::new();
-        let pool = directory.pool();
-        let (one, two, three) =
-            (lease("10.1.0.2", "a"), lease("10.1.0.3", "b"), lease("10.1.0.4", "c"));
-        for cut in (0..two.len()).step_by(11) {
-            drop(std::fs::remove_dir_all(&pool.directory));
-            append(&pool, &one).unwrap();
-            let torn = format!("{HEADER}{one}{}", &two[..cut]);
-            std::fs::write(directory.leases(), torn).unwrap();
-            append(&pool, &three).unwrap();
-            let text = std::fs::read_to_string(directory.leases()).unwrap();
-            assert_eq!(text, format!("{HEADER}{one}{three}"), "{cut}");
+        let pool = pool(&directory);
+        add(&pool, "10.1.0.2,fd00::2", "a");
+        add(&pool, "10.1.0.3", "b");
+        add(&pool, "10.1.0.4", "c");
+        let put = |name: &str, text: &str| fs::write(pool.directory.join(name), text).unwrap();
+        let remove = |name: &str| fs::remove_file(pool.directory.join(name)).unwrap();
+        put("10.1.0.9", "old");
+        put("10.1.0.10", "");
+        put("10.7.0.1", "x\r\neth1");
+        put("fd00::9", "x\r\neth1");
+        put("010.1.0.11", "no name of an address");
+        remove("fd00::2");
+        remove("10.1.0.3");
+        put("10.1.0.4", "new\r\neth0");
+        fs::create_dir(pool.directory.join("10.1.0.12")).unwrap();
+        assert!(!is_believed(&pool));
+        let expected = map(&[
+            ("10.1.0.2", "a eth0"),
+            ("10.1.0.4", "c eth0"),
+            ("10.1.0.9", "old -"),
+            ("10.1.0.10", "- -"),
+            ("10.1.0.12", "- -"),
+            ("10.7.0.1", "x eth1"),
+            ("fd00::9", "x eth1"),
+        ]);
+        let mut expected = expected;
+        expected.insert("10.1.0.4".into(), "new eth0".into());
+        assert_eq!(held(&pool), expected);
+        assert!(is_believed(&pool));
+        assert_eq!(held(&pool), expected);
+        let mut store = Store::open(&pool).unwrap().unwrap();
+        assert_eq!(store.leases_of(&Owner::new("x", "eth1")).unwrap()[0].addresses.len(), 2);
+        assert_eq!(store.mark_of("10.1.0.12".parse().unwrap()).unwrap(), Mark::Held);
+        assert_eq!(store.mark_of("fd00::2".parse().unwrap()).unwrap(), Mark::Free);
+        // Made after the look at the directory.
+        put("10.1.0.20", "late\r\neth0");
+        let refusal = store.lease(&a_lease("10.1.0.21,10.1.0.20", "d")).unwrap_err();
+        assert!(matches!(refusal, Refusal::Changed), "{refusal:?}");
+        drop(store);
+        assert!(held(&pool).contains_key("10.1.0.20") && !held(&pool).contains_key("10.1.0.21"));
+    }
+
+    #[test]
+    fn a_change_in_the_same_tick_is_seen() {
+        let directory = Directory::new();
+        let pool = pool(&directory);
+        for round in 0..50 {
+            add(&pool, "10.1.0.2", "a");
+            fs::remove_file(pool.directory.join("10.1.0.2")).unwrap();
+            assert!(!is_believed(&pool), "{round}");
+            assert!(held(&pool).is_empty(), "{round}");
         }
     }
 
     #[test]
-    fn refuses_a_file_that_it_did_not_write_and_leaves_it_alone() {
+    fn the_directory_heals_a_lease_file_that_is_cut_or_changed_anywhere() {
         let directory = Directory::new();
-        let pool = directory.pool();
-        append(&pool, &lease("10.1.0.2", "a")).unwrap();
-        for garbage in ["girder leases 2\nx", "root:x:0:0", "\n", "{}"] {
-            std::fs::write(directory.leases(), garbage).unwrap();
-            let error = append(&pool, &lease("10.1.0.3", "b")).unwrap_err();
-            assert_eq!(error.code(), Code::Decode);
-            assert!(error.to_string().contains(&directory.leases().display().to_string()));
-            assert_eq!(std::fs::read_to_string(directory.leases()).unwrap(), garbage);
+        let pool = pool(&directory);
+        add(&pool, "10.1.0.2,fd00::2", "a");
+        add(&pool, "10.1.0.3", "b");
+        let path = pool.directory.join("leases");
+        let (whole, expected) = (fs::read(&path).unwrap(), files(&pool));
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 4;
+            let garbage = [&whole[..at], b"garbage\nmore\n\xff\n"].concat();
+            for text in [whole[..at].to_vec(), flipped, garbage] {
+                fs::write(&path, &text).unwrap();
+                match Store::open(&pool) {
+                    // The digit of the version.
+                    Err(error) => assert_eq!(error.code(), Code::Decode),
+                    Ok(store) => {
+                        drop(store);
+                        assert_eq!(held(&pool), expected, "{at}");
+                    }
+                }
+                assert_eq!(files(&pool), expected);
+            }
+        }
+        assert!(pool.directory.join("leases.damaged").exists());
+        fs::write(&path, "girder leases 2\nx").unwrap();
+        assert_eq!(Store::open(&pool).unwrap_err().code(), Code::Decode);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "girder leases 2\nx");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(held(&pool), expected);
+    }
+
+    #[test]
+    fn a_lost_content_is_written_anew() {
+        let directory = Directory::new();
+        let pool = pool(&directory);
+        add(&pool, "10.1.0.2", "a");
+        let path = pool.directory.join("10.1.0.2");
+        for lost in ["", "a b c", "\0\0\0"] {
+            fs::write(&path, lost).unwrap();
+            // A content alone does not change the directory.
+            fs::File::create(pool.directory.join("x")).unwrap();
+            assert_eq!(held(&pool), map(&[("10.1.0.2", "a eth0")]));
+            assert_eq!(fs::read_to_string(&path).unwrap(), "a\r\neth0");
+            fs::remove_file(pool.directory.join("x")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_changed_anywhere_is_never_believed() {
+        let directory = Directory::new();
+        let pool = pool(&directory);
+        add(&pool, "10.1.0.2", "a");
+        let path = pool.directory.join("leases.index");
+        let whole = fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(7) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x10;
+            fs::write(&path, &flipped).unwrap();
+            let mut store = Store::open(&pool).unwrap().unwrap();
+            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{at}");
+            assert_eq!(store.leases_of(&owner("b")).unwrap().len(), 0, "{at}");
+            let mark = store.mark_of("10.1.0.2".parse().unwrap());
+            assert!(mark.is_err() || mark.unwrap() == Mark::Held, "{at}");
+        }
+        for length in [0, 1, 159, 160, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let mut store = Store::open(&pool).unwrap().unwrap();
+            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{length}");
         }
     }
 
     #[test]
     fn names_what_cannot_be_made_or_read() {
         let directory = Directory::new();
-        let mut pool = directory.pool();
-        std::fs::create_dir_all(directory.leases()).unwrap();
-        let error = append(&pool, "").unwrap_err();
+        let mut pool = pool(&directory);
+        fs::create_dir_all(pool.directory.join("leases")).unwrap();
+        let error = Store::create(&pool).unwrap_err();
         assert_eq!(error.code(), Code::Io);
         assert!(error.to_string().contains("leases"), "{error}");
-        std::fs::write(directory.path().join("file"), "").unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
         pool.directory = directory.path().join("file/net");
-        assert_eq!(append(&pool, "").unwrap_err().code(), Code::Io);
+        assert_eq!(Store::create(&pool).unwrap_err().code(), Code::Io);
         assert!(Store::open(&pool).unwrap().is_none());
         assert_eq!(check_directory(&pool.directory).unwrap_err().code(), Code::Unavailable);
         assert!(check_directory(&directory.path().join("not/yet")).is_ok());
     }
 
     #[test]
-    fn rewrites_the_file_when_most_of_it_is_garbage() {
+    fn the_file_is_rewritten_when_most_of_it_is_garbage() {
         let directory = Directory::new();
-        let pool = directory.pool();
-        append(&pool, &lease("10.1.0.2", "stays")).unwrap();
+        let pool = pool(&directory);
+        add(&pool, "10.1.0.2", "stays");
         let mut longest = 0;
-        for round in 0..1000 {
-            append(&pool, &lease("10.1.0.3", "comes-and-goes")).unwrap();
-            let store = Store::open(&pool).unwrap().unwrap();
-            let log = store.read().unwrap();
-            let owner = owner("comes-and-goes");
-            let lines: String = log.leases_of(&owner).map(|lease| lease.released(round)).collect();
-            assert!(!lines.is_empty());
-            store.append(&log, &lines).unwrap();
-            longest = longest.max(log.length);
+        for _ in 0..400 {
+            add(&pool, "10.1.0.3", "comes-and-goes");
+            del(&pool, "comes-and-goes");
+            assert!(is_believed(&pool));
+            longest = longest.max(pool.directory.join("leases").metadata().unwrap().len());
         }
-        assert!(longest > WORTH_COMPACTING && longest < 2 * WORTH_COMPACTING, "{longest}");
-        let store = Store::open(&pool).unwrap().unwrap();
-        assert_eq!(store.read().unwrap().leases_of(&owner("stays")).count(), 1);
+        assert!(longest > WORTH_COMPACTING / 2 && longest < 2 * WORTH_COMPACTING, "{longest}");
+        assert_eq!(held(&pool), map(&[("10.1.0.2", "stays eth0")]));
         assert!(!pool.directory.join("leases.new").exists());
     }
 
+    /// Whatever is done, the index says what a replay of the whole file says.
     #[test]
-    fn a_rewrite_that_fails_changes_nothing() {
+    fn the_index_agrees_with_a_replay() {
         let directory = Directory::new();
-        let pool = directory.pool();
-        let many: String = (0..200).map(|_| lease("10.1.0.3", "x")).collect();
-        let gone = many + &crate::record::tests::release("10.1.0.3", "x");
-        append(&pool, &gone).unwrap();
-        std::fs::create_dir(pool.directory.join("leases.new")).unwrap();
-        append(&pool, &lease("10.1.0.2", "a")).unwrap();
-        let text = std::fs::read_to_string(directory.leases()).unwrap();
-        assert_eq!(text, format!("{HEADER}{gone}{}", lease("10.1.0.2", "a")));
+        let pool = pool(&directory);
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let mut owners = BTreeSet::new();
+        for round in 0..1500 {
+            let mut store = Store::create(&pool).unwrap();
+            let container = format!("c{}", random(40));
+            let end = random(60);
+            let mut lease = a_lease(&format!("10.1.{}.{end}", end % 3), &container);
+            lease.holder.sticky = (random(3) > 0).then(|| format!("pod{}", random(12)));
+            let is_free = store.mark_of(lease.addresses[0]).unwrap() != Mark::Held;
+            owners.insert(lease.owner.clone());
+            let leases = store.leases_of(&lease.owner).unwrap();
+            match random(20) {
+                0 => drop(fs::write(pool.directory.join(format!("10.1.2.{end}")), "go\r\neth0")),
+                1 => drop(fs::remove_file(pool.directory.join(format!("10.1.0.{end}")))),
+                2 => drop(fs::remove_file(pool.directory.join("leases.index"))),
+                _ if !leases.is_empty() => store.release(&leases).unwrap(),
+                _ if is_free => store.lease(&lease).unwrap(),
+                _ => {}
+            }
+            drop(store);
+            let mut store = Store::create(&pool).unwrap();
+            let log = store.file.read().unwrap();
+            for end in 0..180_u8 {
+                let ip: IpAddr = format!("10.1.{}.{}", end / 60, end % 60).parse().unwrap();
+                let is_kept = log.kept.values().any(|kept| kept.addresses.contains(&number(ip)));
+                let expected = match log.held.contains_key(&number(ip)) {
+                    true => Mark::Held,
+                    false if is_kept => Mark::Kept,
+                    false => Mark::Free,
+                };
+                assert_eq!(store.mark_of(ip).unwrap(), expected, "{round}: {ip}");
+            }
+            let all = store.leases().unwrap();
+            for owner in &owners {
+                let own: Vec<_> =
+                    all.iter().filter(|lease| lease.owner == *owner).cloned().collect();
+                assert_eq!(store.leases_of(owner).unwrap(), own, "{round}: {owner:?}");
+            }
+        }
+        assert_eq!(held(&pool).keys().collect::<Vec<_>>(), files(&pool).keys().collect::<Vec<_>>());
     }
 }

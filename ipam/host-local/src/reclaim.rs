@@ -1,0 +1,177 @@
+//! Leases whose holder is gone, and which of them may be ended to make room.
+
+use crate::config::{Pool, Reclaim};
+use crate::proof::Living;
+use crate::range::RangeSet;
+use crate::record::Lease;
+use crate::store::{Store, now};
+use common::cni::report;
+use common::{Code, Error, Result, in_use};
+use std::fs::metadata;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+
+/// Whether the lease is of an earlier boot, which no network namespace outlives.
+pub fn is_of_earlier_boot(lease: &Lease, boot: &str) -> bool {
+    !boot.is_empty() && lease.holder.boot.as_deref().is_some_and(|made_in| made_in != boot)
+}
+
+/// Whether the holder's namespace is not where it was: a hint, and no proof, because it may live on
+/// without that path.
+pub fn is_path_gone(lease: &Lease) -> bool {
+    let holder = &lease.holder;
+    !holder.netns.is_empty()
+        && holder
+            .inode
+            .is_some_and(|inode| metadata(&holder.netns).map_or(true, |found| found.ino() != inode))
+}
+
+/// Whether it looks as if nobody held it any more.
+pub fn looks_leaked(lease: &Lease, boot: &str) -> bool {
+    is_of_earlier_boot(lease, boot) || lease.owner.is_unknown() || is_path_gone(lease)
+}
+
+/// Whether the lease is younger than the configured age, as far as the clock can be believed.
+pub fn is_young(lease: &Lease, pool: &Pool) -> bool {
+    now().saturating_sub(lease.holder.time) < pool.grace_age.as_secs()
+}
+
+/// Whether no living container has one of its addresses on a link that tells.
+fn is_without_tenant(lease: &Lease) -> bool {
+    lease.addresses.iter().all(|ip| in_use::tenant(*ip).is_none())
+}
+
+fn is_in(set: &RangeSet, lease: &Lease) -> bool {
+    lease.addresses.iter().any(|ip| set.is_usable(*ip))
+}
+
+/// The leases of a range set that are dead for sure without a look at other processes.
+fn is_dead_by_itself(lease: &Lease, pool: &Pool, boot: &str) -> bool {
+    // The age says nothing about an earlier boot, whose clock may have been wrong.
+    is_of_earlier_boot(lease, boot) || (lease.owner.is_unknown() && !is_young(lease, pool))
+}
+
+/// Makes room in an exhausted range set by ending one lease, the oldest whose holder is dead.
+///
+/// # Errors
+/// Code 5 and 6.
+pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Result<bool> {
+    let Some(lease) = oldest_dead(store, pool, set, proven)? else { return Ok(false) };
+    end(store, &lease)?;
+    Ok(true)
+}
+
+/// Whether the next ADD could make room without a look at other processes.
+///
+/// # Errors
+/// Code 5 and 6.
+pub fn can_make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
+    Ok(oldest_dead(store, pool, set, &[])?.is_some())
+}
+
+fn oldest_dead(
+    store: &mut Store,
+    pool: &Pool,
+    set: &RangeSet,
+    proven: &[Lease],
+) -> Result<Option<Lease>> {
+    if pool.reclaim == Reclaim::Never {
+        return Ok(None);
+    }
+    let boot = store.boot().to_owned();
+    let mut leases = store.leases()?;
+    // They are in the order in which they were written.
+    leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
+    Ok(leases.into_iter().find(|lease| {
+        is_in(set, lease)
+            && (is_dead_by_itself(lease, pool, &boot) || proven.contains(lease))
+            && is_without_tenant(lease)
+    }))
+}
+
+/// Ends the lease of a holder who is dead.
+///
+/// # Errors
+/// Code 5.
+pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
+    let why = if is_of_earlier_boot(lease, store.boot()) {
+        "it was made before the machine was started"
+    } else if lease.owner.is_unknown() {
+        "its file does not tell whose it is"
+    } else {
+        "its network namespace is gone"
+    };
+    store.release(std::slice::from_ref(lease))?;
+    report(format_args!(
+        "reclaimed {} from container {:?}, interface {:?}, since {} s: {why}",
+        list(&lease.addresses),
+        lease.owner.container(),
+        lease.owner.ifname(),
+        now().saturating_sub(lease.holder.time),
+    ));
+    Ok(())
+}
+
+/// The leases of an exhausted range set that could be dead, as a look at all processes may prove.
+///
+/// # Errors
+/// Code 5 and 6.
+pub fn suspects(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
+    let boot = store.boot().to_owned();
+    let mut leases = store.leases()?;
+    leases.retain(|lease| {
+        is_in(set, lease)
+            && lease.holder.boot.as_deref() == Some(boot.as_str())
+            && !is_young(lease, pool)
+            && is_path_gone(lease)
+    });
+    Ok(leases)
+}
+
+/// Those of the suspects whose namespace is gone for sure. Takes a while: not to be called with the
+/// lock.
+pub fn prove(mut suspects: Vec<Lease>) -> Vec<Lease> {
+    if suspects.is_empty() {
+        return suspects;
+    }
+    match Living::look() {
+        Ok(living) => {
+            suspects
+                .retain(|lease| lease.holder.inode.is_some_and(|inode| !living.has_netns(inode)));
+            suspects
+        }
+        Err(reason) => {
+            report(format_args!("which network namespaces are gone cannot be proven: {reason}"));
+            Vec::new()
+        }
+    }
+}
+
+/// The error of a range set that has no free address, for ADD and for STATUS.
+///
+/// # Errors
+/// Code 5 and 6.
+pub fn exhausted(mut store: Store, set: &RangeSet, code: Code) -> Result<Error> {
+    let boot = store.boot().to_owned();
+    let leases = store.leases()?;
+    // What follows needs no lock.
+    drop(store);
+    let of_set = leases.iter().filter(|lease| is_in(set, lease));
+    let addresses = |lease: &Lease| lease.addresses.iter().filter(|ip| set.is_usable(**ip)).count();
+    let used: usize = of_set.clone().map(addresses).sum();
+    let leaked: usize = of_set.filter(|lease| looks_leaked(lease, &boot)).map(addresses).sum();
+    let total = set.size();
+    let msg = format!(
+        "no IP addresses available in range set: {set}: {used} of {total} in use, {leaked} of them \
+         look leaked"
+    );
+    Ok(Error::new(code, msg).details(
+        "`cnitool leases` shows who has them; an address becomes free by the DEL of its container \
+         or by GC; or add a range",
+    ))
+}
+
+/// Addresses as a message has them.
+pub fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
