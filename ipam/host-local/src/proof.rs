@@ -15,9 +15,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{read_dir, read_link, read_to_string};
+use std::fs::{metadata, read_dir, read_link, read_to_string};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// `PROC_PID_INIT_INO` of linux/proc_ns.h: the first PID namespace, in which all processes are.
@@ -34,14 +35,24 @@ pub struct Living {
     mnt: HashSet<u64>,
     /// Mount namespaces with a process, and whether all of their mounts were seen.
     seen: HashMap<u64, bool>,
+    /// Namespaces of which the kind was told by somebody.
+    of_known_kind: HashSet<u64>,
+    /// Namespaces that a file descriptor refers to, whatever their kind.
+    open: HashSet<u64>,
+    /// The device of the files of namespaces.
+    nsfs: u64,
 }
 
+/// `PROC_DYNAMIC_FIRST` of fs/proc/generic.c: the inodes of namespaces begin there, and have 32
+/// bits.
+const INODES: std::ops::RangeInclusive<u64> = 0xF000_0000..=0xFFFF_FFFF;
+
 impl Living {
-    /// Looks at all processes.
+    /// Looks at all processes. The inodes that are asked for are of network namespaces.
     ///
     /// # Errors
     /// Why nothing is proven by what was seen.
-    pub fn look() -> Result<Self, String> {
+    pub fn look(asked_for: impl Iterator<Item = u64>) -> Result<Self, String> {
         let pid = read_link("/proc/self/ns/pid").map_err(|error| format!("/proc: {error}"))?;
         if parse_link(pid.as_os_str(), "pid") != Some(FIRST_PID_NAMESPACE) {
             return Err("not all processes are visible from this PID namespace".into());
@@ -51,7 +62,9 @@ impl Living {
         if mounts.lines().any(hides_processes) {
             return Err("/proc is mounted with hidepid".into());
         }
-        let mut living = Self::default();
+        let own = metadata("/proc/self/ns/net").map_err(|error| format!("/proc: {error}"))?;
+        let mut living = Self { nsfs: own.dev(), ..Self::default() };
+        living.of_known_kind.extend(asked_for);
         for _ in 0..LOOKS {
             for pid in numbers(Path::new("/proc"))? {
                 unless_gone(living.look_at(&Path::new("/proc").join(pid)))?;
@@ -63,15 +76,19 @@ impl Living {
 
     /// Whether the namespace of this inode lives.
     pub fn has_netns(&self, inode: u64) -> bool {
-        self.net.contains(&inode)
+        self.net.contains(&inode) || self.open.contains(&inode)
     }
 
     fn check(&self) -> Result<(), String> {
         if let Some((mnt, _)) = self.seen.iter().find(|(_, is_whole)| !**is_whole) {
             return Err(format!("the mounts of mount namespace {mnt} cannot all be seen"));
         }
-        match self.mnt.iter().find(|mnt| !self.seen.contains_key(mnt)) {
-            Some(mnt) => Err(format!("mount namespace {mnt} lives without a process")),
+        if let Some(mnt) = self.mnt.iter().find(|mnt| !self.seen.contains_key(mnt)) {
+            return Err(format!("mount namespace {mnt} lives without a process"));
+        }
+        let is_known = |inode: &u64| self.of_known_kind.contains(inode);
+        match self.open.iter().find(|inode| !is_known(inode)) {
+            Some(inode) => Err(format!("namespace {inode} may be a mount namespace")),
             None => Ok(()),
         }
     }
@@ -79,7 +96,7 @@ impl Living {
     fn look_at(&mut self, process: &Path) -> Result<(), Obstacle> {
         for tid in numbers(&process.join("task")).map_err(Obstacle::Error)? {
             let task = process.join("task").join(tid);
-            match self.look_at_task(process, &task) {
+            match self.look_at_task(&task) {
                 Err(Obstacle::Gone) => {}
                 other => other?,
             }
@@ -87,26 +104,26 @@ impl Living {
         Ok(())
     }
 
-    fn look_at_task(&mut self, process: &Path, task: &Path) -> Result<(), Obstacle> {
+    fn look_at_task(&mut self, task: &Path) -> Result<(), Obstacle> {
         let namespace = |kind: &str| -> Result<Option<u64>, Obstacle> {
             let link = see(&task.join("ns").join(kind), |path| read_link(path))?;
             Ok(parse_link(link.as_os_str(), kind))
         };
-        self.net.extend(namespace("net")?);
-        let mnt = namespace("mnt")?;
+        let (net, mnt) = (namespace("net")?, namespace("mnt")?);
+        self.net.extend(net);
+        self.of_known_kind.extend(net.into_iter().chain(mnt));
         for entry in see(&task.join("fd"), |path| read_dir(path))? {
             let Ok(entry) = entry else { continue };
-            match see(&entry.path(), |path| read_link(path)) {
-                Ok(link) => self.note(link.as_os_str()),
+            match self.look_at_descriptor(task, &entry.file_name()) {
                 // It was closed meanwhile.
-                Err(Obstacle::Gone) => {}
+                Ok(()) | Err(Obstacle::Gone) => {}
                 Err(error) => return Err(error),
             }
         }
         let Some(mnt) = mnt.filter(|mnt| self.seen.get(mnt) != Some(&true)) else { return Ok(()) };
         self.seen.entry(mnt).or_insert(false);
         // A process that is confined to a part of the tree sees only the mounts below.
-        let root = see(&process.join("root"), |path| read_link(path))?;
+        let root = see(&task.join("root"), |path| read_link(path))?;
         let mounts = see(&task.join("mountinfo"), |path| read_to_string(path))?;
         let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
         for root in roots {
@@ -118,10 +135,33 @@ impl Living {
         Ok(())
     }
 
-    /// A file descriptor or a mount of a namespace.
-    fn note(&mut self, link: &OsStr) {
+    fn look_at_descriptor(&mut self, task: &Path, number: &OsStr) -> Result<(), Obstacle> {
+        const OTHERS: [&str; 4] = ["socket:", "pipe:", "anon_inode:", "/dev/"];
+        let path = task.join("fd").join(number);
+        let link = see(&path, |path| read_link(path))?;
+        let text = link.to_string_lossy();
+        if self.note(link.as_os_str()) || OTHERS.iter().any(|other| text.starts_with(other)) {
+            return Ok(());
+        }
+        // One that was opened by a path keeps that as its name. Only where the inode fits is the
+        // file itself asked: its filesystem may be of a server that does not answer.
+        let info = see(&task.join("fdinfo").join(number), |path| read_to_string(path))?;
+        let inode = info.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok());
+        if inode.is_none_or(|inode| INODES.contains(&inode)) {
+            let file = see(&path, |path| metadata(path))?;
+            self.open.extend((file.dev() == self.nsfs).then(|| file.ino()));
+        }
+        Ok(())
+    }
+
+    /// A file descriptor or a mount, if it is of a namespace: whether it is.
+    fn note(&mut self, link: &OsStr) -> bool {
+        const KINDS: [&str; 8] = ["net", "mnt", "pid", "user", "uts", "ipc", "cgroup", "time"];
+        let inode = KINDS.iter().find_map(|kind| parse_link(link, kind));
+        self.of_known_kind.extend(inode);
         self.net.extend(parse_link(link, "net"));
         self.mnt.extend(parse_link(link, "mnt"));
+        inode.is_some()
     }
 }
 
@@ -207,7 +247,7 @@ mod tests {
     fn sees_our_own_namespace_or_says_why_not() {
         let own = read_link("/proc/self/ns/net").unwrap();
         let own = parse_link(own.as_os_str(), "net").unwrap();
-        match Living::look() {
+        match Living::look(std::iter::once(own)) {
             Ok(living) => assert!(living.has_netns(own)),
             Err(reason) => assert!(!reason.is_empty()),
         }

@@ -134,7 +134,8 @@ pub fn prove(mut suspects: Vec<Lease>) -> Vec<Lease> {
     if suspects.is_empty() {
         return suspects;
     }
-    match Living::look() {
+    let inodes: Vec<_> = suspects.iter().filter_map(|lease| lease.holder.inode).collect();
+    match Living::look(inodes.into_iter()) {
         Ok(living) => {
             suspects
                 .retain(|lease| lease.holder.inode.is_some_and(|inode| !living.has_netns(inode)));
