@@ -259,6 +259,8 @@ const PLUGINS: &[Plugin] = &[
             ("dataDir", Kind::Text),
             ("lockTimeout", Kind::Any),
             ("reclaim", Kind::Word(&["boot", "netns", "never"])),
+            ("graceAge", Kind::Any),
+            ("sticky", Kind::Word(&["pod", "name"])),
             ROUTES,
         ],
         capabilities: &["ips", "ipRanges"],
