@@ -209,7 +209,7 @@ fn list_files(dir: &Path, lines: &mut BTreeSet<String>) {
             if !matches!(path.to_str(), Some("/run/test" | "/run/.layers" | "/run/netns")) {
                 list_files(&path, lines);
             }
-        } else if !matches!(&*name, "leases" | "lock" | "xtables.lock")
+        } else if !matches!(&*name, "leases" | "leases.index" | "lock" | "xtables.lock")
             && !name.starts_with("last_reserved_ip.")
         {
             lines.insert(format!("file {}", path.display()));

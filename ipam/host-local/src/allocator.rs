@@ -1,7 +1,7 @@
 //! The choice of an address.
 
+use crate::block::{Block, Mark};
 use crate::config::{Plan, Request};
-use crate::index::{Block, Mark};
 use crate::range::{RangeSet, Span, address, number};
 use common::cni::{Context as _, Ip, report};
 use common::{Code, Error, Result};

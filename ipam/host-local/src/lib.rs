@@ -11,16 +11,21 @@
 //! | [`reclaim`] | whose lease may be ended to make room |
 //! | [`proof`] | which network namespaces live |
 //! | [`store`] | the leases of a network, locked: what all others ask |
+//! | [`change`] | how they are written down and ended |
 //! | [`record`] | the lines of a lease file, as they are written |
 //! | [`log`] | what a lease file says |
 //! | [`file`](mod@file) | a lease file as bytes |
 //! | [`mirror`] | the directory as the Go plugin keeps it |
 //! | [`reconcile`] | what follows when somebody else has changed that |
 //! | [`index`] | the derived file that makes a call fast |
+//! | [`block`] | what the index says about 256 addresses in a row |
 //! | [`lock`] | the lock on a network's directory |
+//! | [`value`] | values of a configuration that are texts with a grammar |
 //! | [`resolv`] | name servers for the result |
 
 pub mod allocator;
+pub mod block;
+pub mod change;
 pub mod config;
 pub mod file;
 pub mod index;
@@ -34,6 +39,4 @@ pub mod reconcile;
 pub mod record;
 pub mod resolv;
 pub mod store;
-
-#[cfg(test)]
-mod scratch;
+pub mod value;

@@ -132,7 +132,7 @@ fn parse_stat<'a>(stat: &'a str, uptime: &str) -> Option<(&'a str, &'a str, u64)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Directory;
+    use crate::store::tests::Directory;
 
     const SHORT: Duration = Duration::from_millis(50);
 

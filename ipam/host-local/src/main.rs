@@ -6,11 +6,12 @@ use common::{
     Undo, in_use,
 };
 use host_local::allocator::{self, Choice, Known};
+use host_local::block::Block;
+use host_local::change::Refusal;
 use host_local::config::{Plan, Pool, Reclaim, Sticky};
-use host_local::index::Block;
 use host_local::reclaim;
 use host_local::record::{Holder, Lease, Owner};
-use host_local::store::{self, Refusal, Store};
+use host_local::store::{self, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
