@@ -110,6 +110,13 @@ impl Mirror {
         }))
     }
 
+    /// Whether the file of an address can be read and tells nobody's name.
+    pub fn is_nobodys(&self, address: IpAddr) -> bool {
+        let kind = self.of(address).symlink_metadata();
+        let is_file = kind.is_ok_and(|kind| kind.is_file());
+        self.read(address, is_file).content == Content::Garbage
+    }
+
     /// What is known about one address.
     fn read(&self, address: IpAddr, is_file: bool) -> Entry {
         let mut text = Vec::new();

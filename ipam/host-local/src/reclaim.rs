@@ -45,20 +45,22 @@ fn is_in(set: &RangeSet, lease: &Lease) -> bool {
     lease.addresses.iter().any(|ip| set.is_usable(*ip))
 }
 
-/// The leases of a range set that are dead for sure without a look at other processes.
-fn is_dead_by_itself(lease: &Lease, pool: &Pool, boot: &str) -> bool {
-    // The age says nothing about an earlier boot, whose clock may have been wrong.
-    is_of_earlier_boot(lease, boot) || (lease.owner.is_unknown() && !is_young(lease, pool))
-}
-
 /// Makes room in an exhausted range set by ending one lease, the oldest whose holder is dead.
 ///
 /// # Errors
 /// Code 5 and 6.
 pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Result<bool> {
-    let Some(lease) = oldest_dead(store, pool, set, proven)? else { return Ok(false) };
-    end(store, &lease)?;
-    Ok(true)
+    for lease in dead(store, pool, set, proven)? {
+        if !is_without_tenant(&lease) {
+            continue;
+        }
+        match end(store, &lease) {
+            Ok(()) => return Ok(true),
+            // Perhaps the next one can be.
+            Err(error) => report(error),
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the next ADD could make room without a look at other processes.
@@ -66,27 +68,25 @@ pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease
 /// # Errors
 /// Code 5 and 6.
 pub fn can_make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
-    Ok(oldest_dead(store, pool, set, &[])?.is_some())
+    Ok(dead(store, pool, set, &[])?.iter().any(is_without_tenant))
 }
 
-fn oldest_dead(
-    store: &mut Store,
-    pool: &Pool,
-    set: &RangeSet,
-    proven: &[Lease],
-) -> Result<Option<Lease>> {
+/// The leases that may be ended if nobody lives under their addresses, oldest first.
+fn dead(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Result<Vec<Lease>> {
     if pool.reclaim == Reclaim::Never {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let boot = store.boot().to_owned();
     let mut leases = store.leases()?;
-    // They are in the order in which they were written.
-    leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
-    Ok(leases.into_iter().find(|lease| {
+    leases.retain(|lease| {
         is_in(set, lease)
-            && (is_dead_by_itself(lease, pool, &boot) || proven.contains(lease))
-            && is_without_tenant(lease)
-    }))
+            && (is_of_earlier_boot(lease, &boot)
+                || proven.contains(lease)
+                || (lease.owner.is_unknown() && !is_young(lease, pool) && store.is_nobodys(lease)))
+    });
+    // Those of one boot are in the order in which they were written.
+    leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
+    Ok(leases)
 }
 
 /// Ends the lease of a holder who is dead.

@@ -128,7 +128,8 @@ impl Found {
     /// The lines that take them over. That a namespace is of this boot is all that is known.
     fn leased(self, boot: &str, now: u64) -> String {
         let holder = |time: u64| Holder {
-            time: time.min(now),
+            // What cannot be read has no time.
+            time: if time == 0 { now } else { time.min(now) },
             boot: Some(boot.to_owned()),
             ..Holder::default()
         };

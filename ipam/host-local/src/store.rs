@@ -250,6 +250,11 @@ impl Store {
         Ok(self.kept()?.iter().any(|lease| lease.addresses.iter().any(|ip| set.is_usable(*ip))))
     }
 
+    /// Whether the files of the lease can be read and tell nobody's name.
+    pub fn is_nobodys(&self, lease: &Lease) -> bool {
+        lease.addresses.iter().all(|address| self.mirror.is_nobodys(*address))
+    }
+
     /// Whether it could be written to.
     ///
     /// # Errors
