@@ -176,3 +176,81 @@ pub fn exhausted(mut store: Store, set: &RangeSet, code: Code) -> Result<Error> 
 pub fn list(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::Limits;
+    use crate::record::tests::a_lease;
+    use crate::record::{Holder, Owner};
+    use crate::store::tests::{Directory, pool};
+    use std::time::Duration;
+
+    /// Five addresses of 198.51.100.0/29, which are taken by the boots and ages of `leases`.
+    fn full(pool: &Pool, leases: &[(&str, u64)]) -> (Store, RangeSet) {
+        let limits = Limits { subnet: "198.51.100.0/29".parse().ok(), ..Limits::default() };
+        let mut store = Store::create(pool).unwrap();
+        for (number, (boot, age)) in leases.iter().enumerate() {
+            let mut lease = a_lease(&format!("198.51.100.{}", number + 2), &format!("c{number}"));
+            lease.holder = Holder {
+                time: now() - age,
+                boot: Some(if *boot == "this" { store.boot().to_owned() } else { (*boot).into() }),
+                inode: Some(1),
+                netns: "/nowhere".into(),
+                ..Holder::default()
+            };
+            store.lease(&lease).unwrap();
+        }
+        (store, RangeSet::new(&[limits]).unwrap())
+    }
+
+    fn remaining(store: &mut Store) -> Vec<String> {
+        store.leases().unwrap().iter().map(|lease| lease.owner.container()).collect()
+    }
+
+    #[test]
+    fn earlier_boots_go_first_and_whoever_may_live_stays() {
+        let directory = Directory::new();
+        let mut pool = pool(&directory);
+        pool.grace_age = Duration::from_secs(60);
+        let leases = [("this", 900), ("b1", 0), ("this", 10), ("b2", 500), ("this", 800)];
+        let (mut store, set) = full(&pool, &leases);
+        let suspects = suspects(&mut store, &pool, &set).unwrap();
+        let names: Vec<_> = suspects.iter().map(|lease| lease.owner.container()).collect();
+        assert_eq!(names, ["c0", "c4"]);
+        let proven = &suspects[1..];
+        for expected in [&["c0", "c2", "c3", "c4"][..], &["c0", "c2", "c4"], &["c0", "c2"]] {
+            assert!(make_room(&mut store, &pool, &set, proven).unwrap());
+            assert_eq!(remaining(&mut store), expected);
+        }
+        assert!(!make_room(&mut store, &pool, &set, proven).unwrap());
+        assert!(!can_make_room(&mut store, &pool, &set).unwrap());
+        // A late DEL finds nothing.
+        assert!(store.leases_of(&Owner::new("c1", "eth0")).unwrap().is_empty());
+        let error = exhausted(store, &set, Code::TryAgain).unwrap().to_string();
+        assert!(error.contains("2 of 5 in use, 2 of them look leaked"), "{error}");
+    }
+
+    #[test]
+    fn never_means_never() {
+        let directory = Directory::new();
+        let mut pool = pool(&directory);
+        pool.reclaim = Reclaim::Never;
+        let (mut store, set) = full(&pool, &[("b1", 900); 5]);
+        assert!(!make_room(&mut store, &pool, &set, &[]).unwrap());
+        assert_eq!(remaining(&mut store).len(), 5);
+    }
+
+    #[test]
+    fn a_file_of_nobody_is_given_up_and_one_that_cannot_be_read_is_not() {
+        let directory = Directory::new();
+        let pool = pool(&directory);
+        std::fs::create_dir_all(pool.directory.join("198.51.100.2")).unwrap();
+        std::fs::write(pool.directory.join("198.51.100.3"), "").unwrap();
+        let (mut store, set) = full(&pool, &[]);
+        assert_eq!(remaining(&mut store).len(), 2);
+        assert!(make_room(&mut store, &pool, &set, &[]).unwrap());
+        assert!(!make_room(&mut store, &pool, &set, &[]).unwrap());
+        assert_eq!(store.leases().unwrap()[0].addresses[0].to_string(), "198.51.100.2");
+    }
+}

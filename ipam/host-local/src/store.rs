@@ -327,7 +327,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn pool(directory: &Directory) -> Pool {
+    pub(crate) fn pool(directory: &Directory) -> Pool {
         Pool {
             directory: directory.path().join("net"),
             lock_timeout: Duration::from_secs(5),
