@@ -9,7 +9,7 @@
 //! | 160.. | table of owners: 64-bit hash of an attachment or of a sticky key; offset of a line in the lease file; CRC-32 of both. 20 bytes each |
 //! | then | table of blocks: number of 256 addresses in a row, plus one; a bit for each that is held; a bit for each that is kept for a pod; CRC-32. 84 bytes each |
 //!
-//! Both are hash tables with linear probing, of a power of two of slots, of which all bytes of an
+//! Both are hash tables with linear probing from a hash of the CRC-32 of the key, of a power of two of slots, of which all bytes of an
 //! empty one are zero. A slot is written before the header that covers it, so a call that was
 //! killed leaves a header that fits no lease file. A bit that flips is found by the checksum of its
 //! slot; a slot that a power failure has lost, by the boot ID in the header.
@@ -77,6 +77,17 @@ enum Bytes {
     Memory(Vec<u8>),
 }
 
+/// Keys that resemble each other have checksums that do, and would crowd together (the finalizer
+/// of MurmurHash3).
+fn spread(sum: u32) -> u64 {
+    let mut bits = u64::from(sum);
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        bits = bits.wrapping_mul(factor);
+        bits ^= bits >> 33;
+    }
+    bits
+}
+
 /// The index of a network's leases.
 #[derive(Debug)]
 pub struct Index {
@@ -114,7 +125,7 @@ impl Index {
         numbers.extend(log.kept.values().flat_map(|kept| &kept.addresses).map(|ip| ip >> 8));
         numbers.sort_unstable();
         numbers.dedup();
-        let slots = |count: u64, least: u64| (count * 3 / 2).next_power_of_two().max(least);
+        let slots = |count: u64, least: u64| (count * 2).next_power_of_two().max(least);
         let owners = Table { start: size(HEADER), slots: slots(count, 256), used: 0 };
         let blocks = Table {
             start: owners.start + owners.slots * size(OWNER.width()),
@@ -245,7 +256,7 @@ impl Index {
     ) -> io::Result<u64> {
         let mut buffer = [0; BLOCK.width()];
         let slot = buffer.get_mut(..shape.width()).ok_or_else(doubt)?;
-        let first = u64::from(crc32fast::hash(key));
+        let first = spread(crc32fast::hash(key));
         for step in 0..table.slots {
             let number = (first + step) & (table.slots - 1);
             let offset = table.start + number * size(shape.width());
