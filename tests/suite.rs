@@ -19,6 +19,7 @@ mod differences;
 mod host;
 mod host_local;
 mod lease_file;
+mod lease_netns;
 mod loopback;
 mod masquerade;
 mod nonsense;

@@ -21,6 +21,11 @@ pub fn name(address: IpAddr) -> String {
     }
 }
 
+/// Whether the host has the link of this name. One of a pair goes with the namespace of the other.
+pub fn has_link(name: &str) -> bool {
+    index_of(name).is_some()
+}
+
 /// Who lives under an address, as a sentence, if anybody does. No packet is sent: it takes some
 /// microseconds.
 pub fn tenant(address: IpAddr) -> Option<String> {

@@ -121,7 +121,7 @@ pub fn refuse_existing(
 }
 
 /// The name of the host's end, which the owner alone tells.
-pub(crate) fn host_name(owner: &Owner) -> String {
+pub fn host_name(owner: &Owner) -> String {
     format!("veth{}", owner.tag())
 }
 

@@ -199,6 +199,10 @@ impl Display for NetnsPath {
     }
 }
 
+/// Our own variable: the link of the host that goes with the attachment. The plugin that makes the
+/// link tells its IPAM plugin, which is asked before there is one. Plugins of others ignore it.
+pub(super) const LINK: &str = "GIRDER_LINK";
+
 /// The raw environment. An empty variable is an absent one.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -209,6 +213,7 @@ pub struct Environment {
     pub(super) args: Option<String>,
     pub(super) path: Option<String>,
     pub(super) netns_override: Option<String>,
+    pub(super) link: Option<String>,
 }
 
 impl Environment {
@@ -227,6 +232,7 @@ impl Environment {
             args: variable("CNI_ARGS"),
             path: variable("CNI_PATH"),
             netns_override: variable("CNI_NETNS_OVERRIDE"),
+            link: variable(LINK),
         }
     }
 
@@ -273,6 +279,11 @@ impl Environment {
             container: self.container.as_deref().unwrap_or_default().parse()?,
             ifname: self.ifname.as_deref().unwrap_or_default().parse()?,
         })
+    }
+
+    /// What the plugin that delegates to this one told of its link.
+    pub(super) fn link(&self) -> Option<IfName> {
+        self.link.as_deref()?.parse().ok()
     }
 
     /// The namespace, if one was given.

@@ -1,6 +1,7 @@
 //! Other plugins: found in `CNI_PATH`, run with our environment and the same bytes on stdin
 //! (specification, section "Plugin Delegation").
 
+use super::args::LINK;
 use super::{Code, Context as _, Error, Result, Success, Verb, Version, report};
 use crate::Undo;
 use serde_json::Value;
@@ -31,14 +32,17 @@ impl Delegate {
     }
 
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. Its DEL is
-    /// registered first: a delegate that fails, or is killed, may have kept something.
+    /// registered first: a delegate that fails, or is killed, may have kept something. `link` is
+    /// the one of the host that the kernel will remove with the container's namespace: as long as
+    /// it is there, so is the attachment.
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub fn start_add(&self, undo: &mut Undo) -> Result<Running> {
+    pub fn start_add(&self, link: &str, undo: &mut Undo) -> Result<Running> {
         let delegate = self.clone();
         undo.push(format!("ADD of {}", self.executable.display()), move || delegate.del());
-        let child = self.spawn(Verb::Add)?;
+        let environment = [("CNI_COMMAND", Verb::Add.as_str()), (LINK, link)];
+        let child = spawn(&self.executable, &environment, &self.stdin)?;
         Ok(Running { child: Some(child), delegate: self.clone() })
     }
 
@@ -67,11 +71,8 @@ impl Delegate {
     }
 
     fn call(&self, verb: Verb) -> Result<()> {
-        collect(self.spawn(verb)?, &self.executable).map(drop)
-    }
-
-    fn spawn(&self, verb: Verb) -> Result<Child> {
-        spawn(&self.executable, &[("CNI_COMMAND", verb.as_str())], &self.stdin)
+        let environment = [("CNI_COMMAND", verb.as_str())];
+        execute(&self.executable, &environment, &self.stdin).map(drop)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::args::Environment;
 use super::config::Keys;
 use super::{
-    Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, NetnsPath, Network, Result,
-    Success, Verb, Version, delegate, report,
+    Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, IfName, NetnsPath, Network,
+    Result, Success, Verb, Version, delegate, report,
 };
 use crate::Undo;
 use serde::Serialize;
@@ -105,6 +105,9 @@ pub struct Add<'a> {
     pub netns: NetnsPath,
     /// The result of the plugin before this one in the chain.
     pub prev_result: Option<Success>,
+    /// The link of the host that the plugin which delegates to this one makes for the attachment,
+    /// and that cannot outlive the container's namespace.
+    pub link: Option<IfName>,
 }
 
 /// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
@@ -268,7 +271,9 @@ fn dispatch<P: Plugin>(plugin: &P, call: &Call, stdout: &mut dyn Write) -> Resul
             let netns = call.netns()?.ok_or_else(|| missing("CNI_NETNS"))?;
             let (attachment, prev_result) = (attachment()?, prev_result()?);
             let mut undo = Undo::new();
-            let success = plugin.add(&Add { call, attachment, netns, prev_result }, &mut undo)?;
+            let link = call.environment.link();
+            let request = Add { call, attachment, netns, prev_result, link };
+            let success = plugin.add(&request, &mut undo)?;
             print(stdout, &success.encode(call.version)?)?;
             undo.commit();
         }

@@ -41,7 +41,7 @@ pub enum Reclaim {
     /// When they are of an earlier boot: no network namespace has outlived it.
     #[default]
     Boot,
-    /// Also when it is proven that the network namespace is gone.
+    /// Also when the link that goes with the network namespace is gone.
     Netns,
     /// Never.
     Never,

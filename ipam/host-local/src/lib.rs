@@ -9,7 +9,6 @@
 //! | [`range`] | ranges and range sets: which addresses there are, in which order |
 //! | [`allocator`] | the choice of an address |
 //! | [`reclaim`] | whose lease may be ended to make room |
-//! | [`proof`] | which network namespaces live |
 //! | [`store`] | the leases of a network, locked: what all others ask |
 //! | [`change`] | how they are written down and ended |
 //! | [`record`] | the lines of a lease file, as they are written |
@@ -32,7 +31,6 @@ pub mod index;
 pub mod lock;
 pub mod log;
 pub mod mirror;
-pub mod proof;
 pub mod range;
 pub mod reclaim;
 pub mod reconcile;

@@ -139,8 +139,6 @@ impl HostLocal {
 
     /// Addresses that are free, if need be after others have lost them.
     fn choose(&self, mut store: Store, owner: &Owner, holder: &Holder) -> Result<(Store, Vec<Ip>)> {
-        // What a look at all processes has proven, if there was one.
-        let mut proven: Option<Vec<Lease>> = None;
         loop {
             self.refuse_duplicate(&mut store, owner)?;
             let wishes = self.wishes(&mut store, owner, holder)?;
@@ -149,20 +147,10 @@ impl HostLocal {
                 Choice::Exhausted(index) => index,
             };
             let set = self.plan.sets.get(index).ok_or_else(|| Error::internal("no such set"))?;
-            let dead = proven.as_deref().unwrap_or_default();
-            if store.give_up_kept(set)? || reclaim::make_room(&mut store, &self.pool, set, dead)? {
-                continue;
+            if !store.give_up_kept(set)? && !reclaim::make_room(&mut store, &self.pool, set)? {
+                let error = reclaim::exhausted(store, set, Code::TryAgain)?;
+                return Err(error.context(format_args!("failed to allocate for range {index}")));
             }
-            if self.pool.reclaim == Reclaim::Netns && proven.is_none() {
-                let suspects = reclaim::suspects(&mut store, &self.pool, set)?;
-                // It takes a while, and the others need the lock.
-                drop(store);
-                proven = Some(reclaim::prove(suspects));
-                store = Store::create(&self.pool)?;
-                continue;
-            }
-            let error = reclaim::exhausted(store, set, Code::TryAgain)?;
-            return Err(error.context(format_args!("failed to allocate for range {index}")));
         }
     }
 
@@ -235,6 +223,7 @@ impl HostLocal {
             netns: netns.to_string_lossy().into_owned(),
             pod,
             sticky: sticky.filter(|key| !key.is_empty()),
+            link: request.link.as_ref().map(ToString::to_string),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Leases whose holder is gone, and which of them may be ended to make room.
 
 use crate::config::{Pool, Reclaim};
-use crate::proof::Living;
 use crate::range::RangeSet;
 use crate::record::Lease;
 use crate::store::{Store, now};
@@ -24,6 +23,14 @@ pub fn is_path_gone(lease: &Lease) -> bool {
         && holder
             .inode
             .is_some_and(|inode| metadata(&holder.netns).map_or(true, |found| found.ino() != inode))
+}
+
+/// Whether the holder's namespace is gone for sure. A path proves nothing: the namespace may be
+/// known by another one, or in another mount namespace, or be held by a process or a file
+/// descriptor. But the kernel keeps the host's end of a pair as long as the namespace of the other.
+fn is_netns_gone(lease: &Lease) -> bool {
+    let link = lease.holder.link.as_deref();
+    is_path_gone(lease) && link.is_some_and(|link| !in_use::has_link(link))
 }
 
 /// Whether it looks as if nobody held it any more.
@@ -49,8 +56,8 @@ fn is_in(set: &RangeSet, lease: &Lease) -> bool {
 ///
 /// # Errors
 /// Code 5 and 6.
-pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Result<bool> {
-    for lease in dead(store, pool, set, proven)? {
+pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
+    for lease in dead(store, pool, set)? {
         if !is_without_tenant(&lease) {
             continue;
         }
@@ -63,16 +70,16 @@ pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease
     Ok(false)
 }
 
-/// Whether the next ADD could make room without a look at other processes.
+/// Whether the next ADD could make room.
 ///
 /// # Errors
 /// Code 5 and 6.
 pub fn can_make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
-    Ok(dead(store, pool, set, &[])?.iter().any(is_without_tenant))
+    Ok(dead(store, pool, set)?.iter().any(is_without_tenant))
 }
 
 /// The leases that may be ended if nobody lives under their addresses, oldest first.
-fn dead(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Result<Vec<Lease>> {
+fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
     if pool.reclaim == Reclaim::Never {
         return Ok(Vec::new());
     }
@@ -81,8 +88,9 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet, proven: &[Lease]) -> Res
     leases.retain(|lease| {
         is_in(set, lease)
             && (is_of_earlier_boot(lease, &boot)
-                || proven.contains(lease)
-                || (lease.owner.is_unknown() && !is_young(lease, pool) && store.is_nobodys(lease)))
+                || !is_young(lease, pool)
+                    && (pool.reclaim == Reclaim::Netns && is_netns_gone(lease)
+                        || lease.owner.is_unknown() && store.is_nobodys(lease)))
     });
     // Those of one boot are in the order in which they were written.
     leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
@@ -110,42 +118,6 @@ pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
         now().saturating_sub(lease.holder.time),
     ));
     Ok(())
-}
-
-/// The leases of an exhausted range set that could be dead, as a look at all processes may prove.
-///
-/// # Errors
-/// Code 5 and 6.
-pub fn suspects(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
-    let boot = store.boot().to_owned();
-    let mut leases = store.leases()?;
-    leases.retain(|lease| {
-        is_in(set, lease)
-            && lease.holder.boot.as_deref() == Some(boot.as_str())
-            && !is_young(lease, pool)
-            && is_path_gone(lease)
-    });
-    Ok(leases)
-}
-
-/// Those of the suspects whose namespace is gone for sure. Takes a while: not to be called with the
-/// lock.
-pub fn prove(mut suspects: Vec<Lease>) -> Vec<Lease> {
-    if suspects.is_empty() {
-        return suspects;
-    }
-    let inodes: Vec<_> = suspects.iter().filter_map(|lease| lease.holder.inode).collect();
-    match Living::look(inodes.into_iter()) {
-        Ok(living) => {
-            suspects
-                .retain(|lease| lease.holder.inode.is_some_and(|inode| !living.has_netns(inode)));
-            suspects
-        }
-        Err(reason) => {
-            report(format_args!("which network namespaces are gone cannot be proven: {reason}"));
-            Vec::new()
-        }
-    }
 }
 
 /// The error of a range set that has no free address, for ADD and for STATUS.
@@ -197,6 +169,7 @@ mod tests {
                 boot: Some(if *boot == "this" { store.boot().to_owned() } else { (*boot).into() }),
                 inode: Some(1),
                 netns: "/nowhere".into(),
+                link: Some("gone".into()),
                 ..Holder::default()
             };
             store.lease(&lease).unwrap();
@@ -215,20 +188,22 @@ mod tests {
         pool.grace_age = Duration::from_secs(60);
         let leases = [("this", 900), ("b1", 0), ("this", 10), ("b2", 500), ("this", 800)];
         let (mut store, set) = full(&pool, &leases);
-        let suspects = suspects(&mut store, &pool, &set).unwrap();
-        let names: Vec<_> = suspects.iter().map(|lease| lease.owner.container()).collect();
-        assert_eq!(names, ["c0", "c4"]);
-        let proven = &suspects[1..];
-        for expected in [&["c0", "c2", "c3", "c4"][..], &["c0", "c2", "c4"], &["c0", "c2"]] {
-            assert!(make_room(&mut store, &pool, &set, proven).unwrap());
+        for expected in [&["c0", "c2", "c3", "c4"][..], &["c0", "c2", "c4"]] {
+            assert!(make_room(&mut store, &pool, &set).unwrap());
             assert_eq!(remaining(&mut store), expected);
         }
-        assert!(!make_room(&mut store, &pool, &set, proven).unwrap());
+        assert!(!make_room(&mut store, &pool, &set).unwrap());
+        pool.reclaim = Reclaim::Netns;
+        for expected in [&["c2", "c4"][..], &["c2"]] {
+            assert!(make_room(&mut store, &pool, &set).unwrap());
+            assert_eq!(remaining(&mut store), expected);
+        }
+        assert!(!make_room(&mut store, &pool, &set).unwrap());
         assert!(!can_make_room(&mut store, &pool, &set).unwrap());
         // A late DEL finds nothing.
         assert!(store.leases_of(&Owner::new("c1", "eth0")).unwrap().is_empty());
         let error = exhausted(store, &set, Code::TryAgain).unwrap().to_string();
-        assert!(error.contains("2 of 5 in use, 2 of them look leaked"), "{error}");
+        assert!(error.contains("1 of 5 in use, 1 of them look leaked"), "{error}");
     }
 
     #[test]
@@ -237,7 +212,7 @@ mod tests {
         let mut pool = pool(&directory);
         pool.reclaim = Reclaim::Never;
         let (mut store, set) = full(&pool, &[("b1", 900); 5]);
-        assert!(!make_room(&mut store, &pool, &set, &[]).unwrap());
+        assert!(!make_room(&mut store, &pool, &set).unwrap());
         assert_eq!(remaining(&mut store).len(), 5);
     }
 
@@ -249,8 +224,8 @@ mod tests {
         std::fs::write(pool.directory.join("198.51.100.3"), "").unwrap();
         let (mut store, set) = full(&pool, &[]);
         assert_eq!(remaining(&mut store).len(), 2);
-        assert!(make_room(&mut store, &pool, &set, &[]).unwrap());
-        assert!(!make_room(&mut store, &pool, &set, &[]).unwrap());
+        assert!(make_room(&mut store, &pool, &set).unwrap());
+        assert!(!make_room(&mut store, &pool, &set).unwrap());
         assert_eq!(store.leases().unwrap()[0].addresses[0].to_string(), "198.51.100.2");
     }
 }

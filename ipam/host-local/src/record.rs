@@ -14,14 +14,15 @@
 //!
 //! | word | fields |
 //! |---|---|
-//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key |
+//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key, link of the host |
 //! | `released` | addresses, container, interface, time, sticky key |
 //! | `last` | ignored, and dropped when the file is rewritten |
 //! | `x-...` | ignored and kept, for additions that may be ignored |
 //!
 //! `leased` makes the attachment, which is container and interface, the holder of the addresses;
 //! `released` ends that for the addresses that it names, as far as the attachment is their holder.
-//! The sticky key, which is left out where there is none, is the name under which the addresses
+//! The last fields are left out where they would be absent. The link is the one that the kernel
+//! removes with the network namespace. The sticky key is the name under which the addresses
 //! are kept for a pod that comes back: from `released` on, until the key gets a new lease or
 //! somebody else gets the address. An attachment whose interface is `-` is of a file with a
 //! container only, as old versions of the Go plugin wrote it; one whose container is `-` as well
@@ -93,6 +94,8 @@ pub struct Holder {
     pub pod: Option<(String, String)>,
     /// The name under which the addresses are kept after the lease.
     pub sticky: Option<String>,
+    /// The link of the host that goes with the namespace, if the plugin that makes it told.
+    pub link: Option<String>,
 }
 
 /// What an attachment holds.
@@ -123,12 +126,25 @@ impl Lease {
             }
             None => fields.push_str(" -"),
         }
-        self.with_sticky(fields)
+        let sticky = holder.sticky.as_deref().map(escape);
+        match (&sticky, &holder.link) {
+            (None, None) => {}
+            (Some(key), None) => push(&mut fields, format_args!(" {key}")),
+            (key, Some(link)) => {
+                let key = key.as_deref().unwrap_or("-");
+                push(&mut fields, format_args!(" {key} {}", escape(link)));
+            }
+        }
+        line(&fields)
     }
 
     /// The line that ends it.
     pub fn released(&self, time: u64) -> String {
-        self.with_sticky(self.fields("released", time))
+        let mut fields = self.fields("released", time);
+        if let Some(key) = &self.holder.sticky {
+            push(&mut fields, format_args!(" {}", escape(key)));
+        }
+        line(&fields)
     }
 
     fn fields(&self, word: &str, time: u64) -> String {
@@ -139,13 +155,6 @@ impl Lease {
         }
         push(&mut fields, format_args!(" {} {time}", self.owner.0));
         fields
-    }
-
-    fn with_sticky(&self, mut fields: String) -> String {
-        if let Some(key) = &self.holder.sticky {
-            push(&mut fields, format_args!(" {}", escape(key)));
-        }
-        line(&fields)
     }
 
     /// What the fields of a line, as [`check`] returns them, say; `None` for another word than
@@ -170,7 +179,9 @@ impl Lease {
             let pod = words.next().and_then(|pod| pod.split_once('/'));
             holder.pod = pod.map(|(space, name)| (unescape(space), unescape(name)));
         }
-        holder.sticky = words.next().map(unescape).filter(|key| !key.is_empty());
+        let mut text = || words.next().map(unescape).filter(|text| !text.is_empty());
+        holder.sticky = text();
+        holder.link = text().filter(|_| is_leased);
         Some(Self { addresses, owner, holder })
     }
 }
@@ -334,6 +345,7 @@ pub(crate) mod tests {
             netns: "/run/a b\n".into(),
             pod: Some(("shop".into(), "web-0".into())),
             sticky: None,
+            link: None,
         };
         let addresses = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         let mut lease = Lease { addresses, owner: Owner::from(&attachment), holder };
@@ -347,6 +359,15 @@ pub(crate) mod tests {
         let text = lease.leased();
         assert!(text.ends_with(" shop/web-0 shop/web%200\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.holder.link = Some("veth01234567".into());
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web%200 veth01234567\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        let sticky = lease.holder.sticky.take();
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - veth01234567\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.holder.sticky = sticky;
         let text = lease.released(5);
         assert!(text.ends_with(" c0ffee %c3%a9%250 5 shop/web%200\n"), "{text}");
         let fields = check(text.as_bytes()).unwrap();

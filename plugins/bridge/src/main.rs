@@ -37,7 +37,7 @@ impl Plugin for Bridge {
         // Before IPAM is asked: taking back what it gives would take the lease of the attachment
         // that is there already.
         veth::refuse_existing(&host, &sandbox, &request.attachment.ifname, &owner)?;
-        let mut ipam = Ipam::start(self.ipam(request.call)?, undo)?;
+        let mut ipam = Ipam::start(self.ipam(request.call)?, &veth::host_name(&owner), undo)?;
         if found.is_none() {
             // The bridge stays, whatever becomes of us: what may fail by bad input comes first.
             ipam.wait()?;
@@ -224,9 +224,9 @@ enum Ipam {
 }
 
 impl Ipam {
-    fn start(ipam: Option<Delegate>, undo: &mut Undo) -> Result<Self> {
+    fn start(ipam: Option<Delegate>, link: &str, undo: &mut Undo) -> Result<Self> {
         Ok(match ipam {
-            Some(ipam) => Self::Running(ipam.start_add(undo)?),
+            Some(ipam) => Self::Running(ipam.start_add(link, undo)?),
             None => Self::None,
         })
     }
