@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -98,6 +98,28 @@ impl Contender {
             Who::Reference => case.config["ipMasq"] != true || machine::has_iptables(),
             Who::Kernel => case.has_link,
         }
+    }
+
+    /// Gives addresses to others, as files that every contender understands: every third one, so
+    /// that what is free is among them, and then the rest.
+    pub(crate) fn fill(&self, case: &Case) -> Result<(), String> {
+        if case.leases == 0 || self.who == Who::Kernel {
+            return Ok(());
+        }
+        let network = case.config["name"].as_str().unwrap_or_default();
+        let directory = self.bed.file(format!("/var/lib/cni/networks/{network}"));
+        let fill = || {
+            fs::create_dir_all(&directory)?;
+            let mut numbers = (0..3).flat_map(|first| (2 + first..65_535).step_by(3));
+            numbers.by_ref().take(usize::try_from(case.leases).unwrap_or(0)).try_for_each(
+                |number| {
+                    let [_, _, high, low] = u32::to_be_bytes(number);
+                    let file = directory.join(format!("10.85.{high}.{low}"));
+                    fs::write(file, format!("filler-{number}\r\neth0"))
+                },
+            )
+        };
+        fill().map_err(|error| format!("{}: {error}", directory.display()))
     }
 
     fn sandbox(&self) -> Sandbox {

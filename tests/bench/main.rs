@@ -92,8 +92,9 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), String> {
     let cases: Vec<_> = cases().into_iter().filter(|case| options.wants(case)).collect();
-    let parallel = Some(parallel(AT_ONCE)).filter(|case| options.wants(case));
-    if cases.is_empty() && parallel.is_none() {
+    let parallel: Vec<_> =
+        parallel(AT_ONCE).into_iter().filter(|case| options.wants(case)).collect();
+    if cases.is_empty() && parallel.is_empty() {
         return Err(format!("nothing has {:?} in its name", options.only));
     }
     let contenders = Contender::all();
@@ -103,14 +104,19 @@ fn run(options: &Options) -> Result<(), String> {
     if !cases.is_empty() {
         run_singly(&contenders, &cases, options.rounds)?;
     }
-    parallel.map_or(Ok(()), |case| run_parallel(&contenders, &case))
+    if parallel.is_empty() { Ok(()) } else { run_parallel(&contenders, &parallel) }
 }
 
 fn run_singly(contenders: &[Contender], cases: &[Case], rounds: usize) -> Result<(), String> {
     println!("\nMedian / p95 / min of {rounds}, in ms.\n");
     let mut samples = Samples::default();
+    for (contender, case) in
+        contenders.iter().flat_map(|who| cases.iter().map(move |case| (who, case)))
+    {
+        contender.fill(case)?;
+    }
     for round in 0..WARM_UP + rounds {
-        for case in cases {
+        for case in cases.iter().filter(|case| round < WARM_UP + case.rounds(rounds)) {
             for (who, pair) in play(contenders, case, round)? {
                 if round >= WARM_UP {
                     samples.push(case, who, pair);
@@ -145,20 +151,23 @@ fn live() {
     thread::sleep(Duration::from_millis(random % LONGEST) + Duration::from_micros(random % 1000));
 }
 
-/// One attachment makes the bridge; then come many at once.
-fn run_parallel(contenders: &[Contender], case: &Case) -> Result<(), String> {
+/// One attachment makes what is shared; then come many at once.
+fn run_parallel(contenders: &[Contender], cases: &[Case]) -> Result<(), String> {
     println!("\n{AT_ONCE} at once, from the first start to the last end, in ms.\n");
     let mut samples = Samples::default();
-    let takes_part = |who: &&Contender| who.takes_part(case);
-    for contender in contenders.iter().filter(takes_part) {
-        contender.attach(case)?.detach()?;
-    }
-    for round in 0..PARALLEL_ROUNDS {
-        for contender in in_turn(contenders, round).filter(takes_part) {
-            samples.push(case, contender.who(), contender.crowd(case, AT_ONCE)?);
+    for case in cases {
+        let takes_part = |who: &&Contender| who.takes_part(case);
+        for contender in contenders.iter().filter(takes_part) {
+            contender.fill(case)?;
+            contender.attach(case)?.detach()?;
+        }
+        for round in 0..PARALLEL_ROUNDS {
+            for contender in in_turn(contenders, round).filter(takes_part) {
+                samples.push(case, contender.who(), contender.crowd(case, AT_ONCE)?);
+            }
         }
     }
-    table::print(std::slice::from_ref(case), &samples);
+    table::print(cases, &samples);
     Ok(())
 }
 

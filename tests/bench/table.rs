@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    cases::Case,
+    cases::{Case, EMPTY, Goal},
     contender::{Pair, Who},
 };
 
@@ -19,8 +19,8 @@ impl Samples {
         }
     }
 
-    fn summary(&self, case: &Case, who: Who, verb: usize) -> Option<Summary> {
-        Summary::of(&self.0.get(&(case.name.clone(), who))?[verb])
+    fn summary(&self, case: &str, who: Who, verb: usize) -> Option<Summary> {
+        Summary::of(&self.0.get(&(case.to_owned(), who))?[verb])
     }
 }
 
@@ -89,7 +89,7 @@ fn print_row(row: &[String; 6], widths: &[usize; 6]) {
 }
 
 fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 6] {
-    let of = |who| samples.summary(case, who, verb);
+    let of = |who| samples.summary(&case.name, who, verb);
     let (ours, reference) = (of(Who::Ours), of(Who::Reference));
     let ratio = ours.as_ref().zip(reference.as_ref());
     let ratio = ratio.map(|(ours, reference)| ours.median / reference.median);
@@ -100,6 +100,24 @@ fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 6] {
         cell(reference),
         cell(of(Who::Kernel)),
         ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
-        case.goals[verb].map_or(String::new(), |goal| format!("<= {goal:.2}")),
+        goal(case, samples, verb),
     ]
+}
+
+/// The goal; where it is not about the ratio before it, with what was measured.
+fn goal(case: &Case, samples: &Samples, verb: usize) -> String {
+    let ours = |name: &str| samples.summary(name, Who::Ours, verb).map(|summary| summary.median);
+    let both = ours(&case.name).zip(ours(EMPTY));
+    match case.goals[verb] {
+        Goal::None => String::new(),
+        Goal::OfReference(goal) => format!("<= {goal:.2}"),
+        Goal::OfEmpty(goal) => {
+            let found = both.map(|(ours, empty)| format!(": {:.2}", ours / empty));
+            format!("<= {goal:.2} of {EMPTY}{}", found.unwrap_or_default())
+        }
+        Goal::AboveEmpty(goal) => {
+            let found = both.map(|(ours, empty)| format!(": {:+.2} ms", ours - empty));
+            format!("< {goal:+.0} ms{}", found.unwrap_or_default())
+        }
+    }
 }
