@@ -1,16 +1,13 @@
 //! A plugin that is killed, before each of its system calls that matter.
 
-use std::{
-    os::unix::process::ExitStatusExt as _,
-    time::{Duration, Instant},
-};
+use std::os::unix::process::ExitStatusExt as _;
 
 use serde_json::{Value, json};
-use testbed::{Place, Sandbox, Testbed, bin_dir};
+use testbed::{Sandbox, Testbed, bin_dir};
 
 use crate::{
     differences::case,
-    pods::{Warm, config, seen_by_tcp, with},
+    pods::{Warm, config, destroy, has_only_lo, seen_by_tcp, with},
 };
 
 /// What changes the world, and what comes around it. `?` is for machines that lack one.
@@ -76,10 +73,6 @@ fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Dea
     output.status.success()
 }
 
-fn has_only_lo(pod: &Place) -> bool {
-    pod.ip_json("link show").as_array().map(Vec::len) == Some(1)
-}
-
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
 fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Warm<'_>, &Sandbox)) {
     let warm = Warm::new(bed, config);
@@ -97,17 +90,6 @@ fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Warm<'_>, &Sandbox)) {
     });
     assert!(deaths > 20, "it was hardly ever killed");
     warm.assert_connected(&warm.first);
-}
-
-/// The kernel removes a namespace's links in its own time.
-fn destroy(bed: &Testbed, pod: &Sandbox) {
-    let links = || bed.ip("-o link").lines().count();
-    let (all, start) = (links(), Instant::now());
-    let has_pair = !has_only_lo(pod);
-    pod.destroy();
-    while has_pair && links() == all {
-        assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
-    }
 }
 
 #[test]

@@ -71,73 +71,94 @@ fn it_can_be_read_by_people_and_checked_by_machines() {
     });
 }
 
+/// A lease file that was cut, or has a flipped bit, and what must be there afterwards: the leases of
+/// `c1` and `c2`, of which their files tell.
+fn assert_heals(bed: &Testbed, ipam: &Ipam<'_>, content: &[u8], what: &str) {
+    fs::write(bed.file(FILE), content).unwrap();
+    let outcome = ipam.add("c3");
+    let ip = outcome.result()["ips"][0]["address"].as_str().unwrap().to_owned();
+    assert!(ip != "10.1.2.2/24" && ip != "10.1.2.3/24", "{what}: {outcome}");
+    assert_eq!(bed.leases("net"), bed.lease_files("net"), "{what}: {}", bed.read(FILE));
+    for container in ["c1", "c2", "c3"] {
+        ipam.network.check(&ipam.pod, container).silent();
+    }
+    ipam.del("c3");
+    assert_eq!(bed.leases("net").len(), 4, "{what}");
+}
+
 #[test]
-fn a_torn_end_costs_no_more_than_its_line() {
+fn cut_anywhere_it_is_healed_from_the_directory() {
     case(|bed| {
-        let ipam = simple(bed);
+        let ipam = Ipam::new(bed, &dual());
         ipam.add("c1").success();
-        let whole_lines = bytes(bed).len();
         ipam.add("c2").success();
         let full = bytes(bed);
-        for cut in whole_lines..full.len() {
+        for cut in 0..full.len() {
             // What a crash leaves: nothing, zeros, or the rest of a block.
             let zeros = if cut % 2 == 0 { 0 } else { full.len() - cut };
             let torn = [&full[..cut], &vec![0; zeros]].concat();
-            fs::write(bed.file(FILE), &torn).unwrap();
-            let outcome = ipam.add("c3");
-            let ip = &outcome.result()["ips"][0]["address"];
-            assert_eq!(ip, "10.1.2.3/24", "cut at {cut}");
-            assert_eq!(outcome.stderr.contains("cutting"), torn.len() > whole_lines, "{outcome}");
-            assert_eq!(bed.leases("net").len(), 2, "{}", bed.read(FILE));
-            ipam.network.check(&ipam.pod, "c3").silent();
+            assert_heals(bed, &ipam, &torn, &format!("cut at {cut}"));
         }
-        // Without the line's own end it was not written to the end, so nobody was told of it.
-        fs::write(bed.file(FILE), &full).unwrap();
-        assert_eq!(ipam.ip("c3"), "10.1.2.4/24");
     });
 }
 
 #[test]
-fn a_torn_first_line_is_written_again() {
+fn with_any_bit_flipped_it_is_healed_from_the_directory() {
     case(|bed| {
-        for cut in 0..HEADER.len() {
+        let ipam = Ipam::new(bed, &dual());
+        ipam.add("c1").success();
+        ipam.add("c2").success();
+        let full = bytes(bed);
+        // Another bit of each byte: a later version is recognised by the first line.
+        for at in HEADER.len()..full.len() {
+            let mut flipped = full.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert_heals(bed, &ipam, &flipped, &format!("flipped at {at}"));
+        }
+    });
+}
+
+#[test]
+fn of_a_later_version_it_is_refused_and_left_alone() {
+    case(|bed| {
+        let lease = |last: u8, id: &str| line(&format!("leased 10.1.2.{last} {id} eth0 1 - - - -"));
+        for content in [
+            format!("girder leases 2\n{}", lease(2, "c1")),
+            "girder leases 10\n".to_owned(),
+            format!("{HEADER}{}", line("swapped 10.1.2.2 c1 eth0 1")),
+        ] {
             let ipam = simple(bed);
-            bed.write(FILE, &HEADER.as_bytes()[..cut]);
-            assert_eq!(ipam.ip("c1"), "10.1.2.2/24", "cut at {cut}");
-            assert!(bed.read(FILE).starts_with(HEADER));
+            bed.write(FILE, &content);
+            ipam.add("c9").fails_with(6, "later version");
+            let mut config = ipam.network.config().clone();
+            config["cniVersion"] = json!("1.1.0");
+            let status = bed.plugin("host-local").command("STATUS").config(&config).run();
+            assert!(!status.status.success(), "{status}");
+            ipam.network.call("DEL", "c1").run().fails_with(6, "later version");
+            assert_eq!(bytes(bed), content.as_bytes(), "it is as it was");
             ipam.pod.destroy();
         }
     });
 }
 
 #[test]
-fn what_is_not_understood_is_refused_and_left_alone() {
+fn what_is_damaged_is_kept_for_whoever_wants_to_know() {
     case(|bed| {
         let lease = |last: u8, id: &str| line(&format!("leased 10.1.2.{last} {id} eth0 1 - - - -"));
         let damaged = lease(3, "c2").replacen(".3 ", ".4 ", 1);
-        let rows = [
-            (format!("girder leases 2\n{}", lease(2, "c1")), "later version"),
-            ("girder leases 10\n".to_owned(), "later version"),
-            ("no leases at all\n".to_owned(), "not a lease file"),
-            ("\u{fffd}\u{fffd}\u{fffd}".to_owned(), "not a lease file"),
-            (format!("{HEADER}{}{damaged}{}", lease(2, "c1"), lease(5, "c3")), "line 3"),
-            (format!("{HEADER}{damaged}{damaged}"), "line 2"),
-            (format!("{HEADER}{}", line("swapped 10.1.2.2 c1 eth0 1")), "not understood"),
-            (format!("{HEADER}{}", line("leased somewhere c1 eth0 1 - - - -")), "somewhere"),
-        ];
-        for (content, words) in rows {
+        for (content, number) in [
+            ("no leases at all\n".to_owned(), 1),
+            (format!("{HEADER}{}{damaged}{}", lease(2, "c1"), lease(5, "c3")), 3),
+            (format!("{HEADER}{damaged}{damaged}"), 2),
+        ] {
             let ipam = simple(bed);
             bed.write(FILE, &content);
-            ipam.add("c9").fails_with(6, words);
-            let mut config = ipam.network.config().clone();
-            config["cniVersion"] = json!("1.1.0");
-            let status = bed.plugin("host-local").command("STATUS").config(&config).run();
-            assert!(!status.status.success(), "{status}");
-            let del = ipam.network.call("DEL", "c1").run();
-            assert!(words == "somewhere" || del.error_code() == 6, "{del}");
-            if words != "somewhere" {
-                assert_eq!(bytes(bed), content.as_bytes(), "it is as it was");
-            }
+            let outcome = ipam.add("c9");
+            let words = format!("{FILE}: line {number} is damaged");
+            assert!(outcome.success().stderr.contains(&words), "{outcome}");
+            assert_eq!(fs::read(bed.file(format!("{FILE}.damaged"))).unwrap(), content.as_bytes());
+            assert_eq!(held(bed).len(), 1, "only what has a file is held: {}", bed.read(FILE));
+            bed.succeed("rm", &["-r", DIR]);
             ipam.pod.destroy();
         }
     });

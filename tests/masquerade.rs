@@ -12,7 +12,7 @@ use testbed::{Place, Testbed};
 
 use crate::{
     differences::case,
-    pods::{Warm, addresses, config, seen, with},
+    pods::{Warm, addresses, config, destroy, seen, with},
 };
 
 fn rules(bed: &Testbed) -> usize {
@@ -150,7 +150,7 @@ fn the_next_owner_of_an_address_replaces_the_last() {
         let warm = Warm::new(bed, config());
         let before = bed.snapshot();
         let result = warm.network.result("first").unwrap();
-        warm.first.destroy();
+        destroy(bed, &warm.first);
         bed.succeed("rm", &["-r", "/var/lib/cni/networks/pods"]);
         let pod = bed.sandbox("first");
         assert_eq!(addresses(&warm.network.add(&pod, "next").result()), addresses(&result));

@@ -14,7 +14,7 @@ pub(crate) fn config() -> Value {
         "cniVersion": "1.0.0", "name": "pods", "type": "bridge", "bridge": "br0",
         "isDefaultGateway": true, "ipMasq": true,
         "ipam": {
-            "type": "host-local",
+            "type": "host-local", "graceAge": 0,
             "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]
         }
     })
@@ -62,6 +62,22 @@ impl<'bed> Warm<'bed> {
         {
             assert_eq!(seen_by_tcp(pod, &self.neighbour, at), host, "to {at}");
         }
+    }
+}
+
+/// Whether nothing is left of an attachment.
+pub(crate) fn has_only_lo(pod: &Place) -> bool {
+    pod.ip_json("link show").as_array().map(Vec::len) == Some(1)
+}
+
+/// Removes a sandbox, and waits for the kernel, which removes its links in its own time.
+pub(crate) fn destroy(bed: &Testbed, pod: &Sandbox) {
+    let links = || bed.ip("-o link").lines().count();
+    let (all, start) = (links(), Instant::now());
+    let has_pair = !has_only_lo(pod);
+    pod.destroy();
+    while has_pair && links() == all {
+        assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
     }
 }
 

@@ -5,7 +5,7 @@ use testbed::{Call, Sandbox, Testbed};
 
 use crate::{
     differences::case,
-    pods::{Warm, addresses, changed, config, with},
+    pods::{Warm, addresses, changed, config, destroy, with},
 };
 
 /// What has become of the namespace by the time of DEL.
@@ -168,7 +168,7 @@ fn nobody_is_cut_off_by_a_late_del() {
         // The lease is taken back behind the bridge's back, as healing pools and people do.
         let release = bed.plugin("host-local").command("DEL").container("first").ifname("eth0");
         release.config(warm.network.config()).run().silent();
-        warm.first.destroy();
+        destroy(bed, &warm.first);
         let pod = bed.sandbox("pod");
         assert_eq!(addresses(&warm.network.add(&pod, "c2").result()), addresses(&result));
         warm.assert_connected(&pod);
