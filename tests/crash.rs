@@ -3,59 +3,12 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed, bin_dir};
+use testbed::{Death, Sandbox, Testbed, bin_dir};
 
 use crate::{
     differences::case,
     pods::{Warm, config, destroy, has_only_lo, seen_by_tcp, with},
 };
-
-/// What changes the world, and what comes around it. `?` is for machines that lack one.
-const CALLS: [&str; 12] = [
-    "sendto",
-    "write",
-    "pwrite64",
-    "setns",
-    "?vfork",
-    "clone",
-    "?clone3",
-    "?mkdir",
-    "openat",
-    "?unlink",
-    "?rename",
-    "exit_group",
-];
-/// A plugin makes no more of one of them than this.
-const MANY: usize = 100;
-
-/// When a plugin is killed: before its `number`th `call`.
-#[derive(Clone, Copy, Debug)]
-struct Death {
-    call: &'static str,
-    number: usize,
-}
-
-impl Death {
-    /// Puts a plugin into `attempt`, which says whether it survived, until it does.
-    fn each(mut attempt: impl FnMut(Self) -> bool) -> usize {
-        let mut deaths = 0;
-        for call in CALLS {
-            let mut number = 1;
-            while !attempt(Self { call, number }) {
-                number += 1;
-                assert!(number < MANY, "{call} never ends");
-            }
-            deaths += number - 1;
-        }
-        println!("killed {deaths} times");
-        deaths
-    }
-
-    fn strace(self) -> String {
-        let Self { call, number } = self;
-        format!("strace -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={number}")
-    }
-}
 
 /// Runs `bridge`, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {

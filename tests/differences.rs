@@ -35,6 +35,8 @@ const UNDONE: &str =
 const KILLED: &str =
     "Its DEL finds rules by the interface's addresses, and fails for half of them.";
 
+const STICKY: &str = "It knows no `sticky`: a pod that comes back gets the next address.";
+
 const LEAKS: &str = "It reclaims nothing: a lease ends with DEL, or with an administrator's rm.";
 
 const DIFFERENCES: &[(&str, What, &str)] = &[
@@ -42,6 +44,47 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("lease_netns::a_namespace_that_is_held_somehow_lives", Differs, LEAKS),
     ("lease_netns::a_namespace_that_only_a_socket_holds_lives", Differs, LEAKS),
     ("lease_netns::nobody_is_reclaimed_by_default_in_this_boot", Differs, CODES),
+    ("lease_reboot::five_more_after_a_reboot_and_late_dels_of_the_old_five", Differs, LEAKS),
+    ("lease_reboot::never_is_never_and_the_error_says_what_to_do", Differs, CODES),
+    (
+        "lease_reboot::leases_of_the_go_plugin_end_with_the_boot_after_they_were_seen",
+        Differs,
+        LEAKS,
+    ),
+    ("lease_reboot::a_pod_that_comes_back_gets_its_address_also_after_a_reboot", Differs, STICKY),
+    ("lease_reboot::by_its_name_alone_if_one_says_so_and_not_at_all_by_default", Differs, STICKY),
+    (
+        "lease_reboot::what_is_kept_goes_under_pressure_oldest_first_and_to_who_asks_for_it",
+        Differs,
+        STICKY,
+    ),
+    ("lease_luck::fifty_adds_race_gc_and_lose_no_address", Differs, OLD),
+    ("lease_luck::gc_spares_an_add_of_which_the_runtime_has_no_answer_yet", Differs, OLD),
+    (
+        "lease_luck::killed_at_any_call_add_costs_at_most_what_its_del_gives_back",
+        Differs,
+        "Killed between making a file and writing it, it loses the address.",
+    ),
+    (
+        "lease_luck::sixty_thousand_leases_fit_into_twelve_megabytes",
+        Differs,
+        "A Go program reserves more than that before it begins.",
+    ),
+    (
+        "lease_mirror::a_file_that_an_administrator_removes_ends_the_lease",
+        Differs,
+        "It does not tell that anything has changed.",
+    ),
+    (
+        "lease_mirror::a_lease_that_somebody_has_lost_is_not_handed_out_again",
+        Differs,
+        "It hands out whatever has no file.",
+    ),
+    (
+        "lease_mirror::strange_files_are_held_and_never_handed_out",
+        Differs,
+        "It tells nobody of them, and DEL reads them all: a pipe holds it for ever.",
+    ),
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
     ("protocol::gc_and_status_need_a_configuration_of_1_1_0", Differs, OLD),

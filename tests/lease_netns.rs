@@ -106,7 +106,11 @@ impl Holder {
             Held::ByAnotherPath => {
                 (bed, format!("touch /run/kept && mount --bind {path} /run/kept"))
             }
-            Held::InAnotherMountNamespace => (bed, "true".to_owned()),
+            // Not at the same path: removing that ends the mounts of all mount namespaces.
+            Held::InAnotherMountNamespace => (
+                bed,
+                format!("mount -t tmpfs own /mnt && touch /mnt/n && mount --bind {path} /mnt/n"),
+            ),
         };
         let script = format!("{hold} && echo ready && read -r _; umount /run/kept");
         let mut command = match held {

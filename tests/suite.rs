@@ -19,7 +19,10 @@ mod differences;
 mod host;
 mod host_local;
 mod lease_file;
+mod lease_luck;
+mod lease_mirror;
 mod lease_netns;
+mod lease_reboot;
 mod loopback;
 mod masquerade;
 mod nonsense;
@@ -32,6 +35,5 @@ mod protocol;
 mod range_errors;
 mod ranges;
 mod rollback;
-
 mod teardown;
 mod versions;

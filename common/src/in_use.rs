@@ -5,6 +5,7 @@
 //! two containers never have one address, even after somebody has removed all leases.
 
 use crate::cni::{Code, Error, Result, report};
+pub use crate::net::has_link;
 use crate::net::{Netlink, index_of, is_local};
 use sha2::{Digest as _, Sha256};
 use std::net::IpAddr;
@@ -19,11 +20,6 @@ pub fn name(address: IpAddr) -> String {
             hash.iter().take(6).fold("ip-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
         }
     }
-}
-
-/// Whether the host has the link of this name. One of a pair goes with the namespace of the other.
-pub fn has_link(name: &str) -> bool {
-    index_of(name).is_some()
 }
 
 /// Who lives under an address, as a sentence, if anybody does. No packet is sent: it takes some

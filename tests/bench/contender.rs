@@ -74,7 +74,7 @@ pub(crate) struct Contender {
 impl Contender {
     /// Everybody who can take part on this machine.
     pub(crate) fn all() -> Vec<Self> {
-        let reference = Path::new(machine::REFERENCE);
+        let reference = Path::new(testbed::REFERENCE);
         let mut all = vec![Self::new(Who::Ours, bin_dir())];
         if reference.join("bridge").exists() {
             all.push(Self::new(Who::Reference, reference));

@@ -2,10 +2,7 @@
 
 use std::{fs, path::Path, thread};
 
-use testbed::bin_dir;
-
-/// Where Debian's containernetworking-plugins are.
-pub(crate) const REFERENCE: &str = "/usr/lib/cni";
+use testbed::{REFERENCE, bin_dir};
 
 /// Whether the reference can masquerade.
 pub(crate) fn has_iptables() -> bool {

@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
 };
 
@@ -122,6 +125,29 @@ impl Testbed {
     #[must_use]
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+}
+
+impl Testbed {
+    /// Starts the host anew: another boot ID, and no namespace, no link and no rule of before.
+    pub fn reboot(&self) {
+        static BOOTS: AtomicU32 = AtomicU32::new(1);
+        let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
+        for entry in fs::read_dir(self.file("/run/netns")).expect("read /run/netns") {
+            let name = entry.expect("read /run/netns").file_name();
+            let path = format!("/run/netns/{}", name.display());
+            self.succeed("umount", &["-l", &path]);
+            self.succeed("rm", &[&path]);
+        }
+        let links = self.ip_json("link show");
+        for link in links.as_array().expect("links").iter().skip(1) {
+            // The other end of a pair goes with the first.
+            self.run("ip", &["link", "del", link["ifname"].as_str().expect("a name")]);
+        }
+        self.succeed("nft", &["flush", "ruleset"]);
+        let file = format!("{PRIVATE}/boot_id-{boot}");
+        self.write(&file, format!("00000000-0000-4000-8000-{boot:012x}\n"));
+        self.succeed("mount", &["--bind", &file, "/proc/sys/kernel/random/boot_id"]);
     }
 }
 

@@ -34,6 +34,12 @@ impl<'bed> Call<'bed> {
         if is_reference() { call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") } else { call }
     }
 
+    /// Another executable of the same kind.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = path.into();
+        self
+    }
+
     /// The verb.
     pub fn command(self, verb: &str) -> Self {
         self.env("CNI_COMMAND", verb)

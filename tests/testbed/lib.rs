@@ -22,6 +22,7 @@
 
 pub mod bed;
 pub mod call;
+pub mod death;
 pub mod double;
 pub mod leases;
 pub mod network;
@@ -32,7 +33,8 @@ pub mod traffic;
 
 pub use bed::Testbed;
 pub use call::{Call, CniError, Outcome};
+pub use death::Death;
 pub use network::Network;
 pub use place::{Place, Sandbox};
-pub use programs::{bin_dir, is_reference};
+pub use programs::{REFERENCE, bin_dir, is_reference};
 pub use snapshot::Snapshot;

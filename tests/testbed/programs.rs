@@ -13,6 +13,9 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace")
 }
 
+/// Where distributions put the reference plugins, for tests of both on one host.
+pub const REFERENCE: &str = "/usr/lib/cni";
+
 /// The directory of the plugins under test: `CNI_BIN_DIR`, or `bin/`, where `make` puts ours.
 pub fn bin_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();

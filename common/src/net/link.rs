@@ -18,6 +18,11 @@ pub fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 
+/// Whether there is a link of that name, as [`index_of`] finds it. In doubt there is.
+pub fn has_link(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name) != Err(nix::errno::Errno::ENODEV)
+}
+
 /// A network interface, as the kernel described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -14,7 +14,7 @@ use std::io;
 
 pub use addr::{Address, AddressOptions, Mac, is_local};
 pub use bridge::{Port, PortChange, Vlan};
-pub use link::{Link, VethEnd, VethPair, index_of};
+pub use link::{Link, VethEnd, VethPair, has_link, index_of};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub use route::{Family, MAIN_TABLE, Route};

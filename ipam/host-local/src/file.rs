@@ -211,12 +211,15 @@ impl LeaseFile {
     ///
     /// # Errors
     /// Code 5.
-    pub fn leases_at(&self, offsets: &[u64]) -> Result<Vec<Lease>> {
-        let damaged = || {
-            let msg = format!("cannot use {}: it has changed meanwhile", self.path.display());
-            Error::new(Code::Io, msg)
-        };
-        offsets.iter().map(|offset| self.lease_at(*offset).ok_or_else(damaged)).collect()
+    pub fn leases_at(&self, offsets: &[u64], mut tell: impl FnMut(Lease)) -> Result<()> {
+        for offset in offsets {
+            let Some(lease) = self.lease_at(*offset) else {
+                let msg = format!("cannot use {}: it has changed meanwhile", self.path.display());
+                return Err(Error::new(Code::Io, msg));
+            };
+            tell(lease);
+        }
+        Ok(())
     }
 
     /// Replaces the file by one without what says nothing any more, and without what is damaged.

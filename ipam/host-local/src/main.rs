@@ -85,7 +85,7 @@ impl Plugin for HostLocal {
                 && !store.is_any_kept(set)?
                 && !reclaim::can_make_room(&mut store, &self.pool, set)?
             {
-                return Err(reclaim::exhausted(store, set, Code::Unavailable)?);
+                return Err(reclaim::exhausted(&mut store, set, Code::Unavailable)?);
             }
         }
         Ok(())
@@ -148,7 +148,7 @@ impl HostLocal {
             };
             let set = self.plan.sets.get(index).ok_or_else(|| Error::internal("no such set"))?;
             if !store.give_up_kept(set)? && !reclaim::make_room(&mut store, &self.pool, set)? {
-                let error = reclaim::exhausted(store, set, Code::TryAgain)?;
+                let error = reclaim::exhausted(&mut store, set, Code::TryAgain)?;
                 return Err(error.context(format_args!("failed to allocate for range {index}")));
             }
         }
@@ -195,13 +195,12 @@ impl HostLocal {
         let Some(mut store) = Store::open(&self.pool)? else { return Ok(()) };
         let valid: HashSet<_> = valid.iter().map(Owner::from).collect();
         let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
-        let mut leases = store.leases()?;
-        leases.retain(|lease| {
+        let stale = store.leases_where(|lease| {
             let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
             // The list was made before its ADD was answered.
             !is_valid && !reclaim::is_young(lease, &self.pool)
-        });
-        store.release(&leases)
+        })?;
+        store.release(&stale)
     }
 
     /// Who asks, as it will be proven later that it is no more.

@@ -84,13 +84,15 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
         return Ok(Vec::new());
     }
     let boot = store.boot().to_owned();
-    let mut leases = store.leases()?;
-    leases.retain(|lease| {
+    let mut leases = store.leases_where(|lease| {
         is_in(set, lease)
             && (is_of_earlier_boot(lease, &boot)
                 || !is_young(lease, pool)
                     && (pool.reclaim == Reclaim::Netns && is_netns_gone(lease)
-                        || lease.owner.is_unknown() && store.is_nobodys(lease)))
+                        || lease.owner.is_unknown()))
+    })?;
+    leases.retain(|lease| {
+        !lease.owner.is_unknown() || is_of_earlier_boot(lease, &boot) || store.is_nobodys(lease)
     });
     // Those of one boot are in the order in which they were written.
     leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
@@ -124,15 +126,15 @@ pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
 ///
 /// # Errors
 /// Code 5 and 6.
-pub fn exhausted(mut store: Store, set: &RangeSet, code: Code) -> Result<Error> {
+pub fn exhausted(store: &mut Store, set: &RangeSet, code: Code) -> Result<Error> {
     let boot = store.boot().to_owned();
-    let leases = store.leases()?;
-    // What follows needs no lock.
-    drop(store);
-    let of_set = leases.iter().filter(|lease| is_in(set, lease));
-    let addresses = |lease: &Lease| lease.addresses.iter().filter(|ip| set.is_usable(**ip)).count();
-    let used: usize = of_set.clone().map(addresses).sum();
-    let leaked: usize = of_set.filter(|lease| looks_leaked(lease, &boot)).map(addresses).sum();
+    let (mut used, mut leaked) = (0, 0);
+    store.leases_where(|lease| {
+        let addresses = lease.addresses.iter().filter(|ip| set.is_usable(**ip)).count();
+        used += addresses;
+        leaked += if addresses > 0 && looks_leaked(lease, &boot) { addresses } else { 0 };
+        false
+    })?;
     let total = set.size();
     let msg = format!(
         "no IP addresses available in range set: {set}: {used} of {total} in use, {leaked} of them \
@@ -202,7 +204,7 @@ mod tests {
         assert!(!can_make_room(&mut store, &pool, &set).unwrap());
         // A late DEL finds nothing.
         assert!(store.leases_of(&Owner::new("c1", "eth0")).unwrap().is_empty());
-        let error = exhausted(store, &set, Code::TryAgain).unwrap().to_string();
+        let error = exhausted(&mut store, &set, Code::TryAgain).unwrap().to_string();
         assert!(error.contains("1 of 5 in use, 1 of them look leaked"), "{error}");
     }
 

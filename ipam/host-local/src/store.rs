@@ -217,11 +217,22 @@ impl Store {
     /// # Errors
     /// Code 5 and 6.
     pub fn leases(&mut self) -> Result<Vec<Lease>> {
+        self.leases_where(|_| true)
+    }
+
+    /// Those of [`leases`](Self::leases) that are wanted; the others are not kept in memory, where
+    /// sixty thousand need some.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn leases_where(&mut self, mut wanted: impl FnMut(&Lease) -> bool) -> Result<Vec<Lease>> {
         let log = self.file.read()?;
-        let mut lines: Vec<_> = log.held.values().map(|held| held.line).collect();
+        let mut lines: Vec<_> = log.held.into_values().map(|held| held.line).collect();
         lines.sort_unstable();
         lines.dedup();
-        self.file.leases_at(&lines)
+        let mut leases = Vec::new();
+        self.file.leases_at(&lines, |lease| leases.extend(wanted(&lease).then_some(lease)))?;
+        Ok(leases)
     }
 
     /// Every former lease whose addresses are kept for a pod, the one that ended first coming
@@ -235,7 +246,8 @@ impl Store {
         let mut kept: Vec<_> = kept.collect();
         kept.sort_unstable_by_key(|kept| kept.line);
         let lines: Vec<_> = kept.iter().map(|kept| kept.line).collect();
-        let mut leases = self.file.leases_at(&lines)?;
+        let mut leases = Vec::new();
+        self.file.leases_at(&lines, |lease| leases.push(lease))?;
         for (lease, kept) in leases.iter_mut().zip(kept) {
             lease.addresses.retain(|address| kept.addresses.contains(&number(*address)));
         }

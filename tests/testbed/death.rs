@@ -1,0 +1,52 @@
+//! A plugin that is killed, before each of its system calls that matter.
+
+/// What changes the world, and what comes around it. `?` is for machines that lack one.
+const CALLS: [&str; 15] = [
+    "sendto",
+    "write",
+    "pwrite64",
+    "setns",
+    "?vfork",
+    "clone",
+    "?clone3",
+    "?mkdir",
+    "openat",
+    "?flock",
+    "?ftruncate",
+    "?unlink",
+    "?rename",
+    "?utimensat",
+    "exit_group",
+];
+/// A plugin makes no more of one of them than this.
+const MANY: usize = 100;
+
+/// When a plugin is killed: before its `number`th `call`.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    call: &'static str,
+    number: usize,
+}
+
+impl Death {
+    /// Puts a plugin into `attempt`, which says whether it survived, until it does.
+    pub fn each(mut attempt: impl FnMut(Self) -> bool) -> usize {
+        let mut deaths = 0;
+        for call in CALLS {
+            let mut number = 1;
+            while !attempt(Self { call, number }) {
+                number += 1;
+                assert!(number < MANY, "{call} never ends");
+            }
+            deaths += number - 1;
+        }
+        deaths
+    }
+
+    /// What to put before the plugin's path.
+    #[must_use]
+    pub fn strace(self) -> String {
+        let Self { call, number } = self;
+        format!("strace -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={number}")
+    }
+}
