@@ -37,6 +37,8 @@ const KILLED: &str =
 
 const STICKY: &str = "It knows no `sticky`: a pod that comes back gets the next address.";
 
+const TOOL: &str = "Its cnitool, which distributions do not ship, knows nothing of leases.";
+
 const LEAKS: &str = "It reclaims nothing: a lease ends with DEL, or with an administrator's rm.";
 
 const DIFFERENCES: &[(&str, What, &str)] = &[
@@ -58,6 +60,17 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         STICKY,
     ),
+    ("lease_tool::the_list_tells_who_where_since_when_and_whether_they_live", Differs, TOOL),
+    (
+        "lease_tool::what_has_no_configuration_is_listed_too_and_a_read_only_directory_will_do",
+        Differs,
+        TOOL,
+    ),
+    ("lease_tool::the_figures_add_up_also_for_prometheus", Differs, TOOL),
+    ("lease_tool::who_may_be_alive_is_released_by_force_only", Differs, TOOL),
+    ("lease_tool::a_pod_behind_a_bridge_is_alive_whatever_its_path", Differs, TOOL),
+    ("lease_tool::repair_explains_and_then_does_and_a_dry_run_does_nothing", Differs, TOOL),
+    ("lease_tool::watch_tells_what_happens_in_order", Differs, TOOL),
     ("lease_luck::fifty_adds_race_gc_and_lose_no_address", Differs, OLD),
     ("lease_luck::gc_spares_an_add_of_which_the_runtime_has_no_answer_yet", Differs, OLD),
     (

@@ -23,6 +23,7 @@ mod lease_luck;
 mod lease_mirror;
 mod lease_netns;
 mod lease_reboot;
+mod lease_tool;
 mod loopback;
 mod masquerade;
 mod nonsense;

@@ -10,6 +10,7 @@
 //! | [`chain`] | [`Runtime`]: ADD, DEL, CHECK over a list |
 //! | [`upkeep`] | GC, STATUS and the VERSION probe over a list |
 //! | [`cache`] | what ADD answered, kept for CHECK and DEL |
+//! | [`leases`] | the leases of host-local, for people |
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
 //!
 //! ```no_run
@@ -28,6 +29,7 @@ pub mod attachment;
 pub mod cache;
 pub mod chain;
 pub mod directory;
+pub mod leases;
 pub mod list;
 pub mod request;
 pub mod upkeep;

@@ -1,5 +1,7 @@
 //! `cnitool`: attaches network namespaces to CNI networks by hand.
 
+mod leases_command;
+
 use clap::{Args, Parser, Subcommand};
 use cnitool::attachment::{self, Target};
 use cnitool::validate::{Level, Validator};
@@ -58,6 +60,7 @@ enum Command {
     #[command(after_help = "Example:
   cnitool status mynet && echo ready")]
     Status(Network),
+    Leases(leases_command::Leases),
     /// Check configuration files without touching anything
     ///
     /// Finds keys that no plugin knows, values of the wrong type, ranges that do not fit, plugins
@@ -197,6 +200,7 @@ fn main() -> ExitCode {
         Command::Del(place) => (del(&options, place), Some(&place.network)),
         Command::Gc(args) => (gc(&options, args), Some(&args.network.network)),
         Command::Status(args) => (status(&options, args), Some(&args.network)),
+        Command::Leases(command) => (leases_command::run(&options, command), None),
         Command::Validate { files } => (validate(&options, files), None),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

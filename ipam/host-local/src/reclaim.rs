@@ -33,9 +33,45 @@ fn is_netns_gone(lease: &Lease) -> bool {
     is_path_gone(lease) && link.is_some_and(|link| !in_use::has_link(link))
 }
 
-/// Whether it looks as if nobody held it any more.
-pub fn looks_leaked(lease: &Lease, boot: &str) -> bool {
-    is_of_earlier_boot(lease, boot) || lease.owner.is_unknown() || is_path_gone(lease)
+/// What can be told about the holder of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The namespace is where it was.
+    Lives,
+    /// Nothing is known, as of what the Go plugin has leased.
+    Unknown,
+    /// The namespace is not where it was: perhaps it lives elsewhere.
+    PathGone,
+    /// The namespace is gone for sure.
+    NetnsGone,
+    /// It was made before the machine was started.
+    EarlierBoot,
+    /// Its file does not tell whose it is.
+    Nobodys,
+}
+
+impl State {
+    /// Of a lease, on the host that it is of.
+    pub fn of(lease: &Lease, boot: &str) -> Self {
+        if is_of_earlier_boot(lease, boot) {
+            Self::EarlierBoot
+        } else if lease.owner.is_unknown() {
+            Self::Nobodys
+        } else if is_netns_gone(lease) {
+            Self::NetnsGone
+        } else if is_path_gone(lease) {
+            Self::PathGone
+        } else if lease.holder.inode.is_some() {
+            Self::Lives
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// Whether it looks as if nobody held it any more.
+    pub fn looks_leaked(self) -> bool {
+        !matches!(self, Self::Lives | Self::Unknown)
+    }
 }
 
 /// Whether the lease is younger than the configured age, as far as the clock can be believed.
@@ -44,7 +80,7 @@ pub fn is_young(lease: &Lease, pool: &Pool) -> bool {
 }
 
 /// Whether no living container has one of its addresses on a link that tells.
-fn is_without_tenant(lease: &Lease) -> bool {
+pub fn is_without_tenant(lease: &Lease) -> bool {
     lease.addresses.iter().all(|ip| in_use::tenant(*ip).is_none())
 }
 
@@ -132,7 +168,8 @@ pub fn exhausted(store: &mut Store, set: &RangeSet, code: Code) -> Result<Error>
     store.leases_where(|lease| {
         let addresses = lease.addresses.iter().filter(|ip| set.is_usable(**ip)).count();
         used += addresses;
-        leaked += if addresses > 0 && looks_leaked(lease, &boot) { addresses } else { 0 };
+        leaked +=
+            if addresses > 0 && State::of(lease, &boot).looks_leaked() { addresses } else { 0 };
         false
     })?;
     let total = set.size();

@@ -42,6 +42,8 @@ pub struct Store {
     pub(crate) index: Index,
     index_path: PathBuf,
     boot: String,
+    /// Whether nothing is written, whatever has to be mended.
+    only_looks: bool,
     _lock: Lock,
 }
 
@@ -68,7 +70,7 @@ impl Store {
             .mode(0o755)
             .create(&pool.directory)
             .context(format_args!("cannot create {}", pool.directory.display()))?;
-        Self::lock(pool)
+        Self::lock(pool, false)
     }
 
     /// For all others: nothing was ever leased where there is no directory.
@@ -76,8 +78,20 @@ impl Store {
     /// # Errors
     /// As [`Store::create`].
     pub fn open(pool: &Pool) -> Result<Option<Self>> {
+        Self::find(pool, false)
+    }
+
+    /// For whoever must change nothing, not even what would be healed otherwise.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn look(pool: &Pool) -> Result<Option<Self>> {
+        Self::find(pool, true)
+    }
+
+    fn find(pool: &Pool, only_looks: bool) -> Result<Option<Self>> {
         match pool.directory.symlink_metadata() {
-            Ok(_) => Self::lock(pool).map(Some),
+            Ok(_) => Self::lock(pool, only_looks).map(Some),
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => {
                 Err(error).context(format_args!("cannot open {}", pool.directory.display()))
@@ -85,7 +99,7 @@ impl Store {
         }
     }
 
-    fn lock(pool: &Pool) -> Result<Self> {
+    fn lock(pool: &Pool, only_looks: bool) -> Result<Self> {
         let lock = Lock::acquire(&pool.directory.join("lock"), pool.lock_timeout)?;
         let mirror = Mirror::open(&pool.directory)?;
         let file = LeaseFile::open(&pool.directory.join("leases"))?;
@@ -101,7 +115,7 @@ impl Store {
             Some(index) => index,
             None => Index::build(&Log::default()).context("cannot make an index")?,
         };
-        let mut store = Self { file, mirror, index, index_path, boot, _lock: lock };
+        let mut store = Self { file, mirror, index, index_path, boot, only_looks, _lock: lock };
         if !is_known {
             store.rebuild()?;
         }
@@ -114,16 +128,19 @@ impl Store {
     /// Code 5 and 6.
     pub fn rebuild(&mut self) -> Result<()> {
         let mut log = self.file.replay()?;
-        if let Some(line) = log.damage {
+        if let Some(line) = log.damage.filter(|_| !self.only_looks) {
             self.file.set_aside(line);
             self.file.compact(&log)?;
             log = self.file.replay()?;
         }
+        self.mirror.heals = !self.only_looks;
         reconcile::follow(&mut log, &mut self.file, &self.mirror, &self.boot, now())?;
-        // Whoever only looks need not be able to write; whoever writes tries again.
-        drop(self.file.flush());
         self.index = Index::build(&log).context("cannot make an index")?;
-        self.settle();
+        if !self.only_looks {
+            // CHECK need not be able to write; whoever writes tries again.
+            drop(self.file.flush());
+            self.settle();
+        }
         Ok(())
     }
 
