@@ -233,7 +233,7 @@ impl Batch {
 }
 
 /// All rules of a chain, for a question about them.
-pub(super) fn chain_message(table: Table<'_>, chain: &str) -> Result<RuleMessage> {
+pub(super) fn rules_message(table: Table<'_>, chain: &str) -> Result<RuleMessage> {
     Ok(RuleMessage { attributes: rule_attributes(table, chain)? })
 }
 

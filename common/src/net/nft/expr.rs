@@ -37,6 +37,12 @@ pub enum Expr<'a> {
     ForThisHost,
     /// `ct status dnat`: goes on only if the connection's destination has been translated.
     Redirected,
+    /// `ct state established,related`: goes on only if the packet belongs to a connection that has
+    /// been answered, or is about one.
+    Answered,
+    /// `meta mark set meta mark | 0x1000`: adds these bits to the packet's mark, which every other
+    /// table sees, too. Goes on.
+    Mark(u32),
     /// `ip saddr vmap @map`: what the map says of the address; goes on if it says nothing.
     Vmap(Address, &'a str),
     /// `dnat to ip daddr . th dport map @map`: the destination becomes what the map says of the
@@ -88,6 +94,8 @@ impl Expr<'_> {
             }
             Self::ForThisHost => Ok(for_this_host()),
             Self::Redirected => Ok(redirected()),
+            Self::Answered => Ok(answered()),
+            Self::Mark(bits) => Ok(mark(*bits)),
             Self::Vmap(address, map) => {
                 let verdict = Lookup::DestinationRegister(Register::Verdict);
                 member(&[Field::Address(*address)], map, Some(verdict), family)
@@ -140,12 +148,18 @@ fn compare(
 
 /// Keeps of the first register what the mask has.
 fn masked(mask: Vec<u8>) -> Expressions {
+    let none = vec![0; mask.len()];
+    bitwise(mask, none)
+}
+
+/// Keeps of the first register what the mask has, and flips what `xor` has.
+fn bitwise(mask: Vec<u8>, xor: Vec<u8>) -> Expressions {
     let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
     Expressions::Bitwise(vec![
         Bitwise::SourceRegister(FIRST),
         Bitwise::DestinationRegister(FIRST),
         Bitwise::Length(length),
-        Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+        Bitwise::Xor(DataAttribute::Value(xor)),
         Bitwise::Mask(DataAttribute::Value(mask)),
     ])
 }
@@ -192,9 +206,34 @@ fn for_this_host() -> Vec<Expressions> {
 fn redirected() -> Vec<Expressions> {
     const NFT_CT_STATUS: u32 = 2;
     const IPS_DST_NAT: u32 = 1 << 5;
-    let bit = IPS_DST_NAT.to_ne_bytes().to_vec();
-    let none = vec![0; bit.len()];
-    vec![field::conntrack(FIRST, NFT_CT_STATUS), masked(bit), cmp(Operator::NotEqual, none)]
+    any_of(NFT_CT_STATUS, IPS_DST_NAT)
+}
+
+fn answered() -> Vec<Expressions> {
+    const NFT_CT_STATE: u32 = 0;
+    // `NF_CT_STATE_BIT` of IP_CT_ESTABLISHED and IP_CT_RELATED.
+    any_of(NFT_CT_STATE, 1 << 1 | 1 << 2)
+}
+
+/// What connection tracking knows has at least one of these bits.
+fn any_of(key: u32, bits: u32) -> Vec<Expressions> {
+    let bits = bits.to_ne_bytes().to_vec();
+    let none = vec![0; bits.len()];
+    vec![field::conntrack(FIRST, key), masked(bits), cmp(Operator::NotEqual, none)]
+}
+
+fn mark(bits: u32) -> Vec<Expressions> {
+    const NFT_META_MARK: u32 = 3;
+    const NFTA_META_KEY: u16 = 2;
+    const NFTA_META_SREG: u16 = 3;
+    let others = (!bits).to_ne_bytes().to_vec();
+    let attributes =
+        vec![number(NFTA_META_KEY, NFT_META_MARK), number(NFTA_META_SREG, FIRST.into())];
+    vec![
+        field::meta(FIRST, NFT_META_MARK),
+        bitwise(others, bits.to_ne_bytes().to_vec()),
+        Expressions::Other { expression_type: "meta".to_owned(), attributes },
+    ]
 }
 
 fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<Vec<Expressions>> {

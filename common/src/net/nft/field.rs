@@ -32,6 +32,8 @@ pub enum Field {
     OriginalPort,
     /// `iifname`: the interface that it came in by.
     Input,
+    /// `oifname`: the interface that it leaves by.
+    Output,
     /// `ether saddr`.
     SourceMac,
 }
@@ -76,7 +78,7 @@ impl Field {
             Self::OriginalDestination => Ok(place(Address::Destination, family)?.1),
             Self::Protocol => Ok(1),
             Self::DestinationPort | Self::OriginalPort => Ok(2),
-            Self::Input => Ok(16),
+            Self::Input | Self::Output => Ok(16),
             Self::SourceMac => Ok(6),
         }
     }
@@ -94,6 +96,7 @@ impl Field {
             Self::SourceMac => Ok(payload(into, LINK, 6, 6)),
             Self::Protocol => Ok(meta(into, 16)),
             Self::Input => Ok(meta(into, 6)),
+            Self::Output => Ok(meta(into, 7)),
             Self::OriginalPort => Ok(original(into, 12)),
             Self::OriginalDestination => {
                 // NFT_CT_DST_IP and NFT_CT_DST_IP6 (kernel 4.17): without a family of their own,
@@ -115,7 +118,7 @@ fn payload(into: Register, base: u32, offset: u32, length: u32) -> Expressions {
 }
 
 /// `enum nft_meta_keys`.
-fn meta(into: Register, key: u32) -> Expressions {
+pub(super) fn meta(into: Register, key: u32) -> Expressions {
     const NFTA_META_DREG: u16 = 1;
     const NFTA_META_KEY: u16 = 2;
     let attributes = vec![number(NFTA_META_DREG, into.into()), number(NFTA_META_KEY, key)];

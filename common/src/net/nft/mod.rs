@@ -2,7 +2,7 @@
 //!
 //! * here: the socket, commits and questions
 //! * `batch`: changes that happen together or not at all
-//! * `table`: tables and chains; `set`: sets, maps and elements
+//! * `table`: tables and chains; `known`: chains as they are found, whosever they are; `set`: sets, maps and elements
 //! * `expr`: rules; `field`: what they look at
 //! * `comment`: who an object belongs to; `reply`: what the kernel answers
 
@@ -10,6 +10,7 @@ mod batch;
 mod comment;
 mod expr;
 mod field;
+mod known;
 mod reply;
 mod set;
 mod table;
@@ -17,13 +18,14 @@ mod table;
 pub use batch::{Batch, Make};
 pub use expr::{Expr, Target, Verdict};
 pub use field::{Address, Field};
+pub use known::KnownChain;
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
 
 use std::collections::BTreeSet;
 
 use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
+use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, SetElementMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -141,16 +143,47 @@ impl Nft {
         uninterrupted(&what, || self.read(table.family, NLM_F_DUMP, question.clone(), &what))
     }
 
-    /// How many rules a chain has. None if it, or its table, is missing.
+    /// The chain of this name, whosever it is. None if it or its table is missing.
+    ///
+    /// # Errors
+    /// What the kernel refused for any other reason.
+    pub fn find_chain(&mut self, table: Table<'_>, name: &str) -> Result<Option<KnownChain>> {
+        let chain = Chain::named(table, name);
+        let what = || format!("look up {chain}");
+        let question = NfTablesMessage::GetChain(chain.message()?);
+        match self.ask(table.family, 0, question, &what) {
+            Ok(answer) => Ok(known::chains(answer).next()),
+            Err(error) if error.is_gone() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All chains of a family, whosever they are.
     ///
     /// # Errors
     /// As [`Nft::list_elements`].
-    fn count_rules(&mut self, table: Table<'_>, chain: &str) -> Result<usize> {
+    pub fn list_chains(&mut self, family: Family) -> Result<Vec<KnownChain>> {
+        let what = || format!("list the chains of family {family}");
+        let all = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let answer = uninterrupted(&what, || self.ask(family, NLM_F_DUMP, all.clone(), &what))?;
+        Ok(known::chains(answer).collect())
+    }
+
+    /// The rules of a chain as the kernel writes them, whosever they are: names, comments and
+    /// addresses are in there as they are. None of them if it or its table is missing.
+    ///
+    /// # Errors
+    /// As [`Nft::list_elements`].
+    pub fn list_rules(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<Vec<u8>>> {
         let what = || format!("list the rules of {}", Chain::named(table, chain));
-        let question = NfTablesMessage::GetRule(batch::chain_message(table, chain)?);
-        let rules =
+        let question = NfTablesMessage::GetRule(batch::rules_message(table, chain)?);
+        let answer =
             uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
-        Ok(rules.len())
+        let rules = answer.into_iter().filter_map(|body| match body {
+            Body::Rule(rule) => Some(rule),
+            _ => None,
+        });
+        Ok(rules.collect())
     }
 
     /// Whether every chain that the batch fills has as many rules as it would get: somebody may
@@ -161,7 +194,7 @@ impl Nft {
     pub fn is_whole(&mut self, batch: &Batch) -> Result<bool> {
         for filled in batch.filled() {
             let table = Table { family: filled.family, name: &filled.table };
-            if self.count_rules(table, &filled.chain)? < filled.rules {
+            if self.list_rules(table, &filled.chain)?.len() < filled.rules {
                 return Ok(false);
             }
         }

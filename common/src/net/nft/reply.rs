@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_netfilter::nftables::SetElementAttribute;
 
-use super::Element;
+use super::{Element, KnownChain};
 use crate::net::Error;
 
 /// One message from the kernel.
@@ -30,10 +30,12 @@ pub(super) enum Body {
     /// The end of a list: 0, or the negative number of the error that ended it.
     Done(i32),
     Elements(Vec<Element>),
-    /// A rule, whatever it says.
-    Rule,
+    /// A rule as it came, whatever it says.
+    Rule(Vec<u8>),
+    Chain(KnownChain),
 }
 
+const NEW_CHAIN: u16 = 10 << 8 | 3;
 const NEW_RULE: u16 = 10 << 8 | 6;
 const NEW_SET_ELEMENT: u16 = 10 << 8 | 12;
 
@@ -48,7 +50,8 @@ pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), De
                 Some(Body::Outcome(ErrorMessage::parse(&error)?))
             }
             NLMSG_DONE => Some(Body::Done(DoneBuffer::new_checked(payload)?.code())),
-            NEW_RULE => Some(Body::Rule),
+            NEW_CHAIN => Some(Body::Chain(KnownChain::parse(payload)?)),
+            NEW_RULE => Some(Body::Rule(payload.to_vec())),
             NEW_SET_ELEMENT => Some(Body::Elements(elements(payload)?)),
             _ => None,
         };

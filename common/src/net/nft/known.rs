@@ -1,0 +1,115 @@
+//! Chains as they are found: those of other people, too.
+
+use netlink_packet_core::{DecodeError, NlasIterator};
+
+use super::reply::Body;
+use super::{Hook, Policy};
+
+/// What the kernel says of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownChain {
+    /// The table's name.
+    pub table: String,
+    /// The chain's own.
+    pub name: String,
+    /// Where the kernel calls it. None if only a jump gets there, or at a hook that is not one of
+    /// [`Hook`].
+    pub hook: Option<Hook>,
+    /// What becomes of a packet that no rule decided on; of base chains only.
+    pub policy: Option<Policy>,
+    /// How many rules it has, and how many lead to it.
+    pub uses: u32,
+}
+
+/// Behind the header that all messages of netfilter have (`struct nfgenmsg`).
+const NFGENMSG: usize = 4;
+
+impl KnownChain {
+    pub(super) fn parse(message: &[u8]) -> Result<Self, DecodeError> {
+        const NFTA_CHAIN_TABLE: u16 = 1;
+        const NFTA_CHAIN_NAME: u16 = 3;
+        const NFTA_CHAIN_HOOK: u16 = 4;
+        const NFTA_CHAIN_POLICY: u16 = 5;
+        const NFTA_CHAIN_USE: u16 = 6;
+        let (table, name) = (String::new(), String::new());
+        let mut chain = Self { table, name, hook: None, policy: None, uses: 0 };
+        for attribute in NlasIterator::new(message.get(NFGENMSG..).unwrap_or_default()) {
+            let attribute = attribute?;
+            let value = attribute.value();
+            match attribute.kind() {
+                NFTA_CHAIN_TABLE => chain.table = text(value),
+                NFTA_CHAIN_NAME => chain.name = text(value),
+                NFTA_CHAIN_HOOK => chain.hook = hook(value)?,
+                NFTA_CHAIN_POLICY => {
+                    let drops = number(value) == 0;
+                    chain.policy = Some(if drops { Policy::Drop } else { Policy::Accept });
+                }
+                NFTA_CHAIN_USE => chain.uses = number(value),
+                _ => {}
+            }
+        }
+        Ok(chain)
+    }
+}
+
+pub(super) fn chains(answer: Vec<Body>) -> impl Iterator<Item = KnownChain> {
+    answer.into_iter().filter_map(|body| match body {
+        Body::Chain(chain) => Some(chain),
+        _ => None,
+    })
+}
+
+fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
+    const NFTA_HOOK_HOOKNUM: u16 = 1;
+    const HOOKS: [Hook; 5] =
+        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == NFTA_HOOK_HOOKNUM {
+            let index = usize::try_from(number(attribute.value())).unwrap_or(usize::MAX);
+            return Ok(HOOKS.get(index).copied());
+        }
+    }
+    Ok(None)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+}
+
+fn number(value: &[u8]) -> u32 {
+    <[u8; 4]>::try_from(value).map_or(u32::MAX, u32::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_chain_is_read_with_its_hook_and_policy() {
+        let hook = attribute(1, &2_u32.to_be_bytes());
+        let message = [
+            vec![2, 0, 0, 0],
+            attribute(1, b"filter\0"),
+            attribute(3, b"FORWARD\0"),
+            attribute(4, &hook),
+            attribute(5, &0_u32.to_be_bytes()),
+            attribute(6, &3_u32.to_be_bytes()),
+        ]
+        .concat();
+        let chain = KnownChain::parse(&message).unwrap();
+        assert_eq!((chain.table.as_str(), chain.name.as_str()), ("filter", "FORWARD"));
+        assert_eq!((chain.hook, chain.policy), (Some(Hook::Forward), Some(Policy::Drop)));
+        assert_eq!(chain.uses, 3);
+        let plain = KnownChain::parse(&message[..4]).unwrap();
+        assert_eq!((plain.hook, plain.policy, plain.uses), (None, None, 0));
+    }
+}
