@@ -3,6 +3,7 @@
 mod addr;
 mod bridge;
 pub mod conntrack;
+pub mod iptables;
 mod link;
 mod netlink;
 mod netns;

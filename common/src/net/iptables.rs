@@ -1,0 +1,81 @@
+//! The iptables programs: for those who ask for them by name, and for hosts whose own rules are
+//! in their tables. Both of their kinds, that of nftables and the older one, are spoken to alike.
+
+use super::{Context, Error, Family, Result};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Where the programs are if `PATH` does not lead there: runtimes' services may have a short one.
+const ELSEWHERE: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// How long to wait for others who change tables of the older kind, in seconds.
+const WAIT: &str = "--wait=10";
+
+fn program(family: Family, action: &str) -> String {
+    let name = if family == Family::V4 { "iptables" } else { "ip6tables" };
+    format!("{name}-{action}")
+}
+
+/// A table as `iptables-save` writes it, line by line.
+///
+/// # Errors
+/// [`Error::is_gone`] if there is no such program; what it said on stderr.
+pub fn save(family: Family, table: &str) -> Result<Vec<String>> {
+    let output = run(&program(family, "save"), &["-t", table], "")?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// Makes all changes of a script of `iptables-restore`, or none. What the script does not name
+/// stays; a chain that it declares (`:NAME`) is emptied.
+///
+/// # Errors
+/// As [`save`].
+pub fn restore(family: Family, script: &str) -> Result<()> {
+    run(&program(family, "restore"), &["--noflush", WAIT], script).map(drop)
+}
+
+/// Whether the kernel has a table of the older kind, which no other program shows.
+pub fn has_legacy(family: Family, table: &str) -> bool {
+    let version = if family == Family::V4 { "ip" } else { "ip6" };
+    let names = std::fs::read_to_string(format!("/proc/net/{version}_tables_names"));
+    names.is_ok_and(|names| names.lines().any(|name| name == table))
+}
+
+fn run(program: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
+    let what = || format!("run {program}");
+    let elsewhere = ELSEWHERE.map(|directory| format!("{directory}/{program}"));
+    let mut spawned = start(program, arguments);
+    for path in elsewhere.iter().filter(|path| Path::new(path).exists()) {
+        if !matches!(&spawned, Err(error) if error.kind() == ErrorKind::NotFound) {
+            break;
+        }
+        spawned = start(path, arguments);
+    }
+    let mut child = spawned.doing(what)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        match pipe.write_all(stdin.as_bytes()) {
+            // Who ends before it has read all says why.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                drop(pipe);
+                drop(child.wait_with_output());
+                return Err(error).doing(what);
+            }
+            _ => {}
+        }
+    }
+    let output = child.wait_with_output().doing(what)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(Error::new(what(), if said.is_empty() { output.status.to_string() } else { said }))
+}
+
+#[expect(clippy::disallowed_methods, reason = "iptables was asked for, or is what has to be asked")]
+fn start(program: &str, arguments: &[&str]) -> std::io::Result<std::process::Child> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn()
+}
