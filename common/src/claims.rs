@@ -11,6 +11,12 @@ use crate::undo::Undo;
 pub(crate) const TABLES: [Table<'static>; 2] =
     [Table { family: Family::Ip, name: "girder" }, Table { family: Family::Ip6, name: "girder" }];
 
+/// Where everything about frames is.
+pub(crate) const BRIDGE: Table<'static> = Table { family: Family::Bridge, name: "girder" };
+
+/// The comment of these tables.
+pub(crate) const ABOUT: Option<&str> = Some("Girder, CNI plugins");
+
 /// A shared set or map.
 pub(crate) type Shared = SetName<'static>;
 
@@ -73,6 +79,11 @@ impl Claims {
     /// When the kernel has no nftables.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { nft: Nft::open()? })
+    }
+
+    /// The packet filter itself, for what has no owner.
+    pub(crate) fn nft(&mut self) -> &mut Nft {
+        &mut self.nft
     }
 
     /// Makes all elements or none. What is in the way is replaced in the same breath, or is an
@@ -204,12 +215,7 @@ impl Claims {
         sets: &[Shared],
         dead: impl Fn(&str) -> bool,
     ) -> Result<Vec<(Shared, Element)>> {
-        let mut found = Vec::new();
-        for set in sets {
-            let elements = self.nft.list_elements(set.table, set.name)?;
-            let is_dead = |element: &Element| element.comment.as_deref().is_some_and(&dead);
-            found.extend(elements.into_iter().filter(is_dead).map(|element| (*set, element)));
-        }
+        let found = self.list_where(sets, dead)?;
         let spots: Vec<_> =
             found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
         self.nft.delete_elements(&spots)?;
@@ -227,12 +233,25 @@ impl Claims {
         network: &NetworkName,
         valid: &[Attachment],
     ) -> Result<()> {
-        let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
-        self.delete_where(sets, |comment| {
-            let (owner, _) = split(comment);
-            Owner::is_of(owner, network) && !valid.iter().any(|valid| valid.as_str() == owner)
-        })?;
-        Ok(())
+        self.delete_where(sets, is_stale(network, valid)).map(drop)
+    }
+
+    /// Every element of these sets whose comment is `wanted`.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn list_where(
+        &mut self,
+        sets: &[Shared],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(Shared, Element)>> {
+        let mut found = Vec::new();
+        for set in sets {
+            let elements = self.nft.list_elements(set.table, set.name)?;
+            let is_wanted = |element: &Element| element.comment.as_deref().is_some_and(&wanted);
+            found.extend(elements.into_iter().filter(is_wanted).map(|element| (*set, element)));
+        }
+        Ok(found)
     }
 
     /// The claims that are not there as they should be.
@@ -257,6 +276,22 @@ impl Claims {
             }
         }
         Ok(missing)
+    }
+}
+
+/// A link's name as the kernel compares it: sixteen bytes, filled up with NUL.
+pub(crate) fn port_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
+}
+
+/// Whether a comment names an attachment of the network that is not valid any more.
+pub(crate) fn is_stale(network: &NetworkName, valid: &[Attachment]) -> impl Fn(&str) -> bool {
+    let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
+    move |comment| {
+        let (owner, _) = split(comment);
+        Owner::is_of(owner, network) && !valid.iter().any(|valid| valid.as_str() == owner)
     }
 }
 

@@ -22,7 +22,7 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::claims::{Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
+use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Hook, Make,
@@ -220,7 +220,7 @@ impl Ground for Subnet {
         let chain = self.chain();
         let mut batch = Batch::new();
         batch
-            .table(Make::Ensure, table, Some("Girder, CNI plugins"))
+            .table(Make::Ensure, table, ABOUT)
             .set(Make::Ensure, &map)
             .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
             .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None)

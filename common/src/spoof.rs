@@ -19,17 +19,18 @@
 //!
 //! There is one rule, however many pods there are.
 
-use crate::claims::{Claim, Claimant, Claims, Ground, Shared, owns};
+use crate::claims::{
+    ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Shared, owns, port_key,
+};
 use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
 use crate::net::Mac;
 use crate::net::nft::{
-    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Family, Field, Hook, Key,
-    Make, Policy, RAW, Set, SetName, Table, Verdict, concat,
+    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make,
+    Policy, RAW, Set, SetName, Verdict, concat,
 };
 use crate::undo::Undo;
 use crate::veth::host_name;
 
-const TABLE: Table<'_> = Table { family: Family::Bridge, name: "girder" };
 const PORTS: Shared = SetName { table: TABLE, name: "checked-ports" };
 const MACS: Shared = SetName { table: TABLE, name: "checked-macs" };
 const CHAIN: &str = "spoofcheck";
@@ -111,13 +112,6 @@ fn claims(owner: &Owner, mac: Option<Mac>) -> Vec<Claim> {
     all.map(|(set, key)| Claim { set, key, data: None }).collect()
 }
 
-/// A link's name as the kernel compares it: sixteen bytes, filled up with NUL.
-fn port_key(name: &str) -> Vec<u8> {
-    let mut key = name.as_bytes().to_vec();
-    key.resize(16, 0);
-    key
-}
-
 /// The one rule, and the sets that it asks.
 struct Rule;
 
@@ -143,7 +137,7 @@ impl Ground for Rule {
         ];
         let mut batch = Batch::new();
         batch
-            .table(Make::Ensure, TABLE, Some("Girder, CNI plugins"))
+            .table(Make::Ensure, TABLE, ABOUT)
             .set(Make::Ensure, &set(PORTS, &[Datatype::IfName]))
             .set(Make::Ensure, &set(MACS, &[Datatype::IfName, Datatype::EtherAddr]))
             .empty_chain(&Chain { base: Some(base), ..Chain::named(TABLE, CHAIN) })

@@ -33,13 +33,17 @@ impl Owner {
 
     /// Whether the owner that `text` names is an attachment to `network`.
     pub fn is_of(text: &str, network: &NetworkName) -> bool {
-        text.split(' ').next() == Some(&*abbreviate(network.as_str(), NETWORK_LENGTH))
-            && text.split(' ').count() == 3
+        text.split(' ').next() == Some(&*network.label()) && text.split(' ').count() == 3
+    }
+
+    /// The network, as [`NetworkName::label`].
+    pub fn network(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
     }
 
     /// A number that stands for this owner's network where there is room for no more. Never 0.
     pub fn network_mark(&self) -> u32 {
-        mark(self.0.split(' ').next().unwrap_or_default())
+        mark(self.network())
     }
 
     /// 32 bits that stand for this owner, in hexadecimal, where there is room for no more.
@@ -49,9 +53,14 @@ impl Owner {
 }
 
 impl NetworkName {
+    /// As it is written beside what belongs to a network.
+    pub fn label(&self) -> Cow<'_, str> {
+        abbreviate(self.as_str(), NETWORK_LENGTH)
+    }
+
     /// As [`Owner::network_mark`] of every attachment to it.
     pub fn mark(&self) -> u32 {
-        mark(&abbreviate(self.as_str(), NETWORK_LENGTH))
+        mark(&self.label())
     }
 }
 

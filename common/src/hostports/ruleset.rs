@@ -1,5 +1,6 @@
 //! What all host ports share: sets, maps, and a number of rules that no pod changes.
 
+use crate::claims::ABOUT;
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, DSTNAT, Datatype, Expr, Family, Field, Hook,
     Make, Policy, RAW, SRCNAT, Set, Table, Target, Verdict,
@@ -32,7 +33,7 @@ const PORT: [Field; 2] = [Field::Protocol, Field::DestinationPort];
 
 /// All of it, whatever is there already.
 pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
-    batch.table(Make::Ensure, table, Some("Girder, CNI plugins"));
+    batch.table(Make::Ensure, table, ABOUT);
     sets(batch, table);
     batch.empty_chain(&Chain::named(table, PORTS));
     for protocol in super::PROTOCOLS {
