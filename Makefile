@@ -2,7 +2,7 @@
 
 PREFIX ?= /opt/cni
 BINDIR ?= $(PREFIX)/bin
-PROGRAMS := loopback bridge portmap host-local cnitool
+PROGRAMS := loopback bridge portmap firewall host-local cnitool
 
 # A target that is named, even if it is the host's own, keeps the static flag away from build
 # scripts and procedural macros, which cannot be static.

@@ -21,9 +21,10 @@ enum Use {
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 5] = [
+const EXAMPLES: [(&str, Use); 6] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
+    ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
     ("10-pods-ports.conflist", Use::Pods(&["10.87.0.2"])),
     ("20-layer-2.conflist", Use::Segment),
     ("99-loopback.conflist", Use::Loopback),

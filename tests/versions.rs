@@ -167,6 +167,28 @@ fn loopback_answers_in_each_version() {
     });
 }
 
+/// The result of the plugin before it, in the shape of the version, goes in and comes out.
+fn firewall(bed: &Testbed, (version, shape): (&str, Shape)) {
+    let pod = bed.sandbox(&format!("firewall-{version}"));
+    let result = bed.network(dual("host-local", version)).add(&pod, "c1").result();
+    let mut config = json!({"cniVersion": version, "name": "net", "type": "firewall"});
+    config["prevResult"] = result.clone();
+    let network = bed.network(config);
+    let passed = network.add(&pod, "c1").result();
+    assert_eq!(addresses(&passed, shape), addresses(&result, shape));
+    expected_routes(&passed, shape);
+    let set = || bed.snapshot().lines("firewall-pods").any(|line| line.contains("10.1.0.2"));
+    assert!(set(), "{version}");
+    network.del(&pod, "c1").silent();
+    assert!(!set(), "{version}");
+    forget_last(bed);
+}
+
+#[test]
+fn firewall_passes_on_each_version() {
+    case(|bed| VERSIONS.into_iter().chain([NEWEST]).for_each(|version| firewall(bed, version)));
+}
+
 #[test]
 fn a_configuration_without_a_version_is_of_0_1_0() {
     case(|bed| {

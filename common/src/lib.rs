@@ -8,6 +8,7 @@
 //! | [`net`] | the kernel | namespaces, links, addresses, routes, packet filter; no CNI |
 //! | [`sandbox`] | the joints | a CNI result applied to an interface of the container |
 //! | [`veth`] | | a veth pair between host and container |
+//! | [`firewall`] | | what of an attachment is forwarded, and what is kept from it |
 //! | [`hostports`] | | ports of the host that lead to an attachment |
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
@@ -17,6 +18,7 @@
 
 mod claims;
 pub mod cni;
+pub mod firewall;
 pub mod hostports;
 pub mod in_use;
 pub mod masquerade;
@@ -30,6 +32,7 @@ pub use cni::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Status,
     Success, run,
 };
+pub use firewall::Firewall;
 pub use hostports::HostPorts;
 pub use masquerade::Masquerade;
 pub use sandbox::{Host, Sandbox};

@@ -61,6 +61,23 @@ pub(crate) fn cases() -> Vec<Case> {
         leases(60_000, Goal::AboveEmpty(5.0)),
         leases(ALL_BUT_ONE, Goal::AboveEmpty(5.0)),
         Case {
+            name: "firewall".into(),
+            plugin: "firewall",
+            config: json!({
+                "cniVersion": VERSION,
+                "name": "bench-firewall",
+                "type": "firewall",
+                "prevResult": {
+                    "cniVersion": VERSION,
+                    "interfaces": [{"name": "cni0"}],
+                    "ips": [{"address": "10.85.0.2/16"}],
+                },
+            }),
+            ifname: "eth0",
+            goals: [None; 2],
+            has_link: false,
+        },
+        Case {
             name: "loopback".into(),
             plugin: "loopback",
             config: json!({"cniVersion": VERSION, "name": "bench-lo", "type": "loopback"}),

@@ -95,7 +95,10 @@ impl Contender {
     pub(crate) fn takes_part(&self, case: &Case) -> bool {
         match self.who {
             Who::Ours => true,
-            Who::Reference => case.config["ipMasq"] != true || machine::has_iptables(),
+            Who::Reference => {
+                let is_filter = case.config["ipMasq"] == true || case.plugin == "firewall";
+                !is_filter || machine::has_iptables()
+            }
             Who::Kernel => case.has_link,
         }
     }

@@ -7,6 +7,7 @@
 //! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
 //! | [`call`] | one call of one plugin, and what came of it |
 //! | [`network`] | a network configuration, used as a runtime uses it |
+//! | [`bus`] | a system bus, and a firewalld on it that only remembers |
 //! | [`double`] | plugins that are not: scripts that fail, reply or write down how they were called |
 //! | [`snapshot`] | everything a plugin could have changed, as lines |
 //! | [`leases`] | which addresses are held |
@@ -21,6 +22,7 @@
 )]
 
 pub mod bed;
+pub mod bus;
 pub mod call;
 pub mod death;
 pub mod double;

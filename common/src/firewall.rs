@@ -1,0 +1,292 @@
+//! What of an attachment is forwarded, and what is kept from it.
+//!
+//! ```text
+//! table ip girder {
+//!     set firewall-pods {                   # whose connections are let through
+//!         type ipv4_addr
+//!         elements = { 10.1.0.2 comment "pods c1 eth0" }
+//!     }
+//!     set firewall-bridges {                # between these nothing is forwarded ..
+//!         type ifname
+//!         elements = { "cni0" comment "pods" }
+//!     }
+//!     set firewall-ways {                   # .. but from itself to itself, unless `isolated`
+//!         type ifname . ifname
+//!         elements = { "cni0" . "cni0" comment "pods" }
+//!     }
+//!     chain firewall {
+//!         type filter hook forward priority filter - 1; policy accept;
+//!         iifname @firewall-bridges oifname @firewall-bridges iifname . oifname != @firewall-ways drop
+//!         ip saddr @firewall-pods meta mark set meta mark | 0x1000
+//!         ip daddr @firewall-pods ct state established,related meta mark set meta mark | 0x1000
+//!     }
+//! }
+//! table bridge girder {
+//!     set firewall-ports {                  # `isolated`: no other port of the bridge hears these
+//!         type ifname
+//!         elements = { "veth814c47b8" comment "pods c1 eth0" }
+//!     }
+//!     chain firewall {
+//!         type filter hook forward priority filter; policy accept;
+//!         iifname @firewall-ports drop
+//!         oifname @firewall-ports drop
+//!     }
+//! }
+//! ```
+//!
+//! and the same as `table ip6 girder`. There are as many rules for one pod as for a thousand.
+//!
+//! A drop is final, but an accept is not: every other table is asked as well, and whoever says no
+//! wins. So what is to be let through bears a mark, and [`forwarding`] has the one table that says
+//! no on many hosts, that of iptables, accept it.
+
+mod forwarding;
+pub mod iptables;
+mod passage;
+mod ruleset;
+
+pub use passage::{Accepted, Ingress, Passage, addresses};
+
+use crate::claims::{Claim, Claimant, Claims, Shared, is_same_attachment, is_stale, port_key};
+use crate::cni::{Attachment, Code, Error, NetworkName, Owner, Result, Success, report};
+use crate::net::Family;
+use crate::net::nft::{Batch, Element, Key, Make, concat};
+use crate::undo::Undo;
+use passage::{place, port};
+use ruleset::{BRIDGES, PORTS, WAYS, pods, set_of};
+use std::net::IpAddr;
+
+/// The packet filter, for what is forwarded. Drop it late: see [`Nft`](crate::net::nft::Nft).
+pub struct Firewall {
+    claims: Claims,
+}
+
+impl Firewall {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { claims: Claims::open()? })
+    }
+
+    /// From now on the attachment's connections are let through, and what is to be kept from it
+    /// is. The bridge's part of that is shared, and stays.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(&mut self, passage: &Passage, owner: &Owner, undo: &mut Undo) -> Result<()> {
+        let claims = passage.claims();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        self.claims.create(&claims, &claimant, passage, undo)?;
+        self.ensure_policy(passage, owner.network())?;
+        if let Accepted::Here { admin_chain } = &passage.accepted {
+            for is_ipv6 in passage.families() {
+                forwarding::ensure_accepted(self.claims.nft(), family(is_ipv6), admin_chain)?;
+            }
+            for sentence in
+                forwarding::find_refusals(self.claims.nft(), passage.families().map(family))?
+            {
+                report(sentence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the policy of the bridge that of the passage. A bridge of two networks has the
+    /// stricter one of theirs.
+    fn ensure_policy(&mut self, passage: &Passage, network: &str) -> Result<()> {
+        let Some(bridge) = &passage.bridge else { return Ok(()) };
+        let (mut batch, mut gone) = (Batch::new(), Vec::new());
+        for is_ipv6 in passage.families() {
+            let [closed, way] = bridge_spots(bridge, is_ipv6);
+            let holder = self.find(&closed)?;
+            let is_own = holder.as_deref().is_none_or(|comment| comment == network);
+            match passage.ingress {
+                Ingress::Open if is_own && holder.is_some() => gone.extend([closed, way]),
+                Ingress::SameBridge if is_own => {
+                    shared_element(&mut batch, &closed, network);
+                    shared_element(&mut batch, &way, network);
+                }
+                Ingress::Isolated => {
+                    shared_element(&mut batch, &closed, network);
+                    if self.find(&way)?.is_some() {
+                        gone.push(way);
+                    }
+                }
+                Ingress::Open | Ingress::SameBridge => {}
+            }
+        }
+        self.claims.nft().commit(batch)?;
+        self.claims.nft().delete_elements(&gone)?;
+        Ok(())
+    }
+
+    /// The comment of an element that is there.
+    fn find(&mut self, (set, key): &(Shared, Key)) -> Result<Option<String>> {
+        let element = self.claims.find(*set, key)?;
+        Ok(element.map(|element| element.comment.unwrap_or_default()))
+    }
+
+    /// The addresses that the container's interface has, as far as they are not somebody else's
+    /// by now. `success` saves a look at all elements; it need not be there, nor true.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn list_addresses(
+        &mut self,
+        success: Option<&Success>,
+        owner: &Owner,
+    ) -> Result<Vec<IpAddr>> {
+        let ours = |comment: &str| is_same_attachment(owner, comment);
+        let known = success.map(addresses).unwrap_or_default();
+        let (mut own, mut count) = (Vec::new(), 0);
+        for ip in &known {
+            let comment = self.find(&place(*ip))?;
+            count += usize::from(comment.as_deref().is_some_and(ours));
+            if comment.as_deref().is_none_or(ours) {
+                own.push(*ip);
+            }
+        }
+        if count == 0 || count < known.len() {
+            own.extend(self.addresses_where(ours)?);
+        }
+        own.sort();
+        own.dedup();
+        Ok(own)
+    }
+
+    /// The addresses of attachments of the network that are not valid any more.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn list_stale_addresses(
+        &mut self,
+        network: &NetworkName,
+        valid: &[Attachment],
+    ) -> Result<Vec<IpAddr>> {
+        self.addresses_where(is_stale(network, valid))
+    }
+
+    fn addresses_where(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Vec<IpAddr>> {
+        let found = self.claims.list_where(&pods(), wanted)?;
+        Ok(found.iter().filter_map(|(_, element)| address_of(element)).collect())
+    }
+
+    /// Removes what the container's interface has, whatever its network is called by now.
+    /// `addresses` are what [`Firewall::list_addresses`] says.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(
+        &mut self,
+        success: Option<&Success>,
+        addresses: &[IpAddr],
+        owner: &Owner,
+    ) -> Result<()> {
+        let ours = |comment: &str| is_same_attachment(owner, comment);
+        let spots: Vec<_> = addresses.iter().map(|ip| place(*ip)).collect();
+        self.claims.delete(&spots, ours)?;
+        let Some(success) = success else {
+            return self.claims.delete_where(&[PORTS], ours).map(drop);
+        };
+        let host = success.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
+        let ports: Vec<_> = host.map(|interface| port(&interface.name)).collect();
+        if self.claims.delete(&ports, ours)? == 0 {
+            self.claims.delete_where(&[PORTS], ours)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments of the network that are not valid any more. Where none
+    /// is left, the network's bridges are open again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
+        let owned: Vec<_> = pods().into_iter().chain([PORTS]).collect();
+        self.claims.sweep(&owned, network, valid)?;
+        if valid.is_empty() {
+            let of_family = |is_ipv6| [BRIDGES, WAYS].map(|name| set_of(name, is_ipv6));
+            let bridges = [false, true].map(of_family).concat();
+            self.claims.delete_where(&bridges, |comment| comment == network.label())?;
+        }
+        Ok(())
+    }
+
+    /// Everything of the passage that is not as it should be.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn verify(&mut self, passage: &Passage, owner: &Owner) -> Result<Vec<String>> {
+        let mut claims = passage.claims();
+        // Who lets them through elsewhere is asked there.
+        claims.retain(|claim| claim.set == PORTS || passage.accepted != Accepted::Elsewhere);
+        let missing = self.claims.missing(&claims, owner)?;
+        let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
+        if !claims.is_empty() && !self.claims.is_whole(passage)? {
+            differences.push("rules about what is forwarded are missing".to_owned());
+        }
+        let bridge = passage.bridge.iter().filter(|_| passage.ingress != Ingress::Open);
+        for bridge in bridge {
+            for is_ipv6 in passage.families() {
+                let [closed, way] = bridge_spots(bridge, is_ipv6);
+                let is_closed = self.find(&closed)?.is_some();
+                let is_same = passage.ingress == Ingress::SameBridge;
+                // Another network may be stricter.
+                if !is_closed || (!is_same && self.find(&way)?.is_some()) {
+                    differences.push(format!("the ingressPolicy of bridge {bridge} is not kept"));
+                }
+            }
+        }
+        differences.dedup();
+        if let Accepted::Here { admin_chain } = &passage.accepted {
+            for is_ipv6 in passage.families() {
+                let (nft, family) = (self.claims.nft(), family(is_ipv6));
+                differences.extend(forwarding::verify_accepted(nft, family, admin_chain)?);
+            }
+        }
+        Ok(differences)
+    }
+
+    /// Whether connections could be let through at all.
+    ///
+    /// # Errors
+    /// Code 50 when the kernel has no nftables, or somebody else's table lets nothing through.
+    pub fn probe(&mut self) -> Result<()> {
+        let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
+        self.find(&place(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
+        forwarding::refuse_blocked(self.claims.nft())
+    }
+}
+
+fn family(is_ipv6: bool) -> Family {
+    if is_ipv6 { Family::V6 } else { Family::V4 }
+}
+
+fn shared_element(batch: &mut Batch, (set, key): &(Shared, Key), network: &str) {
+    let element = Element { key: key.clone(), data: None, comment: Some(network.to_owned()) };
+    batch.element(Make::Ensure, set.table, set.name, &element);
+}
+
+/// Where a bridge is closed, and where it is open for itself.
+fn bridge_spots(bridge: &str, is_ipv6: bool) -> [(Shared, Key); 2] {
+    let key = port_key(bridge);
+    let way = concat(&[&key, &key]);
+    [(set_of(BRIDGES, is_ipv6), key.into()), (set_of(WAYS, is_ipv6), way.into())]
+}
+
+fn address_of(element: &Element) -> Option<IpAddr> {
+    let octets = element.key.first();
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+fn describe(claim: &Claim) -> String {
+    if claim.set == PORTS {
+        let name = String::from_utf8_lossy(claim.key.first()).trim_end_matches('\0').to_owned();
+        return format!("port {name} is not kept from the other ports of its bridge");
+    }
+    format!("connections of {} are not let through", claim.key)
+}

@@ -1,0 +1,172 @@
+//! What the rest of this host says about forwarded packets.
+//!
+//! Every table is asked about a packet, and who drops it wins. Docker and many an operator have
+//! iptables drop what is forwarded (`-P FORWARD DROP`); there the chains of the reference plugin
+//! are made, with one rule that accepts what bears our mark. They are shared, and stay.
+
+use super::iptables::{self, CHAIN, FORWARD, Rule, filter};
+use super::ruleset::ACCEPTED;
+use crate::cni::{Code, Context as _, Error, Result, report};
+use crate::net::Family;
+use crate::net::nft::{self, Hook, KnownChain, Nft, Policy, Table};
+
+/// The comment of our rule, by which it is found.
+const OURS: &str = "CNI firewall plugin: pods of Girder";
+
+/// Whether iptables may drop what is forwarded: if no rule does, the policy may.
+fn may_drop(chain: &KnownChain) -> bool {
+    chain.policy == Some(Policy::Drop) || chain.uses > 0
+}
+
+/// Whether a rule has this name or comment in it. Each stands alone and ends with a NUL there.
+fn mentions(rules: &[Vec<u8>], text: &str) -> bool {
+    let wanted = [&[0], text.as_bytes(), &[0]].concat();
+    rules.iter().any(|rule| contains(rule, &wanted))
+}
+
+pub(super) fn contains(rule: &[u8], wanted: &[u8]) -> bool {
+    rule.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Whether iptables, if it may drop, has a way to what bears our mark.
+fn is_accepted(nft: &mut Nft, family: Family) -> Result<bool> {
+    let table = filter(family);
+    Ok(match nft.find_chain(table, FORWARD)? {
+        Some(chain) if may_drop(&chain) => {
+            mentions(&nft.list_rules(table, FORWARD)?, CHAIN)
+                && mentions(&nft.list_rules(table, CHAIN)?, OURS)
+        }
+        _ => true,
+    })
+}
+
+/// The way to our mark, in iptables' words.
+fn way(admin_chain: &str) -> Vec<Rule> {
+    let mark = format!("-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}");
+    let ours = Rule::last(CHAIN, format!("{} {mark} -j ACCEPT", iptables::comment(OURS)));
+    [iptables::way(admin_chain).as_slice(), &[ours]].concat()
+}
+
+/// Has iptables accept what bears our mark, if it may drop it.
+pub(super) fn ensure_accepted(nft: &mut Nft, family: Family, admin_chain: &str) -> Result<()> {
+    if is_accepted(nft, family)? && !iptables::legacy_may_drop(family)? {
+        return Ok(());
+    }
+    let refused = || format!("{} may drop what pods send", filter(family));
+    match iptables::ensure(family, &[CHAIN, admin_chain], &way(admin_chain)) {
+        // It may be that it does not.
+        Err(error) if error.is_gone() => {
+            report(format_args!("{}, and nobody can tell it not to: {error}", refused()));
+            Ok(())
+        }
+        made => Ok(made.map_err(Error::from).context(refused())?),
+    }
+}
+
+/// What [`ensure_accepted`] has done, and somebody else has undone.
+pub(super) fn verify_accepted(
+    nft: &mut Nft,
+    family: Family,
+    admin_chain: &str,
+) -> Result<Option<String>> {
+    let legacy = iptables::legacy_may_drop(family)?;
+    let is_open = if legacy {
+        iptables::missing(family, &way(admin_chain))?.0.is_empty()
+    } else {
+        is_accepted(nft, family)?
+    };
+    let table = filter(family);
+    let sentence = || format!("{table} does not let pods through: {FORWARD} has no way to {CHAIN}");
+    Ok((!is_open).then(sentence))
+}
+
+/// A chain of somebody else's that drops what it does not accept.
+struct Refusal {
+    family: nft::Family,
+    chain: KnownChain,
+    /// How many rules it has that may accept.
+    rules: usize,
+}
+
+impl Refusal {
+    /// None if the chain does not drop, or accepts what bears our mark.
+    fn of(nft: &mut Nft, family: nft::Family, chain: KnownChain) -> Result<Option<Self>> {
+        if (chain.hook, chain.policy) != (Some(Hook::Forward), Some(Policy::Drop)) {
+            return Ok(None);
+        }
+        let rules = nft.list_rules(Table { family, name: &chain.table }, &chain.name)?;
+        let mark = ACCEPTED.to_ne_bytes();
+        let is_open = |rule: &Vec<u8>| contains(rule, b"meta\0") && contains(rule, &mark);
+        let is_blocked = !rules.iter().any(is_open);
+        Ok(is_blocked.then_some(Self { family, chain, rules: rules.len() }))
+    }
+
+    fn sentence(&self) -> String {
+        let (family, KnownChain { table, name, .. }) = (self.family, &self.chain);
+        format!(
+            "chain {name} of table {family} {table} drops what it does not accept: let pods \
+             through with nft insert rule {family} {table} {name} \
+             meta mark and {ACCEPTED:#x} == {ACCEPTED:#x} accept"
+        )
+    }
+}
+
+/// Other people's chains that may drop what pods send: those of the usual names, for a list of
+/// all chains takes its time where there are thousands.
+pub(super) fn find_refusals(
+    nft: &mut Nft,
+    families: impl Iterator<Item = Family>,
+) -> Result<Vec<String>> {
+    let own = families.map(|family| filter(family).family);
+    let mut sentences = Vec::new();
+    for family in own.chain([nft::Family::Inet]) {
+        let table = Table { family, name: "filter" };
+        if let Some(chain) = nft.find_chain(table, "forward")? {
+            sentences.extend(Refusal::of(nft, family, chain)?.map(|refusal| refusal.sentence()));
+        }
+    }
+    Ok(sentences)
+}
+
+/// Says who drops all that is forwarded, and on stderr who may.
+///
+/// # Errors
+/// Code 50: it is certain.
+pub(super) fn refuse_blocked(nft: &mut Nft) -> Result<()> {
+    if !is_accepted(nft, Family::V4)?
+        && let Err(error) = crate::net::iptables::save(Family::V4, "filter")
+    {
+        let msg = format!("{} may drop what pods send: {error}", filter(Family::V4));
+        return Err(Error::new(Code::Unavailable, msg).details("install iptables"));
+    }
+    for family in [nft::Family::Ip, nft::Family::Ip6, nft::Family::Inet] {
+        for chain in nft.list_chains(family)? {
+            let is_iptables = (chain.table.as_str(), chain.name.as_str()) == ("filter", FORWARD);
+            if is_iptables && family != nft::Family::Inet {
+                continue;
+            }
+            if let Some(refusal) = Refusal::of(nft, family, chain)? {
+                // Hosts without IPv6 are served all the same.
+                if refusal.rules == 0 && family != nft::Family::Ip6 {
+                    return Err(Error::new(Code::Unavailable, refusal.sentence()));
+                }
+                report(refusal.sentence());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_whole_or_not_at_all() {
+        let rules = [b"\x10\0\x02\0CNI-ADMIN\0\0\0".to_vec(), b"x".to_vec()];
+        assert!(mentions(&rules, "CNI-ADMIN"));
+        for other in ["ADMIN", "CNI-ADMI", "CNI"] {
+            assert!(!mentions(&rules, other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Rules in iptables' own table `filter`, named, ordered and commented as those of the reference
+//! plugin: an upgrade meets the old ones, and so does the way back.
+
+use super::forwarding::contains;
+use super::{Ingress, Passage};
+use crate::cni::{Code, Error, Errors, Result, report};
+use crate::masquerade::octets;
+use crate::net::nft::{self, Nft, Table};
+use crate::net::{self, Family, iptables};
+use crate::undo::Undo;
+use std::net::IpAddr;
+
+/// What is let through.
+pub(super) const CHAIN: &str = "CNI-FORWARD";
+pub(super) const FORWARD: &str = "FORWARD";
+const TABLE: &str = "filter";
+/// Who comes from a closed bridge and leaves by another link.
+const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
+/// And leaves by a closed bridge.
+const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// A rule, as `iptables-save` writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    chain: String,
+    is_first: bool,
+    spec: String,
+}
+
+impl Rule {
+    pub(super) fn first(chain: &str, spec: String) -> Self {
+        Self { chain: chain.to_owned(), is_first: true, spec }
+    }
+
+    pub(super) fn last(chain: &str, spec: String) -> Self {
+        Self { chain: chain.to_owned(), is_first: false, spec }
+    }
+
+    fn saved(&self) -> String {
+        format!("-A {} {}", self.chain, self.spec)
+    }
+
+    fn added(&self) -> String {
+        if self.is_first { format!("-I {} 1 {}", self.chain, self.spec) } else { self.saved() }
+    }
+
+    fn deleted(&self) -> String {
+        format!("-D {} {}", self.chain, self.spec)
+    }
+}
+
+pub(super) fn comment(text: &str) -> String {
+    format!("-m comment --comment \"{text}\"")
+}
+
+/// The way from `FORWARD` to what is let through, with the operator's own rules before it.
+pub(super) fn way(admin_chain: &str) -> [Rule; 2] {
+    let rules = comment("CNI firewall plugin rules");
+    let overrides = comment("CNI firewall plugin admin overrides");
+    [
+        Rule::first(FORWARD, format!("{rules} -j {CHAIN}")),
+        Rule::first(CHAIN, format!("{overrides} -j {admin_chain}")),
+    ]
+}
+
+fn pod(ip: IpAddr) -> [Rule; 2] {
+    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let answers = "-m conntrack --ctstate RELATED,ESTABLISHED";
+    [
+        Rule::last(CHAIN, format!("-d {ip}/{length} {answers} -j ACCEPT")),
+        Rule::last(CHAIN, format!("-s {ip}/{length} -j ACCEPT")),
+    ]
+}
+
+fn policy(bridge: &str, is_isolated: bool) -> Vec<Rule> {
+    let said = |policy| comment(&format!("CNI firewall plugin rules (ingressPolicy: {policy})"));
+    let any = said("same-bridge");
+    let own = if is_isolated { said("isolated") } else { any.clone() };
+    let within = Rule::first(STAGE_1, format!("-i {bridge} -o {bridge} {own} -j DROP"));
+    let mut rules = vec![
+        Rule::first(FORWARD, format!("{any} -j {STAGE_1}")),
+        Rule::first(STAGE_1, format!("-i {bridge} ! -o {bridge} {own} -j {STAGE_2}")),
+    ];
+    rules.extend(is_isolated.then_some(within));
+    rules.extend([
+        Rule::last(STAGE_1, format!("{any} -j RETURN")),
+        Rule::first(STAGE_2, format!("-o {bridge} {any} -j DROP")),
+        Rule::last(STAGE_2, format!("{any} -j RETURN")),
+    ]);
+    rules
+}
+
+/// The rules of a family that are not there, and the table.
+pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<(Vec<Rule>, Vec<String>)> {
+    let saved = iptables::save(family, TABLE)?;
+    let is_missing = |rule: &&Rule| !saved.contains(&rule.saved());
+    Ok((rules.iter().filter(is_missing).cloned().collect(), saved))
+}
+
+/// Makes those that are missing, with their chains.
+pub(super) fn ensure(family: Family, chains: &[&str], rules: &[Rule]) -> net::Result<()> {
+    // Two who find the same missing make it at once: then the second fails, and looks again.
+    const ATTEMPTS: usize = 10;
+    for attempt in 1.. {
+        let (missing, saved) = missing(family, rules)?;
+        if missing.is_empty() {
+            break;
+        }
+        let is_new =
+            |chain: &&&str| !saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
+        let chains = chains.iter().filter(is_new).map(|chain| format!("-N {chain}\n"));
+        let rules = missing.iter().map(|rule| rule.added() + "\n");
+        match iptables::restore(family, &script(chains.chain(rules))) {
+            Ok(()) => break,
+            Err(error) if attempt == ATTEMPTS || error.is_gone() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn script(lines: impl Iterator<Item = String>) -> String {
+    format!("*{TABLE}\n{}COMMIT\n", lines.collect::<String>())
+}
+
+fn of_family(passage: &Passage, family: Family) -> Vec<IpAddr> {
+    let own = passage.addresses().iter().filter(|ip| Family::of(**ip) == family);
+    own.copied().collect()
+}
+
+/// What a passage needs in a family: chains, and rules in the reference's order.
+fn plan(passage: &Passage, family: Family, admin_chain: &str) -> (Vec<Rule>, bool) {
+    let addresses = of_family(passage, family);
+    let mut rules = Vec::new();
+    if addresses.is_empty() {
+        return (rules, false);
+    }
+    rules.extend(way(admin_chain));
+    rules.extend(addresses.into_iter().flat_map(pod));
+    let closed = passage.bridge().filter(|_| passage.ingress() != Ingress::Open);
+    if let Some(bridge) = closed {
+        rules.extend(policy(bridge, passage.ingress() == Ingress::Isolated));
+    }
+    (rules, closed.is_some())
+}
+
+/// Lets the passage through by iptables, and keeps from it what is to be kept. Chains, and rules
+/// about bridges, are shared, and stay.
+///
+/// # Errors
+/// When the programs of a family that the passage has are missing, or refuse.
+pub fn create(passage: &Passage, admin_chain: &str, undo: &mut Undo) -> Result<()> {
+    let own = passage.addresses().to_vec();
+    undo.push("rules of iptables", move || {
+        let mut errors = Errors::default();
+        delete(&own, &mut errors);
+        errors.into_result()
+    });
+    for family in FAMILIES {
+        let (rules, is_closed) = plan(passage, family, admin_chain);
+        let stages = [STAGE_1, STAGE_2].into_iter().filter(|_| is_closed);
+        let chains: Vec<_> = [CHAIN, admin_chain].into_iter().chain(stages).collect();
+        if !rules.is_empty() {
+            ensure(family, &chains, &rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every rule of the passage that is not there.
+///
+/// # Errors
+/// When the programs are missing, or refuse.
+pub fn verify(passage: &Passage, admin_chain: &str) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for family in FAMILIES {
+        let (rules, _) = plan(passage, family, admin_chain);
+        if !rules.is_empty() {
+            let (missing, _) = missing(family, &rules)?;
+            differences.extend(missing.iter().map(|rule| {
+                let name = if family == Family::V4 { "iptables" } else { "ip6tables" };
+                format!("{name} has no rule {}", rule.saved())
+            }));
+        }
+    }
+    Ok(differences)
+}
+
+/// Removes what iptables lets through for these addresses, whoever has told it so, and however
+/// often. Whether there is anything is asked of the kernel: where nobody uses iptables, no
+/// program is started, nor missed.
+pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
+    for family in FAMILIES {
+        let own: Vec<_> =
+            addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect();
+        if own.is_empty() || !errors.note(may_have(family, &own)).unwrap_or_default() {
+            continue;
+        }
+        match delete_rules(family, &own) {
+            // Then nobody can list them either.
+            Err(error) if error.is_gone() => report(format_args!("rules may be left: {error}")),
+            outcome => drop(errors.note(outcome)),
+        }
+    }
+}
+
+fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
+    const ATTEMPTS: usize = 10;
+    let rules: Vec<_> = addresses.iter().flat_map(|ip| pod(*ip)).collect();
+    for attempt in 1.. {
+        let saved = iptables::save(family, TABLE)?;
+        let copies = |rule: &Rule| saved.iter().filter(|line| **line == rule.saved()).count();
+        let lines: Vec<_> = rules
+            .iter()
+            .flat_map(|rule| std::iter::repeat_n(rule.deleted() + "\n", copies(rule)))
+            .collect();
+        if lines.is_empty() {
+            break;
+        }
+        match iptables::restore(family, &script(lines.into_iter())) {
+            Err(error) if attempt == ATTEMPTS || error.is_gone() => return Err(error),
+            Err(_) => {}
+            Ok(()) => break,
+        }
+    }
+    Ok(())
+}
+
+/// The table that iptables has, and shows.
+pub(super) fn filter(family: Family) -> Table<'static> {
+    let family = if family == Family::V4 { nft::Family::Ip } else { nft::Family::Ip6 };
+    Table { family, name: TABLE }
+}
+
+/// Whether the older kind of iptables, if it is in use, may drop what is forwarded.
+pub(super) fn legacy_may_drop(family: Family) -> Result<bool> {
+    if !iptables::has_legacy(family, TABLE) {
+        return Ok(false);
+    }
+    let saved = iptables::save(family, TABLE)?;
+    let drops = |line: &String| line.starts_with(":FORWARD DROP") || line.starts_with("-A FORWARD");
+    Ok(saved.iter().any(drops))
+}
+
+/// Whether iptables may have a rule about one of these addresses.
+fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
+    if iptables::has_legacy(family, TABLE) {
+        return Ok(true);
+    }
+    let rules = Nft::open()?.list_rules(filter(family), CHAIN)?;
+    let mut all = addresses.iter().map(|ip| octets(*ip));
+    Ok(all.any(|octets| rules.iter().any(|rule| contains(rule, &octets))))
+}
+
+/// Whether the programs are there.
+///
+/// # Errors
+/// Code 50 if they are not; those for IPv6 may be missing where there is none.
+pub fn probe() -> Result<()> {
+    if let Err(error) = iptables::save(Family::V6, TABLE) {
+        report(error);
+    }
+    let asked = iptables::save(Family::V4, TABLE);
+    asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_those_of_the_reference() {
+        let [answers, all] = pod("fd00::2".parse().unwrap());
+        assert_eq!(
+            answers.added(),
+            "-A CNI-FORWARD -d fd00::2/128 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        );
+        assert_eq!(all.deleted(), "-D CNI-FORWARD -s fd00::2/128 -j ACCEPT");
+        let added: Vec<_> = policy("br0", true).iter().map(Rule::added).collect();
+        let same =
+            "-m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)\"";
+        let own = same.replace("same-bridge", "isolated");
+        assert_eq!(
+            added,
+            [
+                format!("-I FORWARD 1 {same} -j CNI-ISOLATION-STAGE-1"),
+                format!(
+                    "-I CNI-ISOLATION-STAGE-1 1 -i br0 ! -o br0 {own} -j CNI-ISOLATION-STAGE-2"
+                ),
+                format!("-I CNI-ISOLATION-STAGE-1 1 -i br0 -o br0 {own} -j DROP"),
+                format!("-A CNI-ISOLATION-STAGE-1 {same} -j RETURN"),
+                format!("-I CNI-ISOLATION-STAGE-2 1 -o br0 {same} -j DROP"),
+                format!("-A CNI-ISOLATION-STAGE-2 {same} -j RETURN"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! What of an attachment is forwarded, understood from its result.
+
+use super::ruleset::{self, PODS, PORTS, set_of};
+use crate::claims::{Claim, Ground, Shared, port_key};
+use crate::cni::{Error, Result, Success};
+use crate::masquerade::octets;
+use crate::net::nft::{Batch, Element, Key};
+use std::net::IpAddr;
+
+/// From where a pod is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// Everywhere.
+    Open,
+    /// Not from other bridges that are closed as well.
+    SameBridge,
+    /// Nor from other ports of its own bridge.
+    Isolated,
+}
+
+/// Who lets a pod's connections through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// We do.
+    Here {
+        /// The chain of iptables that is asked before, for an operator's own rules.
+        admin_chain: String,
+    },
+    /// Somebody else does; we only remember which addresses the attachment has.
+    Elsewhere,
+}
+
+/// What of an attachment is forwarded.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    addresses: Vec<IpAddr>,
+    /// The link of the host that leads to the pod: of a bridge, the bridge.
+    pub(super) bridge: Option<String>,
+    /// The ports of the bridge that lead to the pod.
+    ports: Vec<String>,
+    pub(super) ingress: Ingress,
+    pub(super) accepted: Accepted,
+}
+
+impl Passage {
+    /// Of an attachment with this result.
+    ///
+    /// # Errors
+    /// Code 7 when pods are to be kept apart by their bridges, and there is no bridge.
+    pub fn new(success: &Success, ingress: Ingress, accepted: Accepted) -> Result<Self> {
+        let host: Vec<_> =
+            success.interfaces.iter().map(|one| (one, one.is_in_sandbox())).collect();
+        let first = host.first().filter(|(one, inside)| !inside && !one.name.is_empty());
+        let bridge = first.map(|(one, _)| one.name.clone());
+        if bridge.is_none() && ingress != Ingress::Open {
+            let msg = "ingressPolicy needs a bridge, and prevResult has none of the host's as its \
+                       first interface";
+            return Err(Error::config(msg).details("put firewall behind bridge, or leave it open"));
+        }
+        let ports = host.iter().skip(1).filter(|(_, inside)| !inside);
+        Ok(Self {
+            addresses: addresses(success),
+            bridge,
+            ports: ports.map(|(one, _)| one.name.clone()).collect(),
+            ingress,
+            accepted,
+        })
+    }
+
+    /// The pod's.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Where the pod is connected.
+    pub fn bridge(&self) -> Option<&str> {
+        self.bridge.as_deref()
+    }
+
+    /// From where the pod is reached.
+    pub fn ingress(&self) -> Ingress {
+        self.ingress
+    }
+
+    /// Whether it has addresses of the family.
+    fn has(&self, is_ipv6: bool) -> bool {
+        self.addresses.iter().any(|ip| ip.is_ipv6() == is_ipv6)
+    }
+
+    pub(super) fn families(&self) -> impl Iterator<Item = bool> {
+        [false, true].into_iter().filter(|is_ipv6| self.has(*is_ipv6))
+    }
+
+    pub(super) fn claims(&self) -> Vec<Claim> {
+        let pods = self.addresses.iter().map(|ip| place(*ip));
+        let isolated = self.ingress == Ingress::Isolated && !self.addresses.is_empty();
+        let ports = self.ports.iter().filter(|_| isolated).map(|name| port(name));
+        pods.chain(ports).map(|(set, key)| Claim { set, key, data: None }).collect()
+    }
+}
+
+/// The addresses of a result.
+pub fn addresses(success: &Success) -> Vec<IpAddr> {
+    let mut all: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+pub(super) fn place(ip: IpAddr) -> (Shared, Key) {
+    (set_of(PODS, ip.is_ipv6()), octets(ip).into())
+}
+
+pub(super) fn port(name: &str) -> (Shared, Key) {
+    (PORTS, port_key(name).into())
+}
+
+impl Ground for Passage {
+    fn declare(&self) -> Result<Batch> {
+        let mut batch = Batch::new();
+        for is_ipv6 in self.families() {
+            if self.accepted != Accepted::Elsewhere || self.ingress != Ingress::Open {
+                ruleset::declare(&mut batch, is_ipv6);
+            } else {
+                ruleset::declare_record(&mut batch, is_ipv6);
+            }
+        }
+        if self.ingress == Ingress::Isolated && !self.addresses.is_empty() {
+            ruleset::declare_ports(&mut batch);
+        }
+        Ok(batch)
+    }
+
+    /// IPAM says whose address it is now, and the kernel knows no two links of one name.
+    fn yields(&self, _: &Claim, _: &Element) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::{Interface, Ip};
+
+    fn success(interfaces: &[(&str, bool)], ips: &[&str]) -> Success {
+        let interface = |(name, inside): &(&str, bool)| Interface {
+            name: (*name).to_owned(),
+            sandbox: inside.then(|| "/run/netns/pod".to_owned()),
+            ..Interface::default()
+        };
+        let ip = |address: &&str| Ip {
+            address: address.parse().unwrap(),
+            gateway: None,
+            interface: None,
+        };
+        Success {
+            interfaces: interfaces.iter().map(interface).collect(),
+            ips: ips.iter().map(ip).collect(),
+            ..Success::default()
+        }
+    }
+
+    #[test]
+    fn who_keeps_pods_apart_needs_a_bridge() {
+        let of = |interfaces: &[(&str, bool)], ingress| {
+            Passage::new(&success(interfaces, &["10.1.0.2/24"]), ingress, Accepted::Elsewhere)
+        };
+        let bridge = [("br0", false), ("veth1", false), ("eth0", true)];
+        let passage = of(&bridge, Ingress::Isolated).unwrap();
+        assert_eq!((passage.bridge(), passage.ports.len()), (Some("br0"), 1));
+        assert_eq!(passage.claims().len(), 2);
+        assert_eq!(of(&bridge, Ingress::SameBridge).unwrap().claims().len(), 1);
+        for interfaces in [&[][..], &[("eth0", true)][..], &[("", false)][..]] {
+            assert!(of(interfaces, Ingress::Open).is_ok());
+            assert!(of(interfaces, Ingress::SameBridge).is_err());
+        }
+    }
+
+    #[test]
+    fn without_addresses_nothing_is_claimed() {
+        let bridge = [("br0", false), ("veth1", false)];
+        let passage =
+            Passage::new(&success(&bridge, &[]), Ingress::Isolated, Accepted::Elsewhere).unwrap();
+        assert!(passage.claims().is_empty());
+        let twice = success(&bridge, &["fd00::2/64", "10.1.0.2/24", "10.1.0.2/32"]);
+        assert_eq!(addresses(&twice).len(), 2);
+    }
+}

@@ -1,0 +1,114 @@
+//! From JSON to what it means: every conflict between keys is found here, before anything is
+//! touched.
+
+use common::cni::{Call, Verb};
+use common::firewall::Ingress;
+use common::{Error, Result};
+use serde::Deserialize;
+
+/// The plugin's keys, as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
+    backend: String,
+    iptables_admin_chain_name: String,
+    firewalld_zone: String,
+    ingress_policy: String,
+}
+
+/// Who lets the pod's connections through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// firewalld if it runs, else nftables.
+    Any,
+    Nftables,
+    Iptables,
+    Firewalld,
+}
+
+/// What the configuration means.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) backend: Backend,
+    pub(crate) admin_chain: String,
+    pub(crate) zone: String,
+    pub(crate) ingress: Ingress,
+}
+
+impl Plan {
+    pub(crate) fn new(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        let plan = config.plan();
+        // DEL and GC look everywhere, and are not to fail for a configuration that was edited.
+        match call.verb {
+            Verb::Del | Verb::Gc => Ok(plan.unwrap_or_else(|_| Self {
+                backend: Backend::Any,
+                admin_chain: String::new(),
+                zone: or(config.firewalld_zone, "trusted"),
+                ingress: Ingress::Open,
+            })),
+            _ => plan,
+        }
+    }
+}
+
+impl Config {
+    fn plan(&self) -> Result<Plan> {
+        let backend = match self.backend.as_str() {
+            "" => Backend::Any,
+            "nftables" => Backend::Nftables,
+            "iptables" => Backend::Iptables,
+            "firewalld" => Backend::Firewalld,
+            other => {
+                return Err(Error::config(format!("unknown firewall backend: {other:?}")).details(
+                    "backend is nftables, iptables or firewalld; without it, firewalld is used \
+                     where it runs, and nftables everywhere else",
+                ));
+            }
+        };
+        let ingress = match self.ingress_policy.as_str() {
+            "" | "open" => Ingress::Open,
+            "same-bridge" => Ingress::SameBridge,
+            "isolated" => Ingress::Isolated,
+            other => {
+                return Err(Error::config(format!("unknown ingress policy: {other:?}"))
+                    .details("ingressPolicy is open, same-bridge or isolated"));
+            }
+        };
+        let admin_chain = or(self.iptables_admin_chain_name.clone(), "CNI-ADMIN");
+        refuse_bad_chain(&admin_chain)?;
+        Ok(Plan { backend, admin_chain, zone: or(self.firewalld_zone.clone(), "trusted"), ingress })
+    }
+}
+
+fn or(text: String, default: &str) -> String {
+    if text.is_empty() { default.to_owned() } else { text }
+}
+
+/// What iptables takes for the name of a chain, and nothing that it would read differently.
+fn refuse_bad_chain(name: &str) -> Result<()> {
+    const LONGEST: usize = 28;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if name.len() <= LONGEST && name.bytes().all(is_plain) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(Error::config(format!("iptablesAdminChainName {name:?} is no name for a chain")).details(
+        "up to 28 letters, digits, dots, colons, hyphens and underscores, not beginning with a \
+         hyphen",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chains_name_is_one_word() {
+        for name in ["CNI-ADMIN", "DOCKER-USER", "x", &"n".repeat(28)] {
+            assert!(refuse_bad_chain(name).is_ok(), "{name}");
+        }
+        for name in ["-x", "a b", "a\n-F", "a\"b", &"n".repeat(29)] {
+            assert!(refuse_bad_chain(name).is_err(), "{name}");
+        }
+    }
+}

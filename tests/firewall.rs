@@ -1,0 +1,322 @@
+//! What a host forwards for pods, by packets: where others drop, and between bridges.
+
+use serde_json::{Value, json};
+use testbed::{Call, Network, Outcome, Place, Sandbox, Testbed};
+
+use crate::{
+    bridge::{config, dual},
+    differences::case,
+    pods::addresses,
+};
+
+/// A chain of a bridge and firewall.
+pub(crate) struct Chain<'bed> {
+    bed: &'bed Testbed,
+    pub(crate) bridge: Network<'bed>,
+    /// firewall's own configuration.
+    pub(crate) keys: Value,
+}
+
+impl<'bed> Chain<'bed> {
+    pub(crate) fn new(bed: &'bed Testbed, keys: Value) -> Self {
+        Self { bed, bridge: bed.network(config(&dual())), keys }
+    }
+
+    /// Another network, on another bridge.
+    pub(crate) fn second(bed: &'bed Testbed, keys: Value) -> Self {
+        let ranges = json!([[{"subnet": "10.2.0.0/24"}], [{"subnet": "fd00:2::/64"}]]);
+        let ipam = json!({"type": "host-local", "ranges": ranges});
+        let changes =
+            json!({"name": "other", "bridge": "br1", "isDefaultGateway": true, "ipam": ipam});
+        Self { bed, bridge: bed.network(config(&changes)), keys }
+    }
+
+    /// firewall's configuration for a container, with the bridge's result if it is known.
+    pub(crate) fn config(&self, id: &str) -> Value {
+        let mut config = self.keys.clone();
+        for key in ["cniVersion", "name"] {
+            if config[key].is_null() {
+                config[key] = self.bridge.config()[key].clone();
+            }
+        }
+        config["type"] = json!("firewall");
+        if let Some(mut result) = self.bridge.result(id) {
+            // As a runtime converts it.
+            result["cniVersion"] = config["cniVersion"].clone();
+            config["prevResult"] = result;
+        }
+        config
+    }
+
+    pub(crate) fn call(&self, verb: &str, pod: &Sandbox, id: &str) -> Call<'bed> {
+        let call = self.bed.plugin("firewall").command(verb).container(id).ifname("eth0");
+        // The host's tools, where a runtime has them.
+        let call = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        call.netns(pod.path()).config(&self.config(id))
+    }
+
+    pub(crate) fn run(&self, verb: &str, pod: &Sandbox, id: &str) -> Outcome {
+        self.call(verb, pod, id).run()
+    }
+
+    /// Both plugins' ADD: the pod's addresses.
+    pub(crate) fn add(&self, pod: &Sandbox, id: &str) -> Vec<String> {
+        let result = self.bridge.add(pod, id).result();
+        let prev_result = &self.config(id)["prevResult"];
+        assert_eq!(&self.run("ADD", pod, id).result(), prev_result, "it is passed on as it came");
+        addresses(&result)
+    }
+}
+
+/// Asserts that one reaches the other at each of these addresses, by TCP and by UDP, or at none.
+#[track_caller]
+pub(crate) fn assert_reaches(from: &Place, to: &Place, at: &[String], is_open: bool) {
+    for address in at {
+        let [any, at] = if address.contains(':') {
+            ["[::]:7".to_owned(), format!("[{address}]:7")]
+        } else {
+            ["0.0.0.0:7".to_owned(), format!("{address}:7")]
+        };
+        let (tcp, udp) = (to.tcp_server(&any), to.udp_server(&any));
+        if is_open {
+            from.tcp(&at, &tcp).unwrap_or_else(|error| panic!("tcp to {at}: {error}"));
+            from.udp(&at, &udp).unwrap_or_else(|error| panic!("udp to {at}: {error}"));
+        } else {
+            assert!(from.tcp_refused(&at, &tcp).is_err(), "tcp to {at}");
+            assert!(from.udp_refused(&at, &udp).is_err(), "udp to {at}");
+        }
+    }
+}
+
+#[track_caller]
+pub(crate) fn reaches(from: &Place, to: &Place, at: &[String]) {
+    assert_reaches(from, to, at, true);
+}
+
+#[track_caller]
+pub(crate) fn is_cut_off(from: &Place, to: &Place, at: &[String]) {
+    assert_reaches(from, to, at, false);
+}
+
+/// A neighbour who knows the way to pods.
+pub(crate) fn neighbour(bed: &Testbed) -> Sandbox {
+    let neighbour = bed.neighbour();
+    for net in ["10.1.0.0/24", "10.2.0.0/24"] {
+        neighbour.ip(&format!("route add {net} via 203.0.113.1"));
+    }
+    for net in ["fd00:1::/64", "fd00:2::/64"] {
+        neighbour.ip(&format!("route add {net} via 2001:db8:ffff::1"));
+    }
+    neighbour
+}
+
+/// The neighbour's addresses.
+pub(crate) fn outside() -> [String; 2] {
+    ["203.0.113.2", "2001:db8:ffff::2"].map(str::to_owned)
+}
+
+/// iptables on a host that drops what it forwards, as Docker leaves it.
+pub(crate) fn drop_forwarded(bed: &Testbed) {
+    for tool in ["iptables", "ip6tables"] {
+        bed.succeed(tool, &["-P", "FORWARD", "DROP"]);
+    }
+}
+
+#[test]
+fn where_iptables_drops_pods_are_let_through() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        drop_forwarded(bed);
+        let chain = Chain::new(bed, json!({}));
+        let (plain, pod) = (bed.sandbox("plain"), bed.sandbox("pod"));
+        chain.bridge.add(&plain, "plain").success();
+        let own = chain.add(&pod, "c1");
+        reaches(&pod, &neighbour, &outside());
+        is_cut_off(&plain, &neighbour, &outside());
+        is_cut_off(&neighbour, &pod, &own);
+        // The operator has the first word.
+        for (tool, to) in [("iptables", "203.0.113.2"), ("ip6tables", "2001:db8:ffff::2")] {
+            bed.succeed(tool, &["-A", "CNI-ADMIN", "-d", to, "-j", "DROP"]);
+        }
+        is_cut_off(&pod, &neighbour, &outside());
+        for tool in ["iptables", "ip6tables"] {
+            bed.succeed(tool, &["-F", "CNI-ADMIN"]);
+            bed.succeed(tool, &["-A", "CNI-ADMIN", "-p", "udp", "-j", "ACCEPT"]);
+            bed.succeed(tool, &["-A", "CNI-ADMIN", "-p", "tcp", "-j", "ACCEPT"]);
+        }
+        reaches(&neighbour, &pod, &own);
+        for tool in ["iptables", "ip6tables"] {
+            bed.succeed(tool, &["-F", "CNI-ADMIN"]);
+            let listed = bed.succeed(tool, &["-S", "FORWARD"]);
+            let jump =
+                "-A FORWARD -m comment --comment \"CNI firewall plugin rules\" -j CNI-FORWARD";
+            assert_eq!(listed.lines().nth(1), Some(jump), "{listed}");
+            let listed = bed.succeed(tool, &["-S", "CNI-FORWARD"]);
+            let jump = "-A CNI-FORWARD -m comment --comment \"CNI firewall plugin admin \
+                        overrides\" -j CNI-ADMIN";
+            assert_eq!(listed.lines().nth(1), Some(jump), "{listed}");
+        }
+        chain.run("DEL", &pod, "c1").silent();
+        is_cut_off(&pod, &neighbour, &outside());
+    });
+}
+
+#[test]
+fn where_nobody_drops_everybody_is_reached() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        let (chain, other) = (Chain::new(bed, json!({})), Chain::second(bed, json!({})));
+        let pods = ["one", "two", "three"].map(|id| bed.sandbox(id));
+        let own = [chain.add(&pods[0], "c1"), chain.add(&pods[1], "c2"), other.add(&pods[2], "c3")];
+        for to in 1..3 {
+            reaches(&pods[0], &pods[to], &own[to]);
+        }
+        reaches(&pods[0], &neighbour, &outside());
+        reaches(&neighbour, &pods[0], &own[0]);
+        chain.run("CHECK", &pods[0], "c1").silent();
+    });
+}
+
+/// Pods of two networks with this policy: whether they reach each other on one bridge, by way of
+/// the host to the same bridge, and between bridges.
+fn matrix(bed: &Testbed, policy: &str, [bridged, routed, between]: [bool; 3]) {
+    let neighbour = neighbour(bed);
+    let keys = json!({"ingressPolicy": policy});
+    let (chain, other) = (Chain::new(bed, keys.clone()), Chain::second(bed, keys));
+    let pods = ["one", "two", "three"].map(|id| bed.sandbox(id));
+    let own = [chain.add(&pods[0], "c1"), chain.add(&pods[1], "c2"), other.add(&pods[2], "c3")];
+    for (pod, id) in pods.iter().zip(["c1", "c2"]) {
+        chain.run("CHECK", pod, id).silent();
+    }
+    // The world and the host are nobody's bridge.
+    reaches(&pods[0], &neighbour, &outside());
+    reaches(&neighbour, &pods[0], &own[0]);
+    reaches(bed, &pods[0], &own[0]);
+    assert_reaches(&pods[0], &pods[1], &own[1], bridged);
+    assert_reaches(&pods[2], &pods[0], &own[0], between);
+    assert_reaches(&pods[0], &pods[2], &own[2], between);
+    // The gateway forwards from a bridge to the same bridge, if it is asked to.
+    for pod in &pods[..2] {
+        pod.ip("route replace 10.1.0.1 dev eth0 scope link");
+        pod.ip("route del 10.1.0.0/24");
+        pod.ip("route replace default via 10.1.0.1");
+        for link in ["all", "eth0"] {
+            pod.set_sysctl(&format!("net/ipv4/conf/{link}/accept_redirects"), "0");
+        }
+    }
+    assert_reaches(&pods[0], &pods[1], &own[1][..1], routed);
+}
+
+#[test]
+fn open_keeps_nobody_apart() {
+    case(|bed| matrix(bed, "open", [true; 3]));
+}
+
+#[test]
+fn same_bridge_keeps_bridges_apart() {
+    case(|bed| matrix(bed, "same-bridge", [true, true, false]));
+}
+
+#[test]
+fn isolated_keeps_pods_of_one_bridge_apart_too() {
+    case(|bed| matrix(bed, "isolated", [false; 3]));
+}
+
+#[test]
+fn an_open_bridge_is_reached_from_a_closed_one() {
+    case(|bed| {
+        let closed = Chain::new(bed, json!({"ingressPolicy": "same-bridge"}));
+        let open = Chain::second(bed, json!({}));
+        let pods = ["one", "two"].map(|id| bed.sandbox(id));
+        let own = [closed.add(&pods[0], "c1"), open.add(&pods[1], "c2")];
+        reaches(&pods[0], &pods[1], &own[1]);
+        reaches(&pods[1], &pods[0], &own[0]);
+    });
+}
+
+#[test]
+fn a_policy_lasts_until_the_configuration_has_another() {
+    case(|bed| {
+        let mut chain = Chain::new(bed, json!({"ingressPolicy": "isolated"}));
+        let other = Chain::second(bed, json!({"ingressPolicy": "same-bridge"}));
+        let pods = ["one", "two", "three", "four"].map(|id| bed.sandbox(id));
+        let first = chain.add(&pods[0], "c1");
+        let third = other.add(&pods[2], "c3");
+        is_cut_off(&pods[2], &pods[0], &first);
+        chain.keys = json!({"ingressPolicy": "same-bridge"});
+        let second = chain.add(&pods[1], "c2");
+        is_cut_off(&pods[2], &pods[1], &second);
+        // Who came as an isolated one stays it.
+        is_cut_off(&pods[1], &pods[0], &first);
+        chain.run("ADD", &pods[0], "c1").success();
+        chain.keys = json!({});
+        let fourth = chain.add(&pods[3], "c4");
+        reaches(&pods[1], &pods[3], &fourth);
+        reaches(&pods[3], &pods[2], &third);
+        reaches(&pods[2], &pods[3], &fourth);
+    });
+}
+
+#[test]
+fn a_bridge_of_two_networks_has_the_stricter_policy() {
+    case(|bed| {
+        let strict = Chain::new(bed, json!({"ingressPolicy": "same-bridge"}));
+        let lax = Chain::new(bed, json!({"name": "lax"}));
+        let other = Chain::second(bed, json!({"ingressPolicy": "same-bridge"}));
+        let pods = ["one", "two", "three"].map(|id| bed.sandbox(id));
+        let own = [strict.add(&pods[0], "c1"), lax.add(&pods[1], "c2")];
+        other.add(&pods[2], "c3");
+        for (pod, own) in pods.iter().zip(&own) {
+            is_cut_off(&pods[2], pod, own);
+        }
+        reaches(&pods[0], &pods[1], &own[1]);
+    });
+}
+
+/// Somebody's own packet filter, which is asked as well.
+fn foreign(bed: &Testbed, rules: &str) {
+    let text = format!(
+        "table inet filter {{\n chain forward {{\n type filter hook forward priority 0; policy \
+         drop;\n {rules}\n }}\n}}\n"
+    );
+    assert!(bed.feed("nft", &["-f", "-"], text.as_bytes()).status.success());
+}
+
+#[test]
+fn who_drops_in_a_table_of_its_own_is_named_with_the_way_out() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        foreign(bed, "");
+        let chain = Chain::new(bed, json!({"cniVersion": "1.1.0"}));
+        let status = || bed.plugin("firewall").command("STATUS").config(&chain.config("")).run();
+        status().fails_with(50, "chain forward of table inet filter drops");
+        let pod = bed.sandbox("pod");
+        chain.bridge.add(&pod, "c1").success();
+        let said = chain.run("ADD", &pod, "c1");
+        said.success();
+        is_cut_off(&pod, &neighbour, &outside());
+        // Word by word what it says.
+        let (_, command) = said.stderr.split_once("with nft ").unwrap();
+        bed.succeed("nft", &command.split_whitespace().collect::<Vec<_>>());
+        reaches(&pod, &neighbour, &outside());
+        is_cut_off(&neighbour, &pod, &["10.1.0.2".to_owned()]);
+        let said = chain.run("ADD", &pod, "c1");
+        assert_eq!(said.success().stderr, "");
+        status().silent();
+    });
+}
+
+#[test]
+fn who_may_have_rules_for_pods_is_mentioned_only() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        foreign(bed, "ip saddr 10.1.0.0/16 accept\n ct state established,related accept");
+        let chain = Chain::new(bed, json!({"cniVersion": "1.1.0"}));
+        let status = bed.plugin("firewall").command("STATUS").config(&chain.config("")).run();
+        status.silent();
+        assert!(status.stderr.contains("table inet filter drops what it does not accept"));
+        let pod = bed.sandbox("pod");
+        chain.add(&pod, "c1");
+        reaches(&pod, &neighbour, &outside()[..1]);
+    });
+}
