@@ -4,6 +4,8 @@
 //! (`CNI_BIN_DIR=.. make test`) a test with a row in [`DIFFERENCES`] must fail: a row that is no
 //! longer true is noticed, and so is a row without a test.
 
+mod firewall;
+
 use std::{
     any::type_name_of_val,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -355,13 +357,18 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ),
 ];
 
+/// All of them.
+fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
+    DIFFERENCES.iter().chain(firewall::ROWS)
+}
+
 /// Runs a test on a host of its own.
 #[track_caller]
 pub(crate) fn case(body: impl FnOnce(&Testbed)) {
     let name = type_name_of_val(&body);
     let name = name.trim_start_matches("suite::").trim_end_matches("::{{closure}}").to_owned();
     let bed = Testbed::new();
-    let row = DIFFERENCES.iter().find(|(test, ..)| *test == name);
+    let row = rows().find(|(test, ..)| *test == name);
     let Some((_, what, reason)) = row.filter(|_| is_reference()) else { return body(&bed) };
     match what {
         What::Skip => println!("{name}: skipped: {reason}"),
@@ -377,7 +384,7 @@ fn every_difference_is_a_test() {
     let suite = std::env::current_exe().unwrap();
     let listed = std::process::Command::new(suite).arg("--list").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    for (name, _, reason) in DIFFERENCES {
+    for (name, _, reason) in rows() {
         let test = format!("{name}: test");
         assert!(listed.lines().any(|line| line == test), "no test {name} ({reason})");
         assert!(reason.ends_with('.'), "{name}: a reason is a sentence: {reason}");

@@ -101,24 +101,14 @@ pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<(Vec<Rule>,
 
 /// Makes those that are missing, with their chains.
 pub(super) fn ensure(family: Family, chains: &[&str], rules: &[Rule]) -> net::Result<()> {
-    // Two who find the same missing make it at once: then the second fails, and looks again.
-    const ATTEMPTS: usize = 10;
-    for attempt in 1.. {
-        let (missing, saved) = missing(family, rules)?;
-        if missing.is_empty() {
-            break;
-        }
-        let is_new =
-            |chain: &&&str| !saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
-        let chains = chains.iter().filter(is_new).map(|chain| format!("-N {chain}\n"));
-        let rules = missing.iter().map(|rule| rule.added() + "\n");
-        match iptables::restore(family, &script(chains.chain(rules))) {
-            Ok(()) => break,
-            Err(error) if attempt == ATTEMPTS || error.is_gone() => return Err(error),
-            Err(_) => {}
-        }
+    let _lock = iptables::lock()?;
+    let (missing, saved) = missing(family, rules)?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let is_there = |chain: &str| saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
+    let new = chains.iter().filter(|chain| !is_there(chain)).map(|chain| format!("-N {chain}\n"));
+    iptables::restore(family, &script(new.chain(missing.iter().map(|rule| rule.added() + "\n"))))
 }
 
 fn script(lines: impl Iterator<Item = String>) -> String {
@@ -207,25 +197,18 @@ pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
 }
 
 fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
-    const ATTEMPTS: usize = 10;
-    let rules: Vec<_> = addresses.iter().flat_map(|ip| pod(*ip)).collect();
-    for attempt in 1.. {
-        let saved = iptables::save(family, TABLE)?;
-        let copies = |rule: &Rule| saved.iter().filter(|line| **line == rule.saved()).count();
-        let lines: Vec<_> = rules
-            .iter()
-            .flat_map(|rule| std::iter::repeat_n(rule.deleted() + "\n", copies(rule)))
-            .collect();
-        if lines.is_empty() {
-            break;
-        }
-        match iptables::restore(family, &script(lines.into_iter())) {
-            Err(error) if attempt == ATTEMPTS || error.is_gone() => return Err(error),
-            Err(_) => {}
-            Ok(()) => break,
-        }
+    let _lock = iptables::lock()?;
+    let saved = iptables::save(family, TABLE)?;
+    let copies = |rule: &Rule| saved.iter().filter(|line| **line == rule.saved()).count();
+    let lines: Vec<_> = addresses
+        .iter()
+        .flat_map(|ip| pod(*ip))
+        .flat_map(|rule| std::iter::repeat_n(rule.deleted() + "\n", copies(&rule)))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    iptables::restore(family, &script(lines.into_iter()))
 }
 
 /// The table that iptables has, and shows.

@@ -2,6 +2,8 @@
 //! in their tables. Both of their kinds, that of nftables and the older one, are spoken to alike.
 
 use super::{Context, Error, Family, Result};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -40,6 +42,26 @@ pub fn has_legacy(family: Family, table: &str) -> bool {
     let version = if family == Family::V4 { "ip" } else { "ip6" };
     let names = std::fs::read_to_string(format!("/proc/net/{version}_tables_names"));
     names.is_ok_and(|names| names.lines().any(|name| name == table))
+}
+
+/// Held until dropped: nobody else who asks for it changes the tables of this network namespace.
+#[derive(Debug)]
+#[must_use]
+pub struct Lock {
+    _held: Flock<File>,
+}
+
+/// Waits until nobody else looks what is missing, and makes it: the newer kind of iptables has no
+/// lock of its own, and takes a rule twice. The namespace's own file is locked, so none is left.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn lock() -> Result<Lock> {
+    const NAMESPACE: &str = "/proc/thread-self/ns/net";
+    let what = || "lock the tables of iptables".to_owned();
+    let file = File::open(NAMESPACE).doing(what)?;
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+    Ok(Lock { _held: held.doing(what)? })
 }
 
 fn run(program: &str, arguments: &[&str], stdin: &str) -> Result<Output> {

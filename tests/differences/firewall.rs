@@ -1,0 +1,89 @@
+//! Those of `firewall`.
+
+use super::OLD;
+use super::What::{self, Differs};
+
+const ISOLATED: &str = "1.1.1 does not know this policy yet; later ones need br_netfilter for it.";
+
+pub(super) const ROWS: &[(&str, What, &str)] = &[
+    (
+        "firewall::a_policy_lasts_until_the_configuration_has_another",
+        Differs,
+        "1.1.1 does not know isolated, and no version opens a bridge that was closed.",
+    ),
+    ("firewall::isolated_keeps_pods_of_one_bridge_apart_too", Differs, ISOLATED),
+    (
+        "firewall::who_drops_in_a_table_of_its_own_is_named_with_the_way_out",
+        Differs,
+        "It has no STATUS, and does not look at tables that are not those of iptables.",
+    ),
+    ("firewall::who_may_have_rules_for_pods_is_mentioned_only", Differs, OLD),
+    (
+        "firewall_backends::a_missing_rule_of_iptables_is_noticed",
+        Differs,
+        "It does not check ingressPolicy.",
+    ),
+    (
+        "firewall_backends::a_source_that_firewalld_forgot_is_noticed",
+        Differs,
+        "Its CHECK asks firewalld, and does not look at the answer.",
+    ),
+    (
+        "firewall_backends::del_and_gc_find_rules_of_iptables_without_a_result",
+        Differs,
+        "Without a result it deletes nothing.",
+    ),
+    (
+        "firewall_backends::del_and_gc_find_sources_without_a_result",
+        Differs,
+        "Without a result it deletes nothing.",
+    ),
+    (
+        "firewall_backends::iptables_keeps_pods_of_one_bridge_apart_where_it_sees_them",
+        Differs,
+        ISOLATED,
+    ),
+    (
+        "firewall_backends::rules_that_another_backend_has_made_are_removed_too",
+        Differs,
+        "Of rules that are there twice it deletes one.",
+    ),
+    (
+        "firewall_backends::what_firewalld_refuses_is_taken_back",
+        Differs,
+        "The addresses before the refused one stay in the zone.",
+    ),
+    (
+        "firewall_backends::without_firewalld_a_bus_changes_nothing",
+        Differs,
+        "Its other backend is iptables, and it has no STATUS.",
+    ),
+    (
+        "firewall_backends::without_its_programs_iptables_cannot_be_asked_but_del_works",
+        Differs,
+        "Without the programs its DEL fails, and the container stays.",
+    ),
+    (
+        "firewall_owners::a_late_del_does_not_hurt_the_next_owner_of_an_address",
+        Differs,
+        "It deletes by address, whosever that is by now.",
+    ),
+    ("firewall_owners::an_answer_that_cannot_be_written_leaves_nothing", Differs, ISOLATED),
+    ("firewall_owners::check_sees_what_is_missing", Differs, ISOLATED),
+    ("firewall_owners::del_needs_to_know_nothing", Differs, ISOLATED),
+    ("firewall_owners::fifty_at_once_make_one_packet_filter", Differs, ISOLATED),
+    ("firewall_owners::fifty_pods_have_the_rules_of_one", Differs, ISOLATED),
+    ("firewall_owners::gc_removes_what_nobody_claims", Differs, OLD),
+    ("firewall_owners::nft_takes_back_what_it_listed", Differs, ISOLATED),
+    (
+        "firewall_owners::no_program_is_started_where_nobody_drops",
+        Differs,
+        "It starts iptables, many times.",
+    ),
+    (
+        "firewall_owners::what_cannot_be_meant_is_refused_before_anything_is_touched",
+        Differs,
+        "It takes a typo for no backend, and finds a wrong policy when the rules are made.",
+    ),
+    ("versions::firewall_passes_on_each_version", Differs, "It begins at 0.4.0."),
+];
