@@ -7,15 +7,17 @@ use testbed::{Death, Sandbox, Testbed, bin_dir};
 
 use crate::{
     differences::case,
+    firewall::{Chain, drop_forwarded},
     pods::{Warm, config, destroy, has_only_lo, seen_by_tcp, with},
 };
 
-/// Runs `bridge`, which is killed: whether it got to its end.
+/// Runs a plugin, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {
     let bins = bin_dir().display();
+    let plugin = config["type"].as_str().unwrap();
     let words = format!(
         "-i PATH=/usr/sbin:/usr/bin:/sbin:/bin CNI_COMMAND={verb} CNI_CONTAINERID=c1 \
-         CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/run/test/plugins:{bins} {} {bins}/bridge",
+         CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/run/test/plugins:{bins} {} {bins}/{plugin}",
         pod.path(),
         death.strace(),
     );
@@ -157,4 +159,42 @@ fn an_ipam_plugin_that_is_killed_costs_no_address() {
         });
         assert!(deaths > 3, "it was hardly ever killed");
     });
+}
+
+/// What a firewall that is killed leaves, with this configuration.
+fn kill_firewall(bed: &Testbed, keys: Value) {
+    drop_forwarded(bed);
+    let chain = Chain::new(bed, keys);
+    chain.add(&bed.sandbox("resident"), "resident");
+    let pod = bed.sandbox("pod");
+    chain.bridge.add(&pod, "c1").success();
+    let before = bed.snapshot();
+    let config = chain.config("c1");
+    let mut lost = config.clone();
+    lost.as_object_mut().unwrap().remove("prevResult");
+    let deaths = Death::each(|death| {
+        let survived = survives(bed, &pod, "ADD", &config, death);
+        // Nobody has the result of an ADD that had no end.
+        chain.call("DEL", &pod, "c1").config(&lost).run().silent();
+        bed.assert_unchanged_since(&before);
+        survived
+    });
+    assert!(deaths > 5, "it was hardly ever killed");
+    Death::each(|death| {
+        chain.run("ADD", &pod, "c1").success();
+        let survived = survives(bed, &pod, "DEL", &lost, death);
+        chain.call("DEL", &pod, "c1").config(&lost).run().silent();
+        bed.assert_unchanged_since(&before);
+        survived
+    });
+}
+
+#[test]
+fn a_killed_firewall_is_cleaned_up_by_one_del() {
+    case(|bed| kill_firewall(bed, json!({"ingressPolicy": "isolated"})));
+}
+
+#[test]
+fn a_killed_firewall_with_iptables_is_cleaned_up_by_one_del() {
+    case(|bed| kill_firewall(bed, json!({"backend": "iptables"})));
 }

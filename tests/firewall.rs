@@ -162,6 +162,38 @@ fn where_iptables_drops_pods_are_let_through() {
 }
 
 #[test]
+fn a_policy_that_comes_later_cuts_nobody_off() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        // Somebody uses iptables, and drops nothing so far.
+        for tool in ["iptables", "ip6tables"] {
+            bed.succeed(tool, &["-P", "FORWARD", "ACCEPT"]);
+        }
+        let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));
+        chain.add(&pod, "c1");
+        drop_forwarded(bed);
+        reaches(&pod, &neighbour, &outside());
+        chain.run("CHECK", &pod, "c1").silent();
+    });
+}
+
+#[test]
+fn one_add_heals_all_pods() {
+    case(|bed| {
+        let neighbour = neighbour(bed);
+        let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));
+        chain.add(&pod, "c1");
+        drop_forwarded(bed);
+        for tool in ["iptables", "ip6tables"] {
+            bed.succeed(tool, &["-F"]);
+        }
+        is_cut_off(&pod, &neighbour, &outside());
+        chain.add(&bed.sandbox("second"), "c2");
+        reaches(&pod, &neighbour, &outside());
+    });
+}
+
+#[test]
 fn where_nobody_drops_everybody_is_reached() {
     case(|bed| {
         let neighbour = neighbour(bed);

@@ -135,7 +135,7 @@ fn check_sees_what_is_missing() {
             [("iptables", "-F CNI-FORWARD"), ("ip6tables", "-F FORWARD"), ("iptables", "-F")]
         {
             bed.succeed(tool, &damage.split(' ').collect::<Vec<_>>());
-            check("does not let pods through");
+            check("has no way from FORWARD to CNI-FORWARD");
             chain.run("ADD", &pod, "c1").success();
             chain.run("CHECK", &pod, "c1").silent();
         }

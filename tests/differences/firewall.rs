@@ -11,6 +11,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "1.1.1 does not know isolated, and no version opens a bridge that was closed.",
     ),
+    ("firewall::one_add_heals_all_pods", Differs, "Its rules are about one pod each."),
     ("firewall::isolated_keeps_pods_of_one_bridge_apart_too", Differs, ISOLATED),
     (
         "firewall::who_drops_in_a_table_of_its_own_is_named_with_the_way_out",
@@ -84,6 +85,12 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "firewall_owners::what_cannot_be_meant_is_refused_before_anything_is_touched",
         Differs,
         "It takes a typo for no backend, and finds a wrong policy when the rules are made.",
+    ),
+    ("crash::a_killed_firewall_is_cleaned_up_by_one_del", Differs, ISOLATED),
+    (
+        "crash::a_killed_firewall_with_iptables_is_cleaned_up_by_one_del",
+        Differs,
+        "Without a result its DEL deletes nothing.",
     ),
     ("versions::firewall_passes_on_each_version", Differs, "It begins at 0.4.0."),
 ];

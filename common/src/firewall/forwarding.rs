@@ -28,16 +28,26 @@ pub(super) fn contains(rule: &[u8], wanted: &[u8]) -> bool {
     rule.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// Whether iptables, if it may drop, has a way to what bears our mark.
-fn is_accepted(nft: &mut Nft, family: Family) -> Result<bool> {
-    let table = filter(family);
-    Ok(match nft.find_chain(table, FORWARD)? {
-        Some(chain) if may_drop(&chain) => {
-            mentions(&nft.list_rules(table, FORWARD)?, CHAIN)
-                && mentions(&nft.list_rules(table, CHAIN)?, OURS)
-        }
-        _ => true,
-    })
+/// What iptables does with what is forwarded.
+struct Filter {
+    may_drop: bool,
+    /// There is a way to what bears our mark.
+    is_open: bool,
+}
+
+impl Filter {
+    /// None if nobody uses iptables.
+    fn find(nft: &mut Nft, family: Family) -> Result<Option<Self>> {
+        let table = filter(family);
+        let Some(chain) = nft.find_chain(table, FORWARD)? else { return Ok(None) };
+        let is_open = mentions(&nft.list_rules(table, FORWARD)?, CHAIN)
+            && mentions(&nft.list_rules(table, CHAIN)?, OURS);
+        Ok(Some(Self { may_drop: may_drop(&chain), is_open }))
+    }
+
+    fn refuses(&self) -> bool {
+        self.may_drop && !self.is_open
+    }
 }
 
 /// The way to our mark, in iptables' words.
@@ -47,20 +57,28 @@ fn way(admin_chain: &str) -> Vec<Rule> {
     [iptables::way(admin_chain).as_slice(), &[ours]].concat()
 }
 
-/// Has iptables accept what bears our mark, if it may drop it.
+/// Has iptables accept what bears our mark, where somebody uses it: it may not drop yet, but
+/// Docker may be started later.
 pub(super) fn ensure_accepted(nft: &mut Nft, family: Family, admin_chain: &str) -> Result<()> {
-    if is_accepted(nft, family)? && !iptables::legacy_may_drop(family)? {
+    let found = Filter::find(nft, family)?;
+    let is_open = found.as_ref().is_none_or(|found| found.is_open);
+    let may_drop = found.is_some_and(|found| found.may_drop);
+    if is_open && !iptables::legacy_may_drop(family)? {
         return Ok(());
     }
-    let refused = || format!("{} may drop what pods send", filter(family));
     match iptables::ensure(family, &[CHAIN, admin_chain], &way(admin_chain)) {
-        // It may be that it does not.
         Err(error) if error.is_gone() => {
-            report(format_args!("{}, and nobody can tell it not to: {error}", refused()));
+            if may_drop {
+                report(format_args!("{}: {error}", refusal(family)));
+            }
             Ok(())
         }
-        made => Ok(made.map_err(Error::from).context(refused())?),
+        made => made.map_err(Error::from).context(refusal(family)),
     }
+}
+
+fn refusal(family: Family) -> String {
+    format!("{} may drop what pods send, and has no way from {FORWARD} to {CHAIN}", filter(family))
 }
 
 /// What [`ensure_accepted`] has done, and somebody else has undone.
@@ -69,15 +87,12 @@ pub(super) fn verify_accepted(
     family: Family,
     admin_chain: &str,
 ) -> Result<Option<String>> {
-    let legacy = iptables::legacy_may_drop(family)?;
-    let is_open = if legacy {
-        iptables::missing(family, &way(admin_chain))?.0.is_empty()
+    let refuses = if iptables::legacy_may_drop(family)? {
+        !iptables::missing(family, &way(admin_chain))?.0.is_empty()
     } else {
-        is_accepted(nft, family)?
+        Filter::find(nft, family)?.is_some_and(|found| found.refuses())
     };
-    let table = filter(family);
-    let sentence = || format!("{table} does not let pods through: {FORWARD} has no way to {CHAIN}");
-    Ok((!is_open).then(sentence))
+    Ok(refuses.then(|| refusal(family)))
 }
 
 /// A chain of somebody else's that drops what it does not accept.
@@ -133,10 +148,10 @@ pub(super) fn find_refusals(
 /// # Errors
 /// Code 50: it is certain.
 pub(super) fn refuse_blocked(nft: &mut Nft) -> Result<()> {
-    if !is_accepted(nft, Family::V4)?
+    if Filter::find(nft, Family::V4)?.is_some_and(|found| found.refuses())
         && let Err(error) = crate::net::iptables::save(Family::V4, "filter")
     {
-        let msg = format!("{} may drop what pods send: {error}", filter(Family::V4));
+        let msg = format!("{}: {error}", refusal(Family::V4));
         return Err(Error::new(Code::Unavailable, msg).details("install iptables"));
     }
     for family in [nft::Family::Ip, nft::Family::Ip6, nft::Family::Inet] {

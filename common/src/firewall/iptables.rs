@@ -222,7 +222,13 @@ pub(super) fn legacy_may_drop(family: Family) -> Result<bool> {
     if !iptables::has_legacy(family, TABLE) {
         return Ok(false);
     }
-    let saved = iptables::save(family, TABLE)?;
+    let saved = match iptables::save(family, TABLE) {
+        Err(error) if error.is_gone() => {
+            report(format_args!("what is forwarded may be dropped: {error}"));
+            return Ok(false);
+        }
+        saved => saved?,
+    };
     let drops = |line: &String| line.starts_with(":FORWARD DROP") || line.starts_with("-A FORWARD");
     Ok(saved.iter().any(drops))
 }
