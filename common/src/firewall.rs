@@ -37,7 +37,7 @@
 //! and the same as `table ip6 girder`. There are as many rules for one pod as for a thousand.
 //!
 //! A drop is final, but an accept is not: every other table is asked as well, and whoever says no
-//! wins. So what is to be let through bears a mark, and [`forwarding`] has the one table that says
+//! wins. So what is to be let through bears a mark, and `forwarding` has the one table that says
 //! no on many hosts, that of iptables, accept it.
 
 mod forwarding;
