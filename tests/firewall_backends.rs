@@ -47,6 +47,23 @@ fn sources_go_into_the_zone_of_the_configuration() {
 }
 
 #[test]
+fn the_bus_may_be_somewhere_else() {
+    case(|bed| {
+        let firewalld = Firewalld::start_at(bed, "/run/dbus/elsewhere");
+        let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));
+        chain.bridge.add(&pod, "c1").success();
+        let call = |verb: &str| {
+            let address = "unix:path=/run/dbus/elsewhere";
+            chain.call(verb, &pod, "c1").env("DBUS_SYSTEM_BUS_ADDRESS", address).run()
+        };
+        call("ADD").success();
+        assert_eq!(firewalld.sources("trusted"), SOURCES);
+        call("DEL").silent();
+        assert!(firewalld.sources("trusted").is_empty());
+    });
+}
+
+#[test]
 fn a_source_that_firewalld_forgot_is_noticed() {
     case(|bed| {
         let firewalld = Firewalld::start(bed);

@@ -74,9 +74,15 @@ impl Firewalld {
     /// Starts bus and firewalld.
     #[must_use]
     pub fn start(bed: &Testbed) -> Self {
-        let daemon = start_bus(bed);
+        Self::start_at(bed, SOCKET)
+    }
+
+    /// The same with another socket.
+    #[must_use]
+    pub fn start_at(bed: &Testbed, socket: &str) -> Self {
+        let daemon = start_bus(bed, socket);
         let zones = Zones::default();
-        let address = format!("unix:path={}", bed.file(SOCKET).display());
+        let address = format!("unix:path={}", bed.file(socket).display());
         let (service, (done, started)) = (zones.clone(), mpsc::channel());
         thread::spawn(move || {
             zbus::block_on(async {
@@ -124,9 +130,9 @@ impl Drop for Firewalld {
 ///
 /// # Panics
 /// If it does not start.
-fn start_bus(bed: &Testbed) -> Child {
+fn start_bus(bed: &Testbed, socket: &str) -> Child {
     let config = format!(
-        "<busconfig><type>system</type><listen>unix:path={SOCKET}</listen><auth>EXTERNAL</auth>\
+        "<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>\
          <policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/>\
          <allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy></busconfig>"
     );
@@ -138,7 +144,7 @@ fn start_bus(bed: &Testbed) -> Child {
     let mut line = String::new();
     let output = daemon.stdout.as_mut().expect("its stdout");
     BufReader::new(output).read_line(&mut line).expect("the bus starts");
-    assert!(line.contains(SOCKET), "the bus does not start: {line:?}");
+    assert!(line.contains(socket), "the bus does not start: {line:?}");
     daemon
 }
 
@@ -150,7 +156,7 @@ impl Bus {
     /// Starts it.
     #[must_use]
     pub fn start(bed: &Testbed) -> Self {
-        Self(start_bus(bed))
+        Self(start_bus(bed, SOCKET))
     }
 }
 

@@ -136,12 +136,27 @@ fn plan(passage: &Passage, family: Family, admin_chain: &str) -> (Vec<Rule>, boo
     (rules, closed.is_some())
 }
 
+/// Refuses a bridge whose name iptables would read as something else: `br+` is every link whose
+/// name begins so, and a quote begins a text.
+fn refuse_odd_bridge(passage: &Passage) -> Result<()> {
+    let is_plain = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
+            && !name.starts_with('-')
+    };
+    match passage.bridge().filter(|name| passage.ingress() != Ingress::Open && !is_plain(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::config(format!("iptables has no rules about bridge {name:?}"))
+            .details("take \"backend\": \"iptables\" out of the configuration, or rename it")),
+    }
+}
+
 /// Lets the passage through by iptables, and keeps from it what is to be kept. Chains, and rules
 /// about bridges, are shared, and stay.
 ///
 /// # Errors
 /// When the programs of a family that the passage has are missing, or refuse.
 pub fn create(passage: &Passage, admin_chain: &str, undo: &mut Undo) -> Result<()> {
+    refuse_odd_bridge(passage)?;
     let own = passage.addresses().to_vec();
     undo.push("rules of iptables", move || {
         let mut errors = Errors::default();
@@ -258,6 +273,22 @@ pub fn probe() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bridge_is_named_plainly_or_not_at_all() {
+        use crate::cni::{Interface, Success};
+        use crate::firewall::Accepted;
+        let refused = |name: &str, ingress| {
+            let bridge = Interface { name: name.to_owned(), ..Interface::default() };
+            let success = Success { interfaces: vec![bridge], ..Success::default() };
+            let passage = Passage::new(&success, ingress, Accepted::Elsewhere).unwrap();
+            refuse_odd_bridge(&passage).is_err()
+        };
+        assert!(!refused("br-0.1@x", Ingress::Isolated) && !refused("br+", Ingress::Open));
+        for name in ["br+", "br\"0", "-j", "!br"] {
+            assert!(refused(name, Ingress::SameBridge), "{name}");
+        }
+    }
 
     #[test]
     fn rules_are_those_of_the_reference() {

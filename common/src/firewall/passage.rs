@@ -2,7 +2,7 @@
 
 use super::ruleset::{self, PODS, PORTS, set_of};
 use crate::claims::{Claim, Ground, Shared, port_key};
-use crate::cni::{Error, Result, Success};
+use crate::cni::{Error, IfName, Result, Success};
 use crate::masquerade::octets;
 use crate::net::nft::{Batch, Element, Key};
 use std::net::IpAddr;
@@ -50,14 +50,15 @@ impl Passage {
     pub fn new(success: &Success, ingress: Ingress, accepted: Accepted) -> Result<Self> {
         let host: Vec<_> =
             success.interfaces.iter().map(|one| (one, one.is_in_sandbox())).collect();
-        let first = host.first().filter(|(one, inside)| !inside && !one.name.is_empty());
+        let is_link = |name: &str| name.parse::<IfName>().is_ok();
+        let first = host.first().filter(|(one, inside)| !inside && is_link(&one.name));
         let bridge = first.map(|(one, _)| one.name.clone());
         if bridge.is_none() && ingress != Ingress::Open {
             let msg = "ingressPolicy needs a bridge, and prevResult has none of the host's as its \
                        first interface";
             return Err(Error::config(msg).details("put firewall behind bridge, or leave it open"));
         }
-        let ports = host.iter().skip(1).filter(|(_, inside)| !inside);
+        let ports = host.iter().skip(1).filter(|(one, inside)| !inside && is_link(&one.name));
         Ok(Self {
             addresses: addresses(success),
             bridge,
@@ -170,7 +171,9 @@ mod tests {
         assert_eq!((passage.bridge(), passage.ports.len()), (Some("br0"), 1));
         assert_eq!(passage.claims().len(), 2);
         assert_eq!(of(&bridge, Ingress::SameBridge).unwrap().claims().len(), 1);
-        for interfaces in [&[][..], &[("eth0", true)][..], &[("", false)][..]] {
+        for interfaces in
+            [&[][..], &[("eth0", true)][..], &[("", false)][..], &[("b r", false)][..]]
+        {
             assert!(of(interfaces, Ingress::Open).is_ok());
             assert!(of(interfaces, Ingress::SameBridge).is_err());
         }
