@@ -209,6 +209,19 @@ fn where_nobody_drops_everybody_is_reached() {
     });
 }
 
+/// Has pods ask their gateway for the way to each other, which forwards from the bridge to the
+/// same bridge.
+fn by_the_host(pods: &[Sandbox]) {
+    for pod in pods {
+        pod.ip("route replace 10.1.0.1 dev eth0 scope link");
+        pod.ip("route del 10.1.0.0/24");
+        pod.ip("route replace default via 10.1.0.1");
+        for link in ["all", "eth0"] {
+            pod.set_sysctl(&format!("net/ipv4/conf/{link}/accept_redirects"), "0");
+        }
+    }
+}
+
 /// Pods of two networks with this policy: whether they reach each other on one bridge, by way of
 /// the host to the same bridge, and between bridges.
 fn matrix(bed: &Testbed, policy: &str, [bridged, routed, between]: [bool; 3]) {
@@ -227,15 +240,7 @@ fn matrix(bed: &Testbed, policy: &str, [bridged, routed, between]: [bool; 3]) {
     assert_reaches(&pods[0], &pods[1], &own[1], bridged);
     assert_reaches(&pods[2], &pods[0], &own[0], between);
     assert_reaches(&pods[0], &pods[2], &own[2], between);
-    // The gateway forwards from a bridge to the same bridge, if it is asked to.
-    for pod in &pods[..2] {
-        pod.ip("route replace 10.1.0.1 dev eth0 scope link");
-        pod.ip("route del 10.1.0.0/24");
-        pod.ip("route replace default via 10.1.0.1");
-        for link in ["all", "eth0"] {
-            pod.set_sysctl(&format!("net/ipv4/conf/{link}/accept_redirects"), "0");
-        }
-    }
+    by_the_host(&pods[..2]);
     assert_reaches(&pods[0], &pods[1], &own[1][..1], routed);
 }
 
@@ -302,6 +307,22 @@ fn a_bridge_of_two_networks_has_the_stricter_policy() {
             is_cut_off(&pods[2], pod, own);
         }
         reaches(&pods[0], &pods[1], &own[1]);
+    });
+}
+
+#[test]
+fn who_comes_with_a_laxer_policy_opens_nothing() {
+    case(|bed| {
+        let lax = Chain::new(bed, json!({"name": "lax", "ingressPolicy": "same-bridge"}));
+        let strict = Chain::new(bed, json!({"ingressPolicy": "isolated"}));
+        let pods = ["one", "two", "three"].map(|id| bed.sandbox(id));
+        lax.add(&pods[0], "c1");
+        let own = strict.add(&pods[1], "c2");
+        lax.add(&pods[2], "c3");
+        strict.run("CHECK", &pods[1], "c2").silent();
+        is_cut_off(&pods[0], &pods[1], &own);
+        by_the_host(&pods[..2]);
+        is_cut_off(&pods[0], &pods[1], &own[..1]);
     });
 }
 

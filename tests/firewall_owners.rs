@@ -190,7 +190,7 @@ fn fifty_pods_have_the_rules_of_one() {
 }
 
 #[test]
-fn fifty_at_once_make_one_packet_filter() {
+fn twenty_at_once_make_one_packet_filter() {
     case(|bed| {
         drop_forwarded(bed);
         let chain = Chain::new(bed, isolated());

@@ -97,8 +97,30 @@ impl Firewall {
     /// Makes the policy of the bridge that of the passage. A bridge of two networks has the
     /// stricter one of theirs.
     fn ensure_policy(&mut self, passage: &Passage, network: &str) -> Result<()> {
-        let Some(bridge) = &passage.bridge else { return Ok(()) };
+        // Another ADD may be faster.
+        const ATTEMPTS: usize = 3;
+        for attempt in 1.. {
+            let (batch, gone) = self.plan_policy(passage, network)?;
+            match self.claims.nft().commit(batch) {
+                Err(error) if error.is_gone() && attempt < ATTEMPTS => {}
+                outcome => {
+                    outcome?;
+                    self.claims.nft().delete_elements(&gone)?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What has to come, and what has to go.
+    fn plan_policy(
+        &mut self,
+        passage: &Passage,
+        network: &str,
+    ) -> Result<(Batch, Vec<(Shared, Key)>)> {
         let (mut batch, mut gone) = (Batch::new(), Vec::new());
+        let Some(bridge) = &passage.bridge else { return Ok((batch, gone)) };
         for is_ipv6 in passage.families() {
             let [closed, way] = bridge_spots(bridge, is_ipv6);
             let holder = self.find(&closed)?;
@@ -110,17 +132,17 @@ impl Firewall {
                     shared_element(&mut batch, &way, network);
                 }
                 Ingress::Isolated => {
-                    shared_element(&mut batch, &closed, network);
-                    if self.find(&way)?.is_some() {
-                        gone.push(way);
+                    let is_laxer = self.find(&way)?.is_some();
+                    if is_laxer && !is_own {
+                        batch.delete_element(closed.0.table, closed.0.name, &closed.1);
                     }
+                    shared_element(&mut batch, &closed, network);
+                    gone.extend(is_laxer.then_some(way));
                 }
                 Ingress::Open | Ingress::SameBridge => {}
             }
         }
-        self.claims.nft().commit(batch)?;
-        self.claims.nft().delete_elements(&gone)?;
-        Ok(())
+        Ok((batch, gone))
     }
 
     /// The comment of an element that is there.
