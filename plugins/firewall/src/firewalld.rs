@@ -4,6 +4,7 @@ use common::cni::report;
 use common::{Code, Error, Result, Undo};
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::time::timeout;
 use zbus::address::Transport;
 use zbus::address::transport::UnixSocket;
 use zbus::connection::Builder;
@@ -15,6 +16,9 @@ const ZONE: &str = "org.fedoraproject.FirewallD1.zone";
 
 /// It answers in milliseconds, unless it is reloading.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bus answers in less, or never.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// firewalld, which runs.
 pub(crate) struct Firewalld {
@@ -37,8 +41,12 @@ impl Firewalld {
             return Ok(None);
         }
         block_on(async {
-            let bus = Builder::address(address).method_timeout(PATIENCE).build().await;
-            let bus = bus.map_err(|error| failed("connect to the system's bus", &error))?;
+            let what = "connect to the system's bus";
+            let bus = Builder::address(address).method_timeout(PATIENCE).build();
+            let bus = timeout(GREETING, bus).await.map_err(|_| {
+                Error::new(Code::TryAgain, format!("{what}: no answer within {GREETING:?}"))
+            })?;
+            let bus = bus.map_err(|error| failed(what, &error))?;
             let (bus_name, bus_path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
             let owner =
                 bus.call_method(Some(bus_name), bus_path, Some(bus_name), "GetNameOwner", &NAME);
