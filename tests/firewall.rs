@@ -1,5 +1,10 @@
 //! What a host forwards for pods, by packets: where others drop, and between bridges.
 
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
 use serde_json::{Value, json};
 use testbed::{Call, Network, Outcome, Place, Sandbox, Testbed};
 
@@ -64,6 +69,10 @@ impl<'bed> Chain<'bed> {
         let result = self.bridge.add(pod, id).result();
         let prev_result = &self.config(id)["prevResult"];
         assert_eq!(&self.run("ADD", pod, id).result(), prev_result, "it is passed on as it came");
+        // A link needs its time to come up: who is cut off later is so for another reason.
+        let gateway = |ip: &Value| ip["gateway"].as_str().map(str::to_owned);
+        let gateways = result["ips"].as_array().into_iter().flatten().filter_map(gateway);
+        reaches(pod, self.bed, &gateways.collect::<Vec<_>>());
         addresses(&result)
     }
 }
@@ -72,18 +81,20 @@ impl<'bed> Chain<'bed> {
 #[track_caller]
 pub(crate) fn assert_reaches(from: &Place, to: &Place, at: &[String], is_open: bool) {
     for address in at {
-        let [any, at] = if address.contains(':') {
-            ["[::]:7".to_owned(), format!("[{address}]:7")]
-        } else {
-            ["0.0.0.0:7".to_owned(), format!("{address}:7")]
+        let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        // Ports of their own: what was sent before, and waited for a link, is for nobody.
+        let (tcp, udp) = (to.tcp_server(any), to.udp_server(any));
+        let address: IpAddr = address.parse().unwrap();
+        let at = |server: io::Result<SocketAddr>| {
+            SocketAddr::new(address, server.unwrap().port()).to_string()
         };
-        let (tcp, udp) = (to.tcp_server(&any), to.udp_server(&any));
+        let (tcp_at, udp_at) = (at(tcp.local_addr()), at(udp.local_addr()));
         if is_open {
-            from.tcp(&at, &tcp).unwrap_or_else(|error| panic!("tcp to {at}: {error}"));
-            from.udp(&at, &udp).unwrap_or_else(|error| panic!("udp to {at}: {error}"));
+            from.tcp(&tcp_at, &tcp).unwrap_or_else(|error| panic!("tcp to {tcp_at}: {error}"));
+            from.udp(&udp_at, &udp).unwrap_or_else(|error| panic!("udp to {udp_at}: {error}"));
         } else {
-            assert!(from.tcp_refused(&at, &tcp).is_err(), "tcp to {at}");
-            assert!(from.udp_refused(&at, &udp).is_err(), "udp to {at}");
+            assert!(from.tcp_refused(&tcp_at, &tcp).is_err(), "tcp to {tcp_at}");
+            assert!(from.udp_refused(&udp_at, &udp).is_err(), "udp to {udp_at}");
         }
     }
 }
@@ -132,6 +143,7 @@ fn where_iptables_drops_pods_are_let_through() {
         chain.bridge.add(&plain, "plain").success();
         let own = chain.add(&pod, "c1");
         reaches(&pod, &neighbour, &outside());
+        reaches(&plain, bed, &["10.1.0.1".to_owned()]);
         is_cut_off(&plain, &neighbour, &outside());
         is_cut_off(&neighbour, &pod, &own);
         // The operator has the first word.
@@ -347,6 +359,7 @@ fn who_drops_in_a_table_of_its_own_is_named_with_the_way_out() {
         chain.bridge.add(&pod, "c1").success();
         let said = chain.run("ADD", &pod, "c1");
         said.success();
+        reaches(&pod, bed, &["10.1.0.1".to_owned()]);
         is_cut_off(&pod, &neighbour, &outside());
         // Word by word what it says.
         let (_, command) = said.stderr.split_once("with nft ").unwrap();

@@ -258,12 +258,13 @@ fn tables_of_the_older_kind_are_opened_too() {
                     .run()
             };
             chain.bridge.add(&pod, "c1").success();
-            is_cut_off(&pod, &neighbour, &outside()[..1]);
+            reaches(&pod, bed, &["10.1.0.1".to_owned()]);
+            is_cut_off(&pod, &neighbour, &outside());
             call("ADD").success();
-            reaches(&pod, &neighbour, &outside()[..1]);
+            reaches(&pod, &neighbour, &outside());
             call("CHECK").silent();
             call("DEL").silent();
-            is_cut_off(&pod, &neighbour, &outside()[..1]);
+            is_cut_off(&pod, &neighbour, &outside());
             chain.bridge.del(&pod, "c1").silent();
             pod.destroy();
         }
