@@ -74,8 +74,9 @@ pub(crate) fn cases() -> Vec<Case> {
                 },
             }),
             ifname: "eth0",
-            goals: [None; 2],
+            goals: [Goal::None; 2],
             has_link: false,
+            leases: 0,
         },
         Case {
             name: "loopback".into(),
