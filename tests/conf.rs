@@ -157,10 +157,29 @@ fn examples_have_no_findings() {
 fn no_example_is_forgotten() {
     let mut found: Vec<_> = fs::read_dir(workspace().join("conf"))
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
     let mut known = EXAMPLES.map(|(file, _)| file);
     known.sort_unstable();
     assert_eq!(found, known, "a new example needs a line in EXAMPLES");
+}
+
+#[test]
+fn units_of_systemd_start_what_there_is() {
+    case(|bed| {
+        let read =
+            |name: &str| fs::read_to_string(workspace().join("conf/systemd").join(name)).unwrap();
+        let (unit, drop_in) = (read("girder-restore.service"), read("restore-pods.conf"));
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let (program, arguments) = start.split_once(' ').unwrap();
+        assert_eq!(program, "/opt/cni/bin/cnitool", "where `make install` puts it");
+        let words: Vec<_> = arguments.split(' ').collect();
+        assert_eq!(cnitool(bed, &words), "nothing is missing of 0 attachments\n");
+        let starts = drop_in.lines().filter(|line| line.starts_with("Exec"));
+        assert!(starts.clone().all(|line| line.ends_with(" girder-restore.service")), "{drop_in}");
+        assert_eq!(starts.count(), 2);
+    });
 }

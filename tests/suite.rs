@@ -39,6 +39,7 @@ mod portmap_owners;
 mod protocol;
 mod range_errors;
 mod ranges;
+mod restore;
 mod rollback;
 mod teardown;
 mod versions;

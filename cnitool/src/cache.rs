@@ -149,6 +149,21 @@ impl Cache {
     /// # Errors
     /// Code 5 when the directory cannot be read.
     pub fn list(&self, network: &NetworkName) -> Result<Vec<Cached>> {
+        let mut values = self.values()?;
+        values.retain(|value| value["networkName"] == network.as_str());
+        Ok(values.into_iter().filter_map(|value| Cached::from_value(value).ok()).collect())
+    }
+
+    /// The attachments of all networks, as [`list`](Self::list) has those of one.
+    ///
+    /// # Errors
+    /// Code 5 when the directory cannot be read.
+    pub fn all(&self) -> Result<Vec<Cached>> {
+        let values = self.values()?.into_iter();
+        Ok(values.filter_map(|value| Cached::from_value(value).ok()).collect())
+    }
+
+    fn values(&self) -> Result<Vec<Value>> {
         let directory = self.results();
         let context = || format!("failed to read {}", directory.display());
         let entries = match fs::read_dir(&directory) {
@@ -165,10 +180,8 @@ impl Cache {
             path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
         };
         paths.retain(|path| !is_temporary(path));
-        let values =
-            paths.iter().filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
-        let ours = values.filter(|value: &Value| value["networkName"] == network.as_str());
-        Ok(ours.filter_map(|value| Cached::from_value(value).ok()).collect())
+        let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+        Ok(paths.iter().filter_map(read).collect())
     }
 }
 

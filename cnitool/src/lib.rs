@@ -11,6 +11,8 @@
 //! | [`upkeep`] | GC, STATUS and the VERSION probe over a list |
 //! | [`cache`] | what ADD answered, kept for CHECK and DEL |
 //! | [`leases`] | the leases of host-local, for people |
+//! | [`restore`] | what recorded attachments have in the packet filter, made anew |
+//! | [`doctor`] | what is wrong with this node |
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
 //!
 //! ```no_run
@@ -29,9 +31,11 @@ pub mod attachment;
 pub mod cache;
 pub mod chain;
 pub mod directory;
+pub mod doctor;
 pub mod leases;
 pub mod list;
 pub mod request;
+pub mod restore;
 pub mod upkeep;
 pub mod validate;
 

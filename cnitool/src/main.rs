@@ -4,6 +4,7 @@ mod leases_command;
 
 use clap::{Args, Parser, Subcommand};
 use cnitool::attachment::{self, Target};
+use cnitool::doctor::{self, Node};
 use cnitool::validate::{Level, Validator};
 use cnitool::{Cache, ConfigList, Runtime, directory};
 use common::cni::{Attachment, Code, Context as _, NetworkName, report};
@@ -61,6 +62,22 @@ enum Command {
   cnitool status mynet && echo ready")]
     Status(Network),
     Leases(leases_command::Leases),
+    /// Make anew what attachments have in the packet filter, after somebody flushed it
+    ///
+    /// Everything that is missing comes back at once: no packet meets half of it. What is recorded
+    /// in the cache directory, by this tool or by another runtime, and still lives, counts.
+    #[command(after_help = "Example:
+  nft flush ruleset; cnitool restore")]
+    Restore {
+        /// Say what is missing, and leave it so
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say what is wrong with this node, and what to do about it
+    ///
+    /// Looks at the packet filter, at bridges, forwarding and leases, and touches nothing. The exit
+    /// code is 1 if there is a problem.
+    Doctor,
     /// Check configuration files without touching anything
     ///
     /// Finds keys that no plugin knows, values of the wrong type, ranges that do not fit, plugins
@@ -201,6 +218,8 @@ fn main() -> ExitCode {
         Command::Gc(args) => (gc(&options, args), Some(&args.network.network)),
         Command::Status(args) => (status(&options, args), Some(&args.network)),
         Command::Leases(command) => (leases_command::run(&options, command), None),
+        Command::Restore { dry_run } => (restore(&options, *dry_run), None),
+        Command::Doctor => (doctor(&options), None),
         Command::Validate { files } => (validate(&options, files), None),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
@@ -244,6 +263,47 @@ fn status(options: &Options, args: &Network) -> Result<()> {
         let code = u32::from(error.code());
         Error::new(error.code(), format!("{error} (code {code})"))
     })
+}
+
+fn restore(options: &Options, dry_run: bool) -> Result<()> {
+    let found = cnitool::restore::look(&options.runtime().cache)?;
+    for line in found.missing.taken.iter().chain(&found.unclear) {
+        report(format!("cnitool: not restored: {line}"));
+    }
+    let is_whole = found.missing.taken.is_empty() && found.unclear.is_empty();
+    let of = format!("of {} attachments", found.attachments);
+    let text = match found.missing.is_empty() {
+        true => format!("nothing is missing {of}"),
+        false if dry_run => format!("{} {of}", found.missing),
+        false => {
+            let restored = found.missing.to_string().replace("are missing", "are back");
+            found.missing.restore()?;
+            format!("{restored} {of}")
+        }
+    };
+    print(&text).context("failed to print")?;
+    if is_whole { Ok(()) } else { Err(Error::internal("not everything could be restored")) }
+}
+
+fn doctor(options: &Options) -> Result<()> {
+    let mut lists = Vec::new();
+    for file in directory::files(options.directory()).unwrap_or_default() {
+        match directory::load(&file) {
+            Ok(list) => lists.push(list),
+            Err(error) => report(format!("cnitool: skipped: {error}")),
+        }
+    }
+    let node = Node { lists: &lists, cache: &options.runtime().cache };
+    let (findings, examined) = node.examine();
+    for finding in &findings {
+        print(&finding.to_string()).context("failed to print")?;
+    }
+    examined.context("not everything could be looked at")?;
+    let problems = findings.iter().filter(|finding| finding.level == doctor::Level::Problem);
+    match problems.count() {
+        0 => print("no problem was found").context("failed to print"),
+        count => Err(Error::internal(format!("problems: {count}"))),
+    }
 }
 
 fn validate(options: &Options, files: &[PathBuf]) -> Result<()> {

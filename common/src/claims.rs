@@ -4,6 +4,7 @@
 //! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
 
 use crate::cni::{Attachment, NetworkName, Owner, Result};
+use crate::net;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
 
@@ -28,6 +29,14 @@ pub(crate) struct Claim {
     pub(crate) data: Option<Data>,
 }
 
+impl Claim {
+    pub(crate) fn make(&self, make: Make, claimant: &Claimant, batch: &mut Batch) {
+        let comment = Some(claimant.comment());
+        let element = Element { key: self.key.clone(), data: self.data.clone(), comment };
+        batch.element(make, self.set.table, self.set.name, &element);
+    }
+}
+
 /// Who claims.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimant {
@@ -43,6 +52,28 @@ impl Claimant {
             || self.owner.as_str().to_owned(),
             |note| format!("{} {note}", self.owner.as_str()),
         )
+    }
+}
+
+/// Elements that an attachment has in the packet filter, with the ground they stand on: what is
+/// to be there, for [`restore`](crate::restore) to make anew.
+#[derive(Debug)]
+pub struct Holding {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) claimant: Claimant,
+    pub(crate) declaration: Batch,
+    /// Where iptables has to accept what we have marked, and the chain of its operator's own rules.
+    pub(crate) accepted: Vec<(net::Family, String)>,
+}
+
+impl Holding {
+    pub(crate) fn new(
+        claims: Vec<Claim>,
+        claimant: Claimant,
+        ground: &impl Ground,
+    ) -> Result<Self> {
+        let declaration = ground.declare()?;
+        Ok(Self { claims, claimant, declaration, accepted: Vec::new() })
     }
 }
 
@@ -107,10 +138,7 @@ impl Claims {
                 batch.delete_element(set.table, set.name, key);
             }
             for claim in claims {
-                let comment = Some(claimant.comment());
-                let (key, data) = (claim.key.clone(), claim.data.clone());
-                let element = Element { key, data, comment };
-                batch.element(Make::Create, claim.set.table, claim.set.name, &element);
+                claim.make(Make::Create, claimant, &mut batch);
             }
             match self.nft.commit(batch) {
                 Ok(()) => break,
@@ -137,6 +165,20 @@ impl Claims {
             self.nft.commit(declaration)?;
         }
         Ok(())
+    }
+
+    /// Whether what a declaration declares is there.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn is_declared(&mut self, declaration: &Batch) -> Result<bool> {
+        Ok(self.nft.is_whole(declaration)?)
+    }
+
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<()> {
+        Ok(self.nft.commit(batch)?)
     }
 
     /// Whether the rules that ask for the elements are there.

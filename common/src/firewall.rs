@@ -47,7 +47,9 @@ mod ruleset;
 
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
-use crate::claims::{Claim, Claimant, Claims, Shared, is_same_attachment, is_stale, port_key};
+use crate::claims::{
+    Claim, Claimant, Claims, Holding, Shared, is_same_attachment, is_stale, port_key,
+};
 use crate::cni::{Attachment, Code, Error, NetworkName, Owner, Result, Success, report};
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Key, Make, concat};
@@ -92,6 +94,40 @@ impl Firewall {
             }
         }
         Ok(())
+    }
+
+    /// What [`create`](Self::create) makes in our own tables.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    pub fn holding(passage: &Passage, owner: &Owner) -> Result<Holding> {
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        let mut holding = Holding::new(passage.claims(), claimant, passage)?;
+        let bridge = passage.bridge.iter().filter(|_| passage.ingress != Ingress::Open);
+        for (bridge, is_ipv6) in bridge.flat_map(|one| passage.families().map(move |v6| (one, v6)))
+        {
+            let [closed, way] = bridge_spots(bridge, is_ipv6);
+            shared_element(&mut holding.declaration, &closed, owner.network());
+            if passage.ingress == Ingress::SameBridge {
+                shared_element(&mut holding.declaration, &way, owner.network());
+            }
+        }
+        if let Accepted::Here { admin_chain } = &passage.accepted {
+            let families = passage.families().map(family);
+            holding.accepted = families.map(|family| (family, admin_chain.clone())).collect();
+        }
+        Ok(holding)
+    }
+
+    /// Whether iptables, if it is used here, lets through what we have marked.
+    pub(crate) fn is_accepted(claims: &mut Claims, accepted: &(Family, String)) -> Result<bool> {
+        let (family, admin_chain) = accepted;
+        Ok(forwarding::verify_accepted(claims.nft(), *family, admin_chain)?.is_none())
+    }
+
+    /// Makes it so.
+    pub(crate) fn ensure_accepted(claims: &mut Claims, accepted: &(Family, String)) -> Result<()> {
+        forwarding::ensure_accepted(claims.nft(), accepted.0, &accepted.1)
     }
 
     /// Makes the policy of the bridge that of the passage. A bridge of two networks has the
@@ -270,6 +306,14 @@ impl Firewall {
             }
         }
         Ok(differences)
+    }
+
+    /// Chains of others that drop what they do not accept, of pods too, each with the way out.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn find_refusals(&mut self) -> Result<Vec<String>> {
+        forwarding::find_refusals(self.claims.nft(), [Family::V4, Family::V6].into_iter())
     }
 
     /// Whether connections could be let through at all.

@@ -39,12 +39,13 @@ mod span;
 
 pub use span::{At, Mapping, SCTP, TCP, UDP};
 
-use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
+use crate::claims::{Claim, Claimant, Claims, Holding, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
 use crate::net::nft::{Data, Element, Key, SetName};
-use crate::net::sysctl;
+use crate::net::{has_link, sysctl};
 use crate::sandbox::Host;
 use crate::undo::Undo;
+use crate::veth::host_name;
 use ground::{Ports, VETH, has_veth};
 use ruleset::{ALL, SOURCES, TARGETS};
 use span::{PROTOCOLS, Span, address_of, sources_claim, sources_place, spans};
@@ -147,6 +148,17 @@ impl HostPorts {
         Ok(())
     }
 
+    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    pub fn holding(publication: &Publication, owner: &Owner) -> Result<Holding> {
+        let note = has_link(&host_name(owner)).then_some(VETH);
+        let claimant = Claimant { owner: owner.clone(), note };
+        let (claims, declaration) = (publication.claims(), ground::declare(publication));
+        Ok(Holding { claims, claimant, declaration, accepted: Vec::new() })
+    }
+
     /// The setting that lets 127.0.0.1 through to the attachment, on the one link there.
     fn localnet(&self, publication: &Publication) -> Result<Option<String>> {
         let Some(pod) = publication.localhost() else { return Ok(None) };
@@ -246,9 +258,9 @@ impl HostPorts {
     ///
     /// # Errors
     /// Code 50 when the kernel has no nftables.
-    pub fn probe(&mut self) -> Result<()> {
+    pub fn probe() -> Result<()> {
         let set = SetName { table: TABLES[0], name: TARGETS };
-        let asked = self.claims.find(set, &vec![0; 8].into());
+        let asked = Claims::open().and_then(|mut claims| claims.find(set, &vec![0; 8].into()));
         asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
 }

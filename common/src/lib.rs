@@ -12,6 +12,7 @@
 //! | [`hostports`] | | ports of the host that lead to an attachment |
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
+//! | [`restore`] | | what attachments have in the packet filter, made anew |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
 //! | [`undo`] | below all | rollback by default |
@@ -23,11 +24,13 @@ pub mod hostports;
 pub mod in_use;
 pub mod masquerade;
 pub mod net;
+pub mod restore;
 pub mod sandbox;
 pub mod spoof;
 pub mod undo;
 pub mod veth;
 
+pub use claims::Holding;
 pub use cni::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Status,
     Success, run,

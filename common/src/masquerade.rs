@@ -22,7 +22,7 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
+use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Holding, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Hook, Make,
@@ -88,6 +88,17 @@ impl Masquerade {
             self.claims.create(&[subnet.claim()], &claimant, &subnet, undo)?;
         }
         Ok(())
+    }
+
+    /// What [`create`](Self::create) makes.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    pub fn holdings(success: &Success, scope: &Scope, owner: &Owner) -> Result<Vec<Holding>> {
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        let holding =
+            |subnet: Subnet| Holding::new(vec![subnet.claim()], claimant.clone(), &subnet);
+        subnets(success, scope).into_iter().map(holding).collect()
     }
 
     /// Removes what the attachment has. `success` saves a look at all elements, if it is there and

@@ -20,7 +20,7 @@
 //! There is one rule, however many pods there are.
 
 use crate::claims::{
-    ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Shared, owns, port_key,
+    ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Holding, Shared, owns, port_key,
 };
 use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
 use crate::net::Mac;
@@ -57,6 +57,15 @@ impl SpoofCheck {
     pub fn create(&mut self, mac: Mac, owner: &Owner, undo: &mut Undo) -> Result<()> {
         let claimant = Claimant { owner: owner.clone(), note: None };
         self.claims.create(&claims(owner, Some(mac)), &claimant, &Rule, undo)
+    }
+
+    /// What [`create`](Self::create) made for the attachment of this result.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    pub fn holding(success: &Success, owner: &Owner) -> Result<Holding> {
+        let claimant = Claimant { owner: owner.clone(), note: None };
+        Holding::new(claims(owner, mac_of(Some(success), owner)), claimant, &Rule)
     }
 
     /// Removes what the attachment has. `success` saves a look at all elements; it need not be

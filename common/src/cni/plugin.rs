@@ -66,6 +66,22 @@ pub struct Call {
 }
 
 impl Call {
+    /// What CHECK would read from stdin, understood without an environment: to ask what it means.
+    ///
+    /// # Errors
+    /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
+    pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+        let keys = Keys::parse(&stdin)?;
+        let version = keys.version()?;
+        let network = Network::new(stdin, keys)?;
+        let result = network.prev_result(version)?;
+        let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
+        Ok((
+            Self { verb: Verb::Check, network, version, environment: Environment::default() },
+            result,
+        ))
+    }
+
     /// `CNI_ARGS`.
     ///
     /// # Errors

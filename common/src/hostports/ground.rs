@@ -63,21 +63,26 @@ fn owner_of(text: &str) -> Option<Owner> {
     (owner.as_str() == text).then_some(owner)
 }
 
+/// What all publications share.
+pub(super) fn declare(publication: &Publication) -> Batch {
+    let mut batch = Batch::new();
+    let pods = &publication.addresses;
+    for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
+        if pods.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
+            ruleset::declare(&mut batch, table);
+        }
+    }
+    for pod in pods {
+        let table = TABLES[usize::from(pod.is_ipv6())];
+        let (name, networks) = sources(pod, publication.masquerade == Sources::All);
+        ruleset::sources_chain(&mut batch, table, &name, &networks);
+    }
+    batch
+}
+
 impl Ground for Ports<'_> {
     fn declare(&self) -> Result<Batch> {
-        let mut batch = Batch::new();
-        let pods = &self.publication.addresses;
-        for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
-            if pods.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
-                ruleset::declare(&mut batch, table);
-            }
-        }
-        for pod in pods {
-            let table = TABLES[usize::from(pod.is_ipv6())];
-            let (name, networks) = sources(pod, self.publication.masquerade == Sources::All);
-            ruleset::sources_chain(&mut batch, table, &name, &networks);
-        }
-        Ok(batch)
+        Ok(declare(self.publication))
     }
 
     /// An owner that goes leaves all of them. Where its address is known comes first.

@@ -1,5 +1,8 @@
 //! Bridges, their ports, and which VLANs a port takes part in.
 
+use std::fs;
+use std::path::Path;
+
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
     InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
@@ -50,6 +53,40 @@ pub struct Vlan {
     pub pvid: bool,
     /// Whether frames leave without a tag.
     pub untagged: bool,
+}
+
+/// What sysfs(5) tells of a bridge.
+#[derive(Debug)]
+pub struct Glance {
+    /// Whether it was switched on.
+    pub is_up: bool,
+    /// How many ports it has.
+    pub ports: usize,
+    /// Its hardware address.
+    pub mac: String,
+    /// Whether that is the one of a port, and changes as ports come and go: it was given none of
+    /// its own (`br_stp_recalculate_bridge_id` in net/bridge/br_stp_if.c).
+    pub is_borrowed: bool,
+}
+
+impl Glance {
+    /// None if there is no link of this name; nothing in it if that is no bridge.
+    pub fn at(name: &str) -> Option<Option<Self>> {
+        /// `NET_ADDR_SET` of linux/netdevice.h.
+        const GIVEN: &str = "3";
+        let link = Path::new("/sys/class/net").join(name);
+        let read = |file: &str| fs::read_to_string(link.join(file)).unwrap_or_default();
+        link.exists().then(|| {
+            let ports = fs::read_dir(link.join("brif")).ok()?.count();
+            let flags = u32::from_str_radix(read("flags").trim().trim_start_matches("0x"), 16);
+            Some(Self {
+                is_up: flags.is_ok_and(|flags| flags & 1 == 1),
+                ports,
+                mac: read("address").trim().to_owned(),
+                is_borrowed: read("addr_assign_type").trim() != GIVEN,
+            })
+        })
+    }
 }
 
 impl Netlink {

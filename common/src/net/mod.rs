@@ -14,7 +14,7 @@ pub mod sysctl;
 use std::io;
 
 pub use addr::{Address, AddressOptions, Mac, is_local};
-pub use bridge::{Port, PortChange, Vlan};
+pub use bridge::{Glance, Port, PortChange, Vlan};
 pub use link::{Link, VethEnd, VethPair, has_link, index_of};
 pub use netlink::Netlink;
 pub use netns::Netns;

@@ -14,6 +14,18 @@ pub(crate) enum Gate {
     Firewalld(Firewalld),
 }
 
+/// What of the attachment our own tables have to do.
+pub(crate) fn own_part(backend: Backend, success: &Success, plan: &Plan) -> Result<Passage> {
+    let admin_chain = plan.admin_chain.clone();
+    match backend {
+        Backend::Any | Backend::Nftables => {
+            Passage::new(success, plan.ingress, Accepted::Here { admin_chain })
+        }
+        Backend::Firewalld => Passage::new(success, plan.ingress, Accepted::Elsewhere),
+        Backend::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
+    }
+}
+
 impl Gate {
     /// The one that the configuration names, or the one that is there.
     ///
@@ -38,14 +50,13 @@ impl Gate {
         }
     }
 
-    /// What of the attachment our own tables have to do.
     fn own_part(&self, success: &Success, plan: &Plan) -> Result<Passage> {
-        let admin_chain = plan.admin_chain.clone();
-        match self {
-            Self::Nftables => Passage::new(success, plan.ingress, Accepted::Here { admin_chain }),
-            Self::Firewalld(_) => Passage::new(success, plan.ingress, Accepted::Elsewhere),
-            Self::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
-        }
+        let backend = match self {
+            Self::Nftables => Backend::Nftables,
+            Self::Firewalld(_) => Backend::Firewalld,
+            Self::Iptables => Backend::Iptables,
+        };
+        own_part(backend, success, plan)
     }
 
     pub(crate) fn create(

@@ -1,71 +1,7 @@
-//! `firewall`: what the host forwards for the container that the plugins before it have
-//! connected, and what it keeps from it.
+//! The program. What it does reads like the specification in `lib.rs`.
 
-mod config;
-mod firewalld;
-mod gate;
-
-use common::firewall::addresses;
-use common::sandbox::no_differences;
-use common::{
-    Add, Call, Check, Del, Error, Errors, Firewall, Gc, Plugin, Result, Status, Success, Undo,
-};
-use config::Plan;
-use gate::Gate;
 use std::process::ExitCode;
 
-struct Filter {
-    plan: Plan,
-}
-
-impl Plugin for Filter {
-    const NAME: &'static str = "firewall";
-    const ABOUT: &'static str = "Lets a container's connections through the host's packet filter.";
-
-    fn load(call: &Call) -> Result<Self> {
-        Ok(Self { plan: Plan::new(call)? })
-    }
-
-    fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("missing prevResult from earlier plugin")
-                .details("put firewall behind the plugin that makes the interface"));
-        };
-        let owner = request.attachment.owner(&request.call.network.name);
-        Gate::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
-        Ok(success.clone())
-    }
-
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.attachment.owner(&request.call.network.name);
-        let success = request.prev_result.as_ref();
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let listed = errors.note(firewall.list_addresses(success, &owner));
-        let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
-        // Ours last: they say what there is to delete elsewhere.
-        Gate::delete(&own, &self.plan, errors);
-        errors.note(firewall.delete(success, &own, &owner));
-    }
-
-    fn check(&self, request: &Check<'_>) -> Result<()> {
-        let owner = request.attachment.owner(&request.call.network.name);
-        let gate = Gate::find(&self.plan)?;
-        no_differences(&gate.verify(&request.prev_result, &self.plan, &owner)?)
-    }
-
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
-        let (network, valid) = (&request.call.network.name, &request.valid);
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let stale = errors.note(firewall.list_stale_addresses(network, valid));
-        Gate::delete(&stale.unwrap_or_default(), &self.plan, errors);
-        errors.note(firewall.sweep(network, valid));
-    }
-
-    fn status(&self, _: &Status<'_>) -> Result<()> {
-        Gate::find(&self.plan)?.probe()
-    }
-}
-
 fn main() -> ExitCode {
-    common::run::<Filter>()
+    common::run::<firewall::Filter>()
 }

@@ -28,6 +28,16 @@ pub struct Batch {
     filled: Vec<Filled>,
 }
 
+/// Batches that make the same changes in the same order.
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        let messages = |batch: &'_ Self| -> Vec<_> {
+            batch.steps.iter().map(|step| step.message.clone()).collect()
+        };
+        self.refused.is_none() && other.refused.is_none() && messages(self) == messages(other)
+    }
+}
+
 /// A chain, and how many rules a batch gives it.
 #[derive(Debug)]
 pub(super) struct Filled {
@@ -110,6 +120,14 @@ impl Batch {
     pub fn set(&mut self, make: Make, set: &Set<'_>) -> &mut Self {
         let message = set.message().map(NfTablesMessage::NewSet);
         self.push(format!("{} {set}", make.verb()), set.table.family, make.flags(), message)
+    }
+
+    /// Adds the changes of another batch.
+    pub fn append(&mut self, mut other: Self) -> &mut Self {
+        self.steps.append(&mut other.steps);
+        self.filled.append(&mut other.filled);
+        self.refused = self.refused.take().or(other.refused);
+        self
     }
 
     /// Makes an element of a set or a map.

@@ -1,0 +1,103 @@
+//! `portmap`: ports of the host lead to the container that the plugins before it have connected.
+
+mod config;
+
+use common::cni::{Cidr, IfName, Owner};
+use common::hostports::{HostPorts, Publication};
+use common::restore::Filtering;
+use common::sandbox::no_differences;
+use common::{
+    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Plugin, Result, Status, Success,
+    Undo,
+};
+use config::Plan;
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Portmap {
+    plan: Plan,
+}
+
+impl Plugin for Portmap {
+    const NAME: &'static str = "portmap";
+    const ABOUT: &'static str = "Makes ports of the host lead to the container.";
+
+    fn load(call: &Call) -> Result<Self> {
+        Ok(Self { plan: Plan::new(call)? })
+    }
+
+    fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
+        let Some(success) = &request.prev_result else {
+            return Err(Error::config("must be called as chained plugin")
+                .details("put portmap behind the plugin that makes the interface"));
+        };
+        let publication = self.publication(success, &request.attachment.ifname);
+        if !publication.mappings.is_empty() {
+            let owner = request.attachment.owner(&request.call.network.name);
+            HostPorts::open()?.create(&publication, &owner, undo)?;
+        }
+        Ok(success.clone())
+    }
+
+    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
+        let owner = request.attachment.owner(&request.call.network.name);
+        if let Some(mut ports) = errors.note(HostPorts::open()) {
+            errors.note(ports.delete(&self.plan.mappings, &owner));
+        }
+    }
+
+    fn check(&self, request: &Check<'_>) -> Result<()> {
+        let publication = self.publication(&request.prev_result, &request.attachment.ifname);
+        if publication.mappings.is_empty() {
+            return Ok(());
+        }
+        let owner = request.attachment.owner(&request.call.network.name);
+        no_differences(&HostPorts::open()?.verify(&publication, &owner)?)
+    }
+
+    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
+        if let Some(mut ports) = errors.note(HostPorts::open()) {
+            errors.note(ports.sweep(&request.call.network.name, &request.valid));
+        }
+    }
+
+    fn status(&self, _: &Status<'_>) -> Result<()> {
+        HostPorts::probe()
+    }
+}
+
+impl Filtering for Portmap {
+    fn holdings(
+        &self,
+        owner: &Owner,
+        attachment: &Attachment,
+        result: &Success,
+    ) -> Result<Vec<Holding>> {
+        let publication = self.publication(result, &attachment.ifname);
+        if publication.mappings.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![HostPorts::holding(&publication, owner)?])
+    }
+}
+
+impl Portmap {
+    fn publication(&self, success: &Success, ifname: &IfName) -> Publication {
+        Publication {
+            addresses: addresses(success, ifname),
+            mappings: self.plan.mappings.clone(),
+            masquerade: self.plan.masquerade,
+        }
+    }
+}
+
+/// The first address of each family that the result does not give to some other interface.
+fn addresses(success: &Success, ifname: &IfName) -> Vec<Cidr> {
+    let interface = |index: Option<i64>| success.interfaces.get(usize::try_from(index?).ok()?);
+    let own = success.ips.iter().filter(|ip| {
+        interface(ip.interface).is_none_or(|of| of.is_in_sandbox() && of.name == ifname.as_str())
+    });
+    let own: Vec<_> = own.map(|ip| ip.address).collect();
+    let first = |is_ipv6| own.iter().find(|address| address.is_ipv6() == is_ipv6).copied();
+    [first(false), first(true)].into_iter().flatten().collect()
+}

@@ -1,0 +1,206 @@
+//! After somebody has flushed the packet filter: who notices, who makes it anew, and what is said
+//! about a node.
+
+use std::{net::SocketAddr, process::Output};
+
+use serde_json::{Value, json};
+use testbed::{Sandbox, Testbed, bin_dir};
+
+use crate::{
+    differences::case,
+    pods::{config, destroy, seen},
+};
+
+/// A network with everything that the packet filter does for pods, and two of them.
+struct Node<'bed> {
+    bed: &'bed Testbed,
+    neighbour: Sandbox,
+    web: Sandbox,
+    other: Sandbox,
+}
+
+fn run(bed: &Testbed, variables: &[&str], words: &[&str]) -> Output {
+    let tool = bin_dir().join("cnitool").display().to_string();
+    let path = format!("CNI_PATH={}", bin_dir().display());
+    bed.run("env", &[&["-i", &path], variables, &[&tool], words].concat())
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+impl<'bed> Node<'bed> {
+    fn new(bed: &'bed Testbed) -> Self {
+        let mut bridge = config();
+        bridge["macspoofchk"] = json!(true);
+        bridge["hairpinMode"] = json!(true);
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+        let firewall = json!({"type": "firewall", "ingressPolicy": "same-bridge"});
+        let plugins: Value = json!([bridge, portmap, firewall]);
+        let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins});
+        bed.write("/etc/cni/net.d/10-pods.conflist", list.to_string());
+        let node = Self {
+            bed,
+            neighbour: bed.neighbour(),
+            web: bed.sandbox("web"),
+            other: bed.sandbox("other"),
+        };
+        let ports = r#"CAP_ARGS={"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}"#;
+        node.succeeds(&[ports], &["add", "pods", node.web.path()]);
+        node.succeeds(&[], &["add", "pods", node.other.path()]);
+        node
+    }
+
+    fn succeeds(&self, variables: &[&str], words: &[&str]) -> String {
+        let output = run(self.bed, variables, words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        said(&output)
+    }
+
+    fn fails(&self, words: &[&str]) -> String {
+        let output = run(self.bed, &[], words);
+        assert!(!output.status.success(), "{words:?}: {output:?}");
+        said(&output)
+    }
+
+    /// From the LAN by the host's port, and to the LAN as the host.
+    fn is_connected(&self) -> bool {
+        let server = self.web.tcp_server("0.0.0.0:80");
+        let by_port = self.neighbour.tcp("203.0.113.1:8080", &server).is_ok();
+        let server = self.neighbour.tcp_server("203.0.113.2:0");
+        let to = SocketAddr::to_string(&server.local_addr().unwrap());
+        let as_host = self.other.tcp(&to, &server);
+        by_port && as_host.is_ok_and(|seen| seen.to_canonical().to_string() == "203.0.113.1")
+    }
+}
+
+#[test]
+fn a_flushed_packet_filter_is_noticed_and_made_anew() {
+    case(|bed| {
+        let node = Node::new(bed);
+        assert!(node.is_connected());
+        let before = bed.snapshot();
+        assert!(node.succeeds(&[], &["restore"]).contains("nothing is missing of 2 attachments"));
+        bed.assert_unchanged_since(&before);
+        bed.succeed("nft", &["flush", "ruleset"]);
+        assert!(!node.is_connected());
+        let check = node.fails(&["check", "pods", node.other.path()]);
+        for words in ["10.1.0.3/24 is not masqueraded", "source addresses of veth"] {
+            assert!(check.contains(words), "{words}: {check}");
+        }
+        let doctor = node.fails(&["doctor"]);
+        assert!(doctor.contains("PROBLEM") && doctor.contains("cnitool restore"), "{doctor}");
+        let dry = node.succeeds(&[], &["restore", "--dry-run"]);
+        assert!(dry.contains("are missing of 2 attachments"), "{dry}");
+        assert!(!node.is_connected());
+        let text = node.succeeds(&[], &["restore"]);
+        assert!(text.contains("are back of 2 attachments"), "{text}");
+        assert!(node.is_connected());
+        for pod in [&node.web, &node.other] {
+            node.succeeds(&[], &["check", "pods", pod.path()]);
+        }
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn whatever_is_missing_comes_back_and_what_is_there_stays() {
+    case(|bed| {
+        let node = Node::new(bed);
+        let before = bed.snapshot();
+        for loss in [
+            "flush chain ip girder postrouting",
+            "flush chain ip girder hostports",
+            "flush map ip girder hostport-targets",
+            "flush map ip girder masqueraded",
+            "flush set bridge girder checked-macs",
+            "delete table bridge girder",
+            "delete table ip6 girder",
+            "flush set ip girder firewall-pods",
+            "delete table ip girder",
+        ] {
+            bed.succeed("nft", &loss.split(' ').collect::<Vec<_>>());
+            let text = node.succeeds(&[], &["restore"]);
+            assert!(text.contains(" back of 2 attachments"), "{loss}: {text}");
+            bed.assert_unchanged_since(&before);
+            assert!(node.is_connected(), "{loss}");
+        }
+    });
+}
+
+#[test]
+fn who_is_gone_does_not_come_back() {
+    case(|bed| {
+        let node = Node::new(bed);
+        destroy(bed, &node.web);
+        bed.succeed("nft", &["flush", "ruleset"]);
+        let text = node.succeeds(&[], &["restore"]);
+        assert!(text.contains("of 1 attachments"), "{text}");
+        let ruleset = bed.succeed("nft", &["list", "ruleset"]);
+        assert!(!ruleset.contains("8080") && ruleset.contains("10.1.0.3"), "{ruleset}");
+    });
+}
+
+#[test]
+fn del_after_a_restore_leaves_nothing() {
+    case(|bed| {
+        let node = Node::new(bed);
+        node.succeeds(&[], &["del", "pods", node.web.path()]);
+        let before = bed.snapshot();
+        node.succeeds(
+            &[r#"CAP_ARGS={"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}"#],
+            &["add", "pods", node.web.path()],
+        );
+        bed.succeed("nft", &["flush", "ruleset"]);
+        node.succeeds(&["PATH="], &["restore"]);
+        node.succeeds(&["PATH="], &["del", "pods", node.web.path()]);
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence() {
+    case(|bed| {
+        let node = Node::new(bed);
+        assert_eq!(seen(&node.other, &node.neighbour, "203.0.113.2"), "203.0.113.1");
+        let healthy = node.succeeds(&[], &["doctor"]);
+        assert!(healthy.ends_with("no problem was found\n"), "{healthy}");
+        let troubles: [(&str, &str, &str); 6] = [
+            (
+                "sysctl -w net.ipv4.ip_forward=0",
+                "net.ipv4.ip_forward is 0",
+                "sysctl -w net.ipv4.ip_forward=1",
+            ),
+            ("ip link set br0 down", "bridge br0 is down", "ip link set br0 up"),
+            ("nft delete table ip girder", "are missing", "true"),
+            (
+                "nft add table inet filter; nft add chain inet filter forward '{ type filter hook forward priority 0; policy drop; }'",
+                "chain forward of table inet filter drops",
+                "nft delete table inet filter",
+            ),
+            (
+                "mv /etc/cni/net.d/10-pods.conflist /run/x; sed 's/br0/br9/' /run/x > /etc/cni/net.d/10-pods.conflist; ip link add br9 type bridge; ip link set br9 up",
+                "bridge br9 has no ports",
+                "mv /run/x /etc/cni/net.d/10-pods.conflist; ip link del br9",
+            ),
+            (
+                "mv /etc/cni/net.d/10-pods.conflist /run/x; sed 's/br0/br9/' /run/x > /etc/cni/net.d/10-pods.conflist; ip link add br9 type bridge; ip link set br9 up",
+                "the hardware address of bridge br9 moves",
+                "mv /run/x /etc/cni/net.d/10-pods.conflist; ip link del br9",
+            ),
+        ];
+        for (trouble, words, way_out) in troubles {
+            bed.succeed("sh", &["-c", trouble]);
+            let text = said(&run(bed, &[], &["doctor"]));
+            assert!(text.contains(words), "{trouble}: {text}");
+            bed.succeed("sh", &["-c", way_out]);
+            run(bed, &[], &["restore"]);
+        }
+        let text = said(&run(bed, &[], &["doctor"]));
+        assert!(text.contains("no problem was found"), "{text}");
+        destroy(bed, &node.web);
+        let text = said(&run(bed, &[], &["doctor"]));
+        assert!(text.contains("1 of 2 addresses in use look leaked"), "{text}");
+    });
+}
