@@ -81,6 +81,9 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("restore::del_after_a_restore_leaves_nothing", Differs, FLUSHED),
     ("restore::a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence", Differs, FLUSHED),
     ("conf::units_of_systemd_start_what_there_is", Differs, FLUSHED),
+    ("upgrade::del_of_ours_removes_what_add_of_theirs_has_made", Differs, KILLED),
+    ("upgrade::gc_of_ours_removes_what_lost_containers_of_theirs_had", Differs, OLD),
+    ("upgrade::rules_of_nft_go_by_their_comments", Differs, YOUNGER),
     ("lease_luck::fifty_adds_race_gc_and_lose_no_address", Differs, OLD),
     ("lease_luck::gc_spares_an_add_of_which_the_runtime_has_no_answer_yet", Differs, OLD),
     (

@@ -42,4 +42,5 @@ mod ranges;
 mod restore;
 mod rollback;
 mod teardown;
+mod upgrade;
 mod versions;

@@ -12,6 +12,7 @@
 //! | [`hostports`] | | ports of the host that lead to an attachment |
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
+//! | [`reference`] | | what the plugins written in Go have left there |
 //! | [`restore`] | | what attachments have in the packet filter, made anew |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
@@ -24,6 +25,7 @@ pub mod hostports;
 pub mod in_use;
 pub mod masquerade;
 pub mod net;
+pub mod reference;
 pub mod restore;
 pub mod sandbox;
 pub mod spoof;
@@ -38,6 +40,7 @@ pub use cni::{
 pub use firewall::Firewall;
 pub use hostports::HostPorts;
 pub use masquerade::Masquerade;
+pub use reference::Reference;
 pub use sandbox::{Host, Sandbox};
 pub use spoof::SpoofCheck;
 pub use undo::Undo;

@@ -1,7 +1,6 @@
 //! Rules in iptables' own table `filter`, named, ordered and commented as those of the reference
 //! plugin: an upgrade meets the old ones, and so does the way back.
 
-use super::forwarding::contains;
 use super::{Ingress, Passage};
 use crate::cni::{Code, Error, Errors, Result, report};
 use crate::masquerade::octets;
@@ -255,7 +254,7 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
     }
     let rules = Nft::open()?.list_rules(filter(family), CHAIN)?;
     let mut all = addresses.iter().map(|ip| octets(*ip));
-    Ok(all.any(|octets| rules.iter().any(|rule| contains(rule, &octets))))
+    Ok(all.any(|octets| rules.iter().any(|rule| rule.contains(&octets))))
 }
 
 /// Whether the programs are there.

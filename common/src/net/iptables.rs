@@ -37,6 +37,31 @@ pub fn restore(family: Family, script: &str) -> Result<()> {
     run(&program(family, "restore"), &["--noflush", WAIT], script).map(drop)
 }
 
+/// As [`save`], of the older kind, whichever kind the host has settled on.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
+    let output = run_legacy(family, "save", &["-t", table], "")?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// As [`restore`], of the older kind.
+///
+/// # Errors
+/// As [`save`].
+pub fn restore_legacy(family: Family, script: &str) -> Result<()> {
+    run_legacy(family, "restore", &["--noflush", WAIT], script).map(drop)
+}
+
+/// Where there is but one kind, its programs have no longer name.
+fn run_legacy(family: Family, action: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
+    match run(&program(family, &format!("legacy-{action}")), arguments, stdin) {
+        Err(error) if error.is_gone() => run(&program(family, action), arguments, stdin),
+        outcome => outcome,
+    }
+}
+
 /// Whether the kernel has a table of the older kind, which no other program shows.
 pub fn has_legacy(family: Family, table: &str) -> bool {
     let version = if family == Family::V4 { "ip" } else { "ip6" };

@@ -13,7 +13,7 @@ use common::sandbox::{Ipv6Addresses, interface, no_differences};
 use common::veth::{self, Pair, Port, Veth};
 use common::{
     Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Host, Masquerade, Plugin,
-    Result, Sandbox, SpoofCheck, Status, Success, Undo, in_use,
+    Reference, Result, Sandbox, SpoofCheck, Status, Success, Undo, in_use,
 };
 use config::{Echo, Layer, Layer3, Plan};
 
@@ -82,6 +82,12 @@ impl Plugin for Bridge {
         if let Some(masquerade) = &mut masquerade {
             errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
         }
+        // What our predecessor has made for it, before the node was upgraded.
+        let filters = masquerade.is_some() || spoof_check.is_some();
+        let mut reference = filters.then(|| errors.note(Reference::open())).flatten();
+        if let Some(reference) = &mut reference {
+            reference.delete_masquerade(network, &request.attachment, errors);
+        }
         if let Some(host) = errors.note(Host::open()) {
             let netns = request.netns.as_ref();
             errors.note(veth::delete(&host, netns, network, &request.attachment));
@@ -95,7 +101,7 @@ impl Plugin for Bridge {
             errors.note(spoof_check.delete(request.prev_result.as_ref(), &owner));
         }
         // Closed after the deletion of the link, with which it then waits for the kernel.
-        drop(masquerade);
+        drop((masquerade, reference));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -137,6 +143,11 @@ impl Plugin for Bridge {
         if let Some(masquerade) = &mut masquerade {
             errors.note(masquerade.sweep(network, &request.valid));
         }
+        let filters = masquerade.is_some() || spoof_check.is_some();
+        let mut reference = filters.then(|| errors.note(Reference::open())).flatten();
+        if let Some(reference) = &mut reference {
+            reference.sweep_masquerade(network, &request.valid, errors);
+        }
         if let Some(host) = errors.note(Host::open()) {
             errors.note(veth::sweep(&host, network, &request.valid));
         }
@@ -146,7 +157,7 @@ impl Plugin for Bridge {
         if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
             errors.note(ipam.gc());
         }
-        drop(masquerade);
+        drop((masquerade, reference));
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {

@@ -7,8 +7,8 @@ use common::hostports::{HostPorts, Publication};
 use common::restore::Filtering;
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Plugin, Result, Status, Success,
-    Undo,
+    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Plugin, Reference, Result,
+    Status, Success, Undo,
 };
 use config::Plan;
 
@@ -44,6 +44,10 @@ impl Plugin for Portmap {
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.delete(&self.plan.mappings, &owner));
         }
+        // What our predecessor has made for it, before the node was upgraded.
+        if let Some(mut reference) = errors.note(Reference::open()) {
+            reference.delete_ports(&request.call.network.name, &request.attachment, errors);
+        }
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -58,6 +62,9 @@ impl Plugin for Portmap {
     fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.sweep(&request.call.network.name, &request.valid));
+        }
+        if let Some(mut reference) = errors.note(Reference::open()) {
+            reference.sweep_ports(&request.call.network.name, &request.valid, errors);
         }
     }
 

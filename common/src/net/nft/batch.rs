@@ -183,6 +183,16 @@ impl Batch {
         self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteRule))
     }
 
+    /// Deletes one rule, which the kernel calls so. ENOENT if there is none.
+    pub fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> &mut Self {
+        let message = rule_attributes(table, chain).map(|mut attributes| {
+            attributes.push(RuleAttribute::Handle(handle));
+            NfTablesMessage::DeleteRule(RuleMessage { attributes })
+        });
+        let what = format!("delete rule {handle} of {}", Chain::named(table, chain));
+        self.push(what, table.family, 0, message)
+    }
+
     /// Deletes an element. ENOENT if there is none; [`super::Nft::delete_elements`] forgives that.
     pub fn delete_element(&mut self, table: Table<'_>, set: &str, key: &Key) -> &mut Self {
         let what = format!("delete element {key} of {set} in {table}");

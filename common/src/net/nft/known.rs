@@ -52,6 +52,61 @@ impl KnownChain {
     }
 }
 
+/// A rule as the kernel writes it, whosever it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRule {
+    /// What the kernel calls it, within its chain's table.
+    pub handle: u64,
+    bytes: Vec<u8>,
+}
+
+impl KnownRule {
+    pub(super) fn parse(message: &[u8]) -> Result<Self, DecodeError> {
+        const NFTA_RULE_HANDLE: u16 = 3;
+        let mut rule = Self { handle: 0, bytes: message.to_vec() };
+        for attribute in NlasIterator::new(message.get(NFGENMSG..).unwrap_or_default()) {
+            let attribute = attribute?;
+            if attribute.kind() == NFTA_RULE_HANDLE {
+                let handle = attribute.value().try_into().map(u64::from_be_bytes);
+                rule.handle = handle.unwrap_or_default();
+            }
+        }
+        Ok(rule)
+    }
+
+    /// Whether these bytes are anywhere in it: an address, a number.
+    pub fn contains(&self, wanted: &[u8]) -> bool {
+        self.bytes.windows(wanted.len()).any(|window| window == wanted)
+    }
+
+    /// Whether this is a name or a comment of iptables in it. Each stands alone and ends with a
+    /// NUL there.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.contains(&[&[0], text.as_bytes(), &[0]].concat())
+    }
+
+    /// Whether a comment of nft(8) begins so.
+    pub fn has_comment(&self, beginning: &str) -> bool {
+        let starts = |window: &[u8]| matches!(window, [0, length, text @ ..] if text == beginning.as_bytes() && usize::from(*length) > text.len());
+        self.bytes.windows(beginning.len() + 2).any(starts)
+    }
+
+    /// Whether this is the whole comment of nft(8).
+    pub fn is_commented(&self, comment: &str) -> bool {
+        let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+        self.contains(&[&[0, length], comment.as_bytes(), &[0]].concat())
+    }
+
+    /// What stands in it from the end of `before` up to `after`.
+    pub fn text_between(&self, before: &str, after: char) -> Option<&str> {
+        let (from, length) = (before.as_bytes(), before.len());
+        let start = self.bytes.windows(length).position(|window| window == from)? + length;
+        let rest = self.bytes.get(start..)?;
+        let end = rest.iter().position(|byte| char::from(*byte) == after)?;
+        std::str::from_utf8(rest.get(..end)?).ok()
+    }
+}
+
 pub(super) fn chains(answer: Vec<Body>) -> impl Iterator<Item = KnownChain> {
     answer.into_iter().filter_map(|body| match body {
         Body::Chain(chain) => Some(chain),
@@ -111,5 +166,28 @@ mod tests {
         assert_eq!(chain.uses, 3);
         let plain = KnownChain::parse(&message[..4]).unwrap();
         assert_eq!((plain.hook, plain.policy, plain.uses), (None, None, 0));
+    }
+
+    #[test]
+    fn a_name_is_found_whole_or_not_at_all() {
+        let parse = |bytes: &[u8]| KnownRule { handle: 0, bytes: bytes.to_vec() };
+        let rule = parse(b"\x10\0\x02\0CNI-ADMIN\0\0\0");
+        assert!(rule.mentions("CNI-ADMIN"));
+        for other in ["ADMIN", "CNI-ADMI", "CNI"] {
+            assert!(!rule.mentions(other), "{other}");
+        }
+        let rule = parse(b"\x0c\0\x07\0\0\x07c1-eth\0");
+        assert!(
+            rule.has_comment("c1-eth") && rule.has_comment("c1-") && !rule.has_comment("1-eth")
+        );
+        let rule = parse(b"..dnat name: \"pods\" id: \"c1\"\0");
+        assert_eq!(rule.text_between("name: \"pods\" id: \"", '"'), Some("c1"));
+        assert_eq!(rule.text_between("name: \"pod\" id: \"", '"'), None);
+    }
+
+    #[test]
+    fn a_rule_tells_its_handle() {
+        let message = [vec![2, 0, 0, 0], attribute(3, &7_u64.to_be_bytes())].concat();
+        assert_eq!(KnownRule::parse(&message).unwrap().handle, 7);
     }
 }

@@ -18,7 +18,7 @@ mod table;
 pub use batch::{Batch, Make};
 pub use expr::{Expr, Target, Verdict};
 pub use field::{Address, Field};
-pub use known::KnownChain;
+pub use known::{KnownChain, KnownRule};
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
 
@@ -169,12 +169,11 @@ impl Nft {
         Ok(known::chains(answer).collect())
     }
 
-    /// The rules of a chain as the kernel writes them, whosever they are: names, comments and
-    /// addresses are in there as they are. None of them if it or its table is missing.
+    /// The rules of a chain, whosever they are. None of them if it or its table is missing.
     ///
     /// # Errors
     /// As [`Nft::list_elements`].
-    pub fn list_rules(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<Vec<u8>>> {
+    pub fn list_rules(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<KnownRule>> {
         let what = || format!("list the rules of {}", Chain::named(table, chain));
         let question = NfTablesMessage::GetRule(batch::rules_message(table, chain)?);
         let answer =

@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_netfilter::nftables::SetElementAttribute;
 
-use super::{Element, KnownChain};
+use super::{Element, KnownChain, KnownRule};
 use crate::net::Error;
 
 /// One message from the kernel.
@@ -31,7 +31,7 @@ pub(super) enum Body {
     Done(i32),
     Elements(Vec<Element>),
     /// A rule as it came, whatever it says.
-    Rule(Vec<u8>),
+    Rule(KnownRule),
     Chain(KnownChain),
 }
 
@@ -51,7 +51,7 @@ pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), De
             }
             NLMSG_DONE => Some(Body::Done(DoneBuffer::new_checked(payload)?.code())),
             NEW_CHAIN => Some(Body::Chain(KnownChain::parse(payload)?)),
-            NEW_RULE => Some(Body::Rule(payload.to_vec())),
+            NEW_RULE => Some(Body::Rule(KnownRule::parse(payload)?)),
             NEW_SET_ELEMENT => Some(Body::Elements(elements(payload)?)),
             _ => None,
         };

@@ -1,0 +1,267 @@
+//! What the reference plugins, written in Go, leave in the packet filter for an attachment, so that
+//! a node can be upgraded under its pods: chains of iptables, tables of nft(8), chains of a spoof
+//! check. What of it is there is asked of the kernel; where there is nothing, that is a look at a
+//! few names.
+//!
+//! A chain of theirs is of a network and a container, whatever the interface.
+
+use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
+use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
+use crate::net::{self, iptables};
+use sha2::{Digest as _, Sha512};
+
+/// The families that have addresses to translate, and the same for the programs.
+const FAMILIES: [(Family, net::Family); 2] =
+    [(Family::Ip, net::Family::V4), (Family::Ip6, net::Family::V6)];
+
+/// Masquerading by `nft`.
+const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+/// The spoof check.
+const BRIDGE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
+/// Where iptables decides whose port of the host it is.
+const DNAT: &str = "CNI-HOSTPORT-DNAT";
+
+/// Looks for what the reference has left, and removes it.
+pub struct Reference {
+    nft: Nft,
+}
+
+/// A chain of iptables, and where it is entered from.
+struct Entered {
+    name: String,
+    parents: &'static [&'static str],
+}
+
+impl Reference {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { nft: Nft::open()? })
+    }
+
+    /// Removes what `bridge` has made: masquerading, and the spoof check.
+    pub fn delete_masquerade(
+        &mut self,
+        network: &NetworkName,
+        attachment: &Attachment,
+        errors: &mut Errors,
+    ) {
+        let (container, ifname) = (attachment.container.as_str(), attachment.ifname.as_str());
+        self.delete_chains(&[masquerade(network, container)], errors);
+        let comment = masquerade_comment(network, attachment);
+        errors
+            .note(self.delete_rules(MASQUERADE, "masq_checks", |rule| rule.has_comment(&comment)));
+        let chain = format!("cni-br-iface-{container}-{ifname}");
+        let outcome = self.delete_spoof_check(&chain);
+        errors.note(outcome);
+    }
+
+    /// Removes what `portmap` has made.
+    pub fn delete_ports(
+        &mut self,
+        network: &NetworkName,
+        attachment: &Attachment,
+        errors: &mut Errors,
+    ) {
+        let container = attachment.container.as_str();
+        self.delete_chains(&ports(network, container), errors);
+        for (family, _) in FAMILIES {
+            let table = Table { family, name: "cni_hostport" };
+            for chain in ["hostports", "hostip_hostports", "masquerading"] {
+                errors.note(self.delete_rules(table, chain, |rule| rule.is_commented(container)));
+            }
+        }
+    }
+
+    /// Removes what `bridge` has made for attachments of the network that are not valid any more,
+    /// as far as its rules name them.
+    pub fn sweep_masquerade(
+        &mut self,
+        network: &NetworkName,
+        valid: &[Attachment],
+        errors: &mut Errors,
+    ) {
+        for container in self.stale(network, valid, &["POSTROUTING"], errors) {
+            self.delete_chains(&[masquerade(network, &container)], errors);
+        }
+    }
+
+    /// The same for `portmap`.
+    pub fn sweep_ports(
+        &mut self,
+        network: &NetworkName,
+        valid: &[Attachment],
+        errors: &mut Errors,
+    ) {
+        for container in self.stale(network, valid, &[DNAT], errors) {
+            self.delete_chains(&ports(network, &container), errors);
+        }
+    }
+
+    fn stale(
+        &mut self,
+        network: &NetworkName,
+        valid: &[Attachment],
+        parents: &[&str],
+        errors: &mut Errors,
+    ) -> Vec<String> {
+        let before = format!("name: \"{network}\" id: \"");
+        let mut stale: Vec<String> = Vec::new();
+        for (family, _) in FAMILIES {
+            for parent in parents {
+                let rules = self.nft.list_rules(Table { family, name: "nat" }, parent);
+                let rules = errors.note(rules.map_err(Error::from)).unwrap_or_default();
+                let named = rules.iter().filter_map(|rule| rule.text_between(&before, '"'));
+                let is_stale =
+                    |id: &&str| !valid.iter().any(|other| other.container.as_str() == *id);
+                stale.extend(named.filter(is_stale).map(str::to_owned));
+            }
+        }
+        stale.sort();
+        stale.dedup();
+        stale
+    }
+
+    fn delete_chains(&mut self, chains: &[Entered], errors: &mut Errors) {
+        for (family, version) in FAMILIES {
+            for chain in chains {
+                errors.note(self.delete_chain(Table { family, name: "nat" }, chain));
+            }
+            if iptables::has_legacy(version, "nat") {
+                match delete_legacy(version, chains) {
+                    // Then nobody can list them either.
+                    Err(error) if error.is_gone() => {
+                        report(format_args!("rules of iptables may be left: {error}"));
+                    }
+                    outcome => drop(errors.note(outcome.map_err(Error::from))),
+                }
+            }
+        }
+    }
+
+    /// A chain of the newer kind of iptables, and the rules that lead to it.
+    fn delete_chain(&mut self, table: Table<'_>, chain: &Entered) -> Result<()> {
+        // Another process may change the parents while we look.
+        const ATTEMPTS: usize = 3;
+        for attempt in 1.. {
+            if self.nft.find_chain(table, &chain.name)?.is_none() {
+                break;
+            }
+            let mut batch = Batch::new();
+            for parent in chain.parents {
+                for rule in self.nft.list_rules(table, parent)? {
+                    if rule.mentions(&chain.name) {
+                        batch.delete_rule(table, parent, rule.handle);
+                    }
+                }
+            }
+            batch.delete_rules(table, &chain.name).delete_chain(table, &chain.name);
+            match self.nft.commit(batch) {
+                Err(error) if error.is_gone() && attempt < ATTEMPTS => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_rules(
+        &mut self,
+        table: Table<'_>,
+        chain: &str,
+        is_ours: impl Fn(&KnownRule) -> bool,
+    ) -> Result<()> {
+        // Cheaper than a list of nothing.
+        if self.nft.find_chain(table, chain)?.is_none() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for rule in self.nft.list_rules(table, chain)?.iter().filter(|rule| is_ours(rule)) {
+            batch.delete_rule(table, chain, rule.handle);
+        }
+        match self.nft.commit(batch) {
+            Err(error) if error.is_gone() => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn delete_spoof_check(&mut self, chain: &str) -> Result<()> {
+        if self.nft.find_chain(BRIDGE, chain)?.is_none() {
+            return Ok(());
+        }
+        let (mut batch, mac) = (Batch::new(), format!("{chain}-mac"));
+        for rule in self.nft.list_rules(BRIDGE, "PREROUTING")? {
+            if rule.mentions(chain) {
+                batch.delete_rule(BRIDGE, "PREROUTING", rule.handle);
+            }
+        }
+        for chain in [chain, &mac] {
+            batch.delete_rules(BRIDGE, chain);
+        }
+        batch.delete_chain(BRIDGE, chain).delete_chain(BRIDGE, &mac);
+        Ok(self.nft.commit(batch)?)
+    }
+}
+
+fn masquerade(network: &NetworkName, container: &str) -> Entered {
+    let name = format!("CNI-{}", hash(&[network.as_str(), container], 24));
+    Entered { name, parents: &["POSTROUTING"] }
+}
+
+/// `SN` is of versions before 0.8.
+fn ports(network: &NetworkName, container: &str) -> [Entered; 2] {
+    let hash = hash(&[network.as_str(), container], 21);
+    let chain = |kind: &str, parents| Entered { name: format!("CNI-{kind}-{hash}"), parents };
+    [chain("DN", &[DNAT][..]), chain("SN", &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
+}
+
+fn masquerade_comment(network: &NetworkName, attachment: &Attachment) -> String {
+    let instance = [attachment.ifname.as_str(), ":", attachment.container.as_str()];
+    format!("{}-{}", hash(&[network.as_str()], 16), hash(&instance, 16))
+}
+
+/// The first digits of a SHA-512 in hexadecimal.
+fn hash(parts: &[&str], digits: usize) -> String {
+    let digest = Sha512::digest(parts.concat());
+    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
+}
+
+/// The same in tables of the older kind, of which only the programs know.
+fn delete_legacy(family: net::Family, chains: &[Entered]) -> net::Result<()> {
+    let _lock = iptables::lock()?;
+    let saved = iptables::save_legacy(family, "nat")?;
+    let is_there =
+        |chain: &&Entered| saved.iter().any(|line| line.starts_with(&format!(":{} ", chain.name)));
+    let mut script = String::new();
+    for chain in chains.iter().filter(is_there) {
+        let leads_there = |line: &&String| line.ends_with(&format!("-j {}", chain.name));
+        let rules = saved.iter().filter(leads_there);
+        for rule in rules.filter_map(|line| line.strip_prefix("-A ")) {
+            script.push_str(&format!("-D {rule}\n"));
+        }
+        script.push_str(&format!("-F {0}\n-X {0}\n", chain.name));
+    }
+    if script.is_empty() {
+        return Ok(());
+    }
+    iptables::restore_legacy(family, &format!("*nat\n{script}COMMIT\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_reference() {
+        let network = |name: &str| name.parse::<NetworkName>().unwrap();
+        assert_eq!(masquerade(&network("test"), "1234").name, "CNI-2bbe0c48b91a7d1b8a6753a8");
+        let attachment =
+            Attachment { container: "one".parse().unwrap(), ifname: "eth0".parse().unwrap() };
+        assert_eq!(
+            masquerade_comment(&network("unit-test"), &attachment),
+            "6fd94d501e58f0aa-287fc69eff0574a2"
+        );
+        assert_eq!(ports(&network("test"), "1234")[0].name.len(), 28);
+    }
+}

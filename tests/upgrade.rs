@@ -1,0 +1,189 @@
+//! A node whose pods were made by the Go plugins, after ours have taken their place.
+
+use serde_json::{Value, json};
+use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed};
+
+use crate::{
+    differences::case,
+    pods::{addresses, changed, config},
+};
+
+/// Where the Go plugins find iptables.
+const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+const LEGACY: &str = "/run/test/legacy";
+
+/// A bridge and portmap of theirs, and the same of ours.
+struct Upgrade<'bed> {
+    bed: &'bed Testbed,
+    bridge: Value,
+    portmap: Value,
+    path: String,
+    before: Snapshot,
+}
+
+impl<'bed> Upgrade<'bed> {
+    /// With an attachment of theirs that stays, so that what is shared is there.
+    fn new(bed: &'bed Testbed, path: &str, keys: &Value) -> Self {
+        let bridge = changed(changed(config(), &json!({"cniVersion": "1.0.0"})), keys);
+        let portmap = json!({
+            "cniVersion": "1.0.0", "name": bridge["name"], "type": "portmap",
+            "runtimeConfig": {"portMappings": [
+                {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                {"hostPort": 53, "containerPort": 53, "protocol": "udp"}
+            ]}
+        });
+        let (path, before) = (format!("{path}:{PROGRAMS}"), bed.snapshot());
+        let mut upgrade = Self { bed, bridge, portmap, path, before };
+        upgrade.add(&bed.sandbox("resident"), "resident");
+        upgrade.before = bed.snapshot();
+        upgrade
+    }
+
+    fn theirs(&self, config: &Value, pod: &Sandbox, container: &str) -> Outcome {
+        let plugin = config["type"].as_str().unwrap();
+        let call = self.bed.plugin(plugin).program(format!("{REFERENCE}/{plugin}"));
+        let call = call.command("ADD").container(container).ifname("eth0").netns(pod.path());
+        call.cni_path(REFERENCE).env("PATH", &self.path).config(config).run()
+    }
+
+    fn add(&self, pod: &Sandbox, container: &str) -> Value {
+        let result = self.theirs(&self.bridge, pod, container).result();
+        let portmap = changed(self.portmap.clone(), &json!({"prevResult": result}));
+        self.theirs(&portmap, pod, container).success();
+        result
+    }
+
+    /// DEL of ours, which find no program anywhere near; with what the runtime knows, or nothing.
+    fn del(&self, pod: Option<&Sandbox>, container: &str, result: Option<&Value>) {
+        for config in [&self.portmap, &self.bridge] {
+            let plugin = config["type"].as_str().unwrap();
+            let config = changed(config.clone(), &json!({"prevResult": result}));
+            let call = self.bed.plugin(plugin).command("DEL").container(container).ifname("eth0");
+            let call = call.netns(pod.map_or("", |pod| pod.path())).config(&config);
+            call.clone().run().silent();
+            call.run().silent();
+        }
+    }
+}
+
+/// Directories with programs of both kinds of iptables.
+fn flavours(bed: &Testbed) -> [&'static str; 2] {
+    let link = format!(
+        "mkdir -p {LEGACY} && cd {LEGACY} && for tool in iptables ip6tables; do \
+         for end in '' -save -restore; do ln -s /usr/sbin/$tool-legacy$end $tool$end; done; done"
+    );
+    bed.succeed("sh", &["-c", &link]);
+    ["/nowhere", LEGACY]
+}
+
+/// What that kind of iptables says of itself, without counters.
+fn saved(bed: &Testbed, flavour: usize) -> String {
+    let kind = ["nft", "legacy"][flavour];
+    let script = format!("iptables-{kind}-save -t nat; ip6tables-{kind}-save -t nat");
+    let text = bed.succeed("sh", &["-c", &script]);
+    let rules = text.lines().filter(|line| line.starts_with([':', '-']));
+    rules.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn del_of_ours_removes_what_add_of_theirs_has_made() {
+    for flavour in 0..2 {
+        case(|bed| {
+            let upgrade = Upgrade::new(bed, flavours(bed)[flavour], &json!({}));
+            let before = saved(bed, flavour);
+            for known in [true, false] {
+                let pod = bed.sandbox("pod");
+                let result = upgrade.add(&pod, "c1");
+                assert_ne!(saved(bed, flavour), before);
+                upgrade.del(Some(&pod), "c1", known.then_some(&result));
+                bed.assert_unchanged_since(&upgrade.before);
+                assert_eq!(saved(bed, flavour), before);
+                pod.destroy();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_spoof_check_of_theirs_goes_too() {
+    case(|bed| {
+        let upgrade = Upgrade::new(bed, "/nowhere", &json!({"macspoofchk": true}));
+        let pod = bed.sandbox("pod");
+        let result = upgrade.add(&pod, "c1");
+        upgrade.del(Some(&pod), "c1", Some(&result));
+        bed.assert_unchanged_since(&upgrade.before);
+    });
+}
+
+#[test]
+fn gc_of_ours_removes_what_lost_containers_of_theirs_had() {
+    case(|bed| {
+        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        let pod = bed.sandbox("pod");
+        upgrade.add(&pod, "c1");
+        crate::pods::destroy(bed, &pod);
+        let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
+        let now = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
+        for config in [&upgrade.portmap, &upgrade.bridge] {
+            let config = changed(config.clone(), &now);
+            let plugin = config["type"].as_str().unwrap();
+            bed.plugin(plugin).command("GC").config(&config).run().silent();
+        }
+        bed.assert_unchanged_since(&upgrade.before);
+    });
+}
+
+#[test]
+fn rules_of_nft_go_by_their_comments() {
+    case(|bed| {
+        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        // As later versions write them: for c1, and for others that stay.
+        let script = r#"
+            table inet cni_plugins_masquerade {
+                chain masq_checks {
+                    ip saddr 10.1.0.9 ip daddr != 10.1.0.0/24 masquerade comment "6f04a8a3a3a3a3a3-0000000000000000, net: x"
+                }
+            }
+            table ip cni_hostport {
+                chain hostports {
+                    tcp dport 81 dnat to 10.1.0.8:80 comment "c11"
+                }
+            }
+        "#;
+        let applied = bed.feed("nft", &["-f", "-"], script.as_bytes());
+        assert!(applied.status.success(), "{applied:?}");
+        let before = bed.snapshot();
+        let hash = |text: &str| {
+            let sums = bed.feed("sha512sum", &[], text.as_bytes());
+            String::from_utf8(sums.stdout).unwrap()[..16].to_owned()
+        };
+        let comment = format!("{}-{}, net: pods, if: eth0, id: c1", hash("pods"), hash("eth0:c1"));
+        let rules = [
+            format!(
+                "add rule inet cni_plugins_masquerade masq_checks ip saddr 10.1.0.7 ip daddr != 10.1.0.0/24 masquerade comment \"{comment}\""
+            ),
+            "add rule ip cni_hostport hostports tcp dport 8080 dnat to 10.1.0.7:80 comment \"c1\""
+                .to_owned(),
+        ];
+        let applied = bed.feed("nft", &["-f", "-"], rules.join("\n").as_bytes());
+        assert!(applied.status.success(), "{applied:?}");
+        upgrade.del(None, "c1", None);
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn what_is_not_theirs_stays() {
+    case(|bed| {
+        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        let own = "iptables -t nat -N CNI-mine; iptables -t nat -A POSTROUTING -m comment \
+                   --comment 'id: \"c1\"' -j CNI-mine; iptables -t nat -A PREROUTING -p tcp \
+                   --dport 99 -j REDIRECT --to-ports 98";
+        bed.succeed("sh", &["-c", own]);
+        let before = bed.snapshot();
+        let pod = bed.sandbox("pod");
+        assert_eq!(addresses(&upgrade.add(&pod, "c1")).len(), 2);
+        upgrade.del(Some(&pod), "c1", None);
+        bed.assert_unchanged_since(&before);
+    });
+}
