@@ -12,7 +12,7 @@
 //! | [`hostports`] | | ports of the host that lead to an attachment |
 //! | [`masquerade`] | | source NAT for an attachment |
 //! | [`spoof`] | | frames of an attachment have its own source address |
-//! | [`reference`] | | what the plugins written in Go have left there |
+//! | [`mod@reference`] | | what the plugins written in Go have left there |
 //! | [`restore`] | | what attachments have in the packet filter, made anew |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
