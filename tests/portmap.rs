@@ -75,7 +75,13 @@ pub(crate) fn mappings(ports: &[(u16, u16)], more: &Value) -> Value {
 }
 
 /// A packet of each protocol to `at`; whom the server saw.
-fn knock(from: &Place, at: &str, to: &Place, port: u16, reaches: bool) -> [io::Result<IpAddr>; 2] {
+pub(crate) fn knock(
+    from: &Place,
+    at: &str,
+    to: &Place,
+    port: u16,
+    reaches: bool,
+) -> [io::Result<IpAddr>; 2] {
     let any = format!("{}:{port}", if at.starts_with('[') { "[::]" } else { "0.0.0.0" });
     let (tcp, udp) = (to.tcp_server(&any), to.udp_server(&any));
     if reaches {
@@ -109,7 +115,7 @@ fn is_open(host_ip: &str, at: &str) -> bool {
 }
 
 /// Every way to every kind of mapping; what differs from what the table above says.
-fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
+pub(crate) fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
     let neighbour = bed.neighbour();
     let chain = Chain { keys, ..Chain::new(bed) };
     let other = bed.sandbox("other");

@@ -312,8 +312,6 @@ fn what_cannot_be_meant_is_refused() {
             (json!({"backend": "ebpf"}), "unrecognized backend \"ebpf\""),
             (json!({"markMasqBit": 32}), "MasqMarkBit must be between 0 and 31"),
             (json!({"markMasqBit": 1, "externalSetMarkChain": "x"}), "Cannot specify"),
-            (json!({"backend": "iptables"}), "iptables backend"),
-            (json!({"externalSetMarkChain": "x"}), "externalSetMarkChain: the iptables backend"),
             (
                 json!({"backend": "nftables", "conditionsV4": ["-s", "x"]}),
                 "iptables-specific options [conditionsV4]",

@@ -35,6 +35,7 @@ mod pods;
 mod policy;
 mod pool;
 mod portmap;
+mod portmap_iptables;
 mod portmap_owners;
 mod protocol;
 mod range_errors;

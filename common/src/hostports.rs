@@ -34,6 +34,7 @@
 
 mod flows;
 mod ground;
+pub mod iptables;
 mod ruleset;
 mod span;
 
@@ -137,11 +138,7 @@ impl HostPorts {
         let ground = Ports::new(publication, owner, &self.host.netlink);
         self.claims.create(&claims, &claimant, &ground, undo)?;
         // Not before: what makes it safe is there now.
-        if let Some(key) = self.localnet(publication)? {
-            sysctl::set(&key, "1").map_err(|error| {
-                Error::internal(format!("unable to enable route_localnet: {error}"))
-            })?;
-        }
+        self.open_localhost(publication)?;
         for (pod, spans) in publication.spans() {
             flows::forget_before(&self.host.netlink, pod.ip(), &spans);
         }
@@ -157,6 +154,22 @@ impl HostPorts {
         let claimant = Claimant { owner: owner.clone(), note };
         let (claims, declaration) = (publication.claims(), ground::declare(publication));
         Ok(Holding { claims, claimant, declaration, accepted: Vec::new() })
+    }
+
+    fn open_localhost(&self, publication: &Publication) -> Result<()> {
+        if let Some(key) = self.localnet(publication)? {
+            sysctl::set(&key, "1").map_err(|error| {
+                Error::internal(format!("unable to enable route_localnet: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn localhost_difference(&self, publication: &Publication) -> Result<Option<String>> {
+        let Some(key) = self.localnet(publication)? else { return Ok(None) };
+        let is_open = sysctl::read(&key)?.as_deref() == Some("1");
+        let difference = || format!("{key} is not 1: 127.0.0.1 does not lead to the container");
+        Ok((!is_open).then(difference))
     }
 
     /// The setting that lets 127.0.0.1 through to the attachment, on the one link there.
@@ -246,11 +259,7 @@ impl HostPorts {
         if !claims.is_empty() && !self.claims.is_whole(&ground)? {
             differences.push("rules that ask for host ports are missing".to_owned());
         }
-        if let Some(key) = self.localnet(publication)?
-            && sysctl::read(&key)?.as_deref() != Some("1")
-        {
-            differences.push(format!("{key} is not 1: 127.0.0.1 does not lead to the container"));
-        }
+        differences.extend(self.localhost_difference(publication)?);
         Ok(differences)
     }
 

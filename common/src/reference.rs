@@ -19,7 +19,7 @@ const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_m
 /// The spoof check.
 const BRIDGE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
 /// Where iptables decides whose port of the host it is.
-const DNAT: &str = "CNI-HOSTPORT-DNAT";
+pub(crate) const DNAT: &str = "CNI-HOSTPORT-DNAT";
 
 /// Looks for what the reference has left, and removes it.
 pub struct Reference {
@@ -212,6 +212,12 @@ fn ports(network: &NetworkName, container: &str) -> [Entered; 2] {
     let hash = hash(&[network.as_str(), container], 21);
     let chain = |kind: &str, parents| Entered { name: format!("CNI-{kind}-{hash}"), parents };
     [chain("DN", &[DNAT][..]), chain("SN", &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
+}
+
+/// Where `portmap` translates for a container.
+pub(crate) fn port_chain(network: &NetworkName, container: &str) -> String {
+    let [chain, _] = ports(network, container);
+    chain.name
 }
 
 fn masquerade_comment(network: &NetworkName, attachment: &Attachment) -> String {

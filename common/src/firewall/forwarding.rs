@@ -4,10 +4,11 @@
 //! iptables drop what is forwarded (`-P FORWARD DROP`); there the chains of the reference plugin
 //! are made, with one rule that accepts what bears our mark. They are shared, and stay.
 
-use super::iptables::{self, CHAIN, FORWARD, Rule, filter};
+use super::iptables::{self, CHAIN, FORWARD, filter};
 use super::ruleset::ACCEPTED;
 use crate::cni::{Code, Context as _, Error, Result, report};
 use crate::net::Family;
+use crate::net::iptables::{Rule, ensure};
 use crate::net::nft::{self, Hook, KnownChain, KnownRule, Nft, Policy, Table};
 
 /// The comment of our rule, by which it is found.
@@ -60,7 +61,7 @@ pub(super) fn ensure_accepted(nft: &mut Nft, family: Family, admin_chain: &str) 
     if is_open && !iptables::legacy_may_drop(family)? {
         return Ok(());
     }
-    match iptables::ensure(family, &[CHAIN, admin_chain], &way(admin_chain)) {
+    match ensure(family, "filter", &[CHAIN, admin_chain], &way(admin_chain)) {
         Err(error) if error.is_gone() => {
             if may_drop {
                 report(format_args!("{}: {error}", refusal(family)));
@@ -82,7 +83,7 @@ pub(super) fn verify_accepted(
     admin_chain: &str,
 ) -> Result<Option<String>> {
     let refuses = if iptables::legacy_may_drop(family)? {
-        !iptables::missing(family, &way(admin_chain))?.0.is_empty()
+        !iptables::missing(family, &way(admin_chain))?.is_empty()
     } else {
         Filter::find(nft, family)?.is_some_and(|found| found.refuses())
     };

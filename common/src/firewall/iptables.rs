@@ -4,8 +4,9 @@
 use super::{Ingress, Passage};
 use crate::cni::{Code, Error, Errors, Result, report};
 use crate::masquerade::octets;
+use crate::net::iptables::{self, Rule, script};
 use crate::net::nft::{self, Nft, Table};
-use crate::net::{self, Family, iptables};
+use crate::net::{self, Family};
 use crate::undo::Undo;
 use std::net::IpAddr;
 
@@ -19,36 +20,6 @@ const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
 const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
-/// A rule, as `iptables-save` writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    chain: String,
-    is_first: bool,
-    spec: String,
-}
-
-impl Rule {
-    pub(super) fn first(chain: &str, spec: String) -> Self {
-        Self { chain: chain.to_owned(), is_first: true, spec }
-    }
-
-    pub(super) fn last(chain: &str, spec: String) -> Self {
-        Self { chain: chain.to_owned(), is_first: false, spec }
-    }
-
-    fn saved(&self) -> String {
-        format!("-A {} {}", self.chain, self.spec)
-    }
-
-    fn added(&self) -> String {
-        if self.is_first { format!("-I {} 1 {}", self.chain, self.spec) } else { self.saved() }
-    }
-
-    fn deleted(&self) -> String {
-        format!("-D {} {}", self.chain, self.spec)
-    }
-}
 
 pub(super) fn comment(text: &str) -> String {
     format!("-m comment --comment \"{text}\"")
@@ -91,27 +62,9 @@ fn policy(bridge: &str, is_isolated: bool) -> Vec<Rule> {
     rules
 }
 
-/// The rules of a family that are not there, and the table.
-pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<(Vec<Rule>, Vec<String>)> {
-    let saved = iptables::save(family, TABLE)?;
-    let is_missing = |rule: &&Rule| !saved.contains(&rule.saved());
-    Ok((rules.iter().filter(is_missing).cloned().collect(), saved))
-}
-
-/// Makes those that are missing, with their chains.
-pub(super) fn ensure(family: Family, chains: &[&str], rules: &[Rule]) -> net::Result<()> {
-    let _lock = iptables::lock()?;
-    let (missing, saved) = missing(family, rules)?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let is_there = |chain: &str| saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
-    let new = chains.iter().filter(|chain| !is_there(chain)).map(|chain| format!("-N {chain}\n"));
-    iptables::restore(family, &script(new.chain(missing.iter().map(|rule| rule.added() + "\n"))))
-}
-
-fn script(lines: impl Iterator<Item = String>) -> String {
-    format!("*{TABLE}\n{}COMMIT\n", lines.collect::<String>())
+/// The rules of a family that are not there.
+pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<Vec<Rule>> {
+    Ok(iptables::missing(&iptables::save(family, TABLE)?, rules))
 }
 
 fn of_family(passage: &Passage, family: Family) -> Vec<IpAddr> {
@@ -167,7 +120,7 @@ pub fn create(passage: &Passage, admin_chain: &str, undo: &mut Undo) -> Result<(
         let stages = [STAGE_1, STAGE_2].into_iter().filter(|_| is_closed);
         let chains: Vec<_> = [CHAIN, admin_chain].into_iter().chain(stages).collect();
         if !rules.is_empty() {
-            ensure(family, &chains, &rules)?;
+            iptables::ensure(family, TABLE, &chains, &rules)?;
         }
     }
     Ok(())
@@ -182,7 +135,7 @@ pub fn verify(passage: &Passage, admin_chain: &str) -> Result<Vec<String>> {
     for family in FAMILIES {
         let (rules, _) = plan(passage, family, admin_chain);
         if !rules.is_empty() {
-            let (missing, _) = missing(family, &rules)?;
+            let missing = missing(family, &rules)?;
             differences.extend(missing.iter().map(|rule| {
                 let name = if family == Family::V4 { "iptables" } else { "ip6tables" };
                 format!("{name} has no rule {}", rule.saved())
@@ -222,7 +175,7 @@ fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    iptables::restore(family, &script(lines.into_iter()))
+    iptables::restore(family, &script(TABLE, lines.into_iter()))
 }
 
 /// The table that iptables has, and shows.

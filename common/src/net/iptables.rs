@@ -69,6 +69,81 @@ pub fn has_legacy(family: Family, table: &str) -> bool {
     names.is_ok_and(|names| names.lines().any(|name| name == table))
 }
 
+/// A rule, as `iptables-save` writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    chain: String,
+    is_first: bool,
+    spec: String,
+}
+
+impl Rule {
+    /// A rule that is put before all others of its chain.
+    pub fn first(chain: &str, spec: String) -> Self {
+        Self { chain: chain.to_owned(), is_first: true, spec }
+    }
+
+    /// A rule that is put behind them.
+    pub fn last(chain: &str, spec: String) -> Self {
+        Self { chain: chain.to_owned(), is_first: false, spec }
+    }
+
+    /// A line of [`save`].
+    pub fn saved(&self) -> String {
+        format!("-A {} {}", self.chain, self.spec)
+    }
+
+    /// A line of a script that adds it.
+    pub fn added(&self) -> String {
+        if self.is_first { format!("-I {} 1 {}", self.chain, self.spec) } else { self.saved() }
+    }
+
+    /// A line of a script that deletes it.
+    pub fn deleted(&self) -> String {
+        format!("-D {} {}", self.chain, self.spec)
+    }
+}
+
+/// A script for [`restore`].
+pub fn script(table: &str, lines: impl Iterator<Item = String>) -> String {
+    format!("*{table}\n{}COMMIT\n", lines.collect::<String>())
+}
+
+/// Those of the rules that are not in a table.
+pub fn missing(saved: &[String], rules: &[Rule]) -> Vec<Rule> {
+    rules.iter().filter(|rule| !saved.contains(&rule.saved())).cloned().collect()
+}
+
+/// Makes those of the rules that are missing, with their chains.
+///
+/// # Errors
+/// As [`save`].
+pub fn ensure(family: Family, table: &str, chains: &[&str], rules: &[Rule]) -> Result<()> {
+    ensure_with(family, table, (chains, rules), "")
+}
+
+/// The same, and in the same breath what a script does.
+///
+/// # Errors
+/// As [`save`].
+pub fn ensure_with(
+    family: Family,
+    table: &str,
+    (chains, rules): (&[&str], &[Rule]),
+    lines: &str,
+) -> Result<()> {
+    let _lock = lock()?;
+    let saved = save(family, table)?;
+    let missing = missing(&saved, rules);
+    if missing.is_empty() && lines.is_empty() {
+        return Ok(());
+    }
+    let is_there = |chain: &str| saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
+    let new = chains.iter().filter(|chain| !is_there(chain)).map(|chain| format!("-N {chain}\n"));
+    let all = new.chain(missing.iter().map(|rule| rule.added() + "\n"));
+    restore(family, &script(table, all.chain([lines.to_owned()])))
+}
+
 /// Held until dropped: nobody else who asks for it changes the tables of this network namespace.
 #[derive(Debug)]
 #[must_use]

@@ -2,6 +2,7 @@
 //! touched.
 
 use common::cni::{Call, Verb};
+use common::hostports::iptables::{Mark, Options};
 use common::hostports::{At, Mapping, Publication, SCTP, Sources, TCP, UDP};
 use common::{Error, Result};
 use serde::Deserialize;
@@ -43,6 +44,8 @@ struct Entry {
 pub(crate) struct Plan {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) masquerade: Sources,
+    /// None for nftables.
+    pub(crate) iptables: Option<Options>,
 }
 
 /// Who filters packets, as options that only one of them understands tell.
@@ -65,9 +68,12 @@ impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
         let is_strict = matches!(call.verb, Verb::Add | Verb::Check);
-        if is_strict {
-            config.refuse_conflicts()?;
-        }
+        let backend = match config.backend() {
+            // What another version of this plugin has understood is found all the same.
+            Err(_) if !is_strict => Backend::Nftables,
+            backend => backend?,
+        };
+        let iptables = (backend == Backend::Iptables).then(|| config.iptables());
         let entries = &config.runtime_config.port_mappings;
         let mappings = match entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>() {
             Ok(mappings) => mappings,
@@ -83,13 +89,13 @@ impl Plan {
             true if config.masq_all => Sources::All,
             true => Sources::Needed,
         };
-        Ok(Self { mappings, masquerade })
+        Ok(Self { mappings, masquerade, iptables })
     }
 }
 
 impl Config {
     /// The checks of the reference, with its words.
-    fn refuse_conflicts(&self) -> Result<()> {
+    fn backend(&self) -> Result<Backend> {
         if self.external_set_mark_chain.is_some() && self.mark_masq_bit.is_some() {
             return Err(Error::config("Cannot specify externalSetMarkChain and markMasqBit"));
         }
@@ -113,16 +119,32 @@ impl Config {
                 keys.join(" "),
             )));
         }
-        if asked == Backend::Iptables {
-            let why = options.first().map_or("backend", |(key, _)| *key);
-            return Err(Error::config(format!("{why}: the iptables backend is not supported yet"))
-                .details("without it, ports are published by nftables and no program at all"));
+        let is_word = |word: &String| !word.contains(['"', '\'', '\\', '\n', ' ']);
+        if asked == Backend::Nftables
+            && let Some((key, _)) = options.first()
+        {
+            return Err(Error::config(format!("{key}: conditions of nftables are not supported"))
+                .details(
+                    "conditions of iptables are, as [\"-s\", \"10.0.0.0/8\"]; a mapping's hostIP says \
+                     on which address of the host it is reached",
+                ));
         }
-        if let Some((key, _)) = options.first() {
-            return Err(Error::config(format!("{key}: conditions are not supported yet"))
-                .details("a mapping's hostIP says on which address of the host it is reached"));
+        let mut words = self.conditions_v4.iter().chain(&self.conditions_v6);
+        if let Some(word) = words.find(|word| !is_word(word)) {
+            return Err(Error::config(format!("conditions: {word:?} is no word of iptables"))
+                .details("each word is an item of its own, without blanks and quotes"));
         }
-        Ok(())
+        Ok(asked)
+    }
+
+    fn iptables(&self) -> Options {
+        let bit = self.mark_masq_bit.and_then(|bit| u8::try_from(bit).ok());
+        let mark = match (&self.external_set_mark_chain, bit) {
+            (Some(chain), _) => Mark::Chain(chain.clone()),
+            (None, Some(bit)) => Mark::Bit(bit),
+            (None, None) => Mark::default(),
+        };
+        Options { mark, conditions: [self.conditions_v4.clone(), self.conditions_v6.clone()] }
     }
 
     /// The keys that only one backend understands, and which.

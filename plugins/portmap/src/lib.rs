@@ -33,8 +33,14 @@ impl Plugin for Portmap {
         };
         let publication = self.publication(success, &request.attachment.ifname);
         if !publication.mappings.is_empty() {
-            let owner = request.attachment.owner(&request.call.network.name);
-            HostPorts::open()?.create(&publication, &owner, undo)?;
+            let (network, attachment) = (&request.call.network.name, &request.attachment);
+            let mut ports = HostPorts::open()?;
+            match &self.plan.iptables {
+                None => ports.create(&publication, &attachment.owner(network), undo)?,
+                Some(options) => {
+                    ports.create_by_iptables(&publication, options, (network, attachment), undo)?;
+                }
+            }
         }
         Ok(success.clone())
     }
@@ -55,8 +61,14 @@ impl Plugin for Portmap {
         if publication.mappings.is_empty() {
             return Ok(());
         }
-        let owner = request.attachment.owner(&request.call.network.name);
-        no_differences(&HostPorts::open()?.verify(&publication, &owner)?)
+        let (network, attachment) = (&request.call.network.name, &request.attachment);
+        let mut ports = HostPorts::open()?;
+        no_differences(&match &self.plan.iptables {
+            None => ports.verify(&publication, &attachment.owner(network))?,
+            Some(options) => {
+                ports.verify_by_iptables(&publication, options, network, attachment)?
+            }
+        })
     }
 
     fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
@@ -81,7 +93,7 @@ impl Filtering for Portmap {
         result: &Success,
     ) -> Result<Vec<Holding>> {
         let publication = self.publication(result, &attachment.ifname);
-        if publication.mappings.is_empty() {
+        if publication.mappings.is_empty() || self.plan.iptables.is_some() {
             return Ok(Vec::new());
         }
         Ok(vec![HostPorts::holding(&publication, owner)?])

@@ -1,0 +1,158 @@
+//! portmap's other backend: the same packets get through, by the rules of the Go plugin.
+
+use serde_json::{Value, json};
+use testbed::{REFERENCE, Sandbox, Testbed};
+
+use crate::{
+    differences::case,
+    portmap::{Chain, knock, mappings, matrix},
+};
+
+const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn by_iptables<'bed>(bed: &'bed Testbed, more: &Value) -> Chain<'bed> {
+    let mut keys = json!({"backend": "iptables"});
+    for (key, value) in more.as_object().unwrap() {
+        keys[key] = value.clone();
+    }
+    // Go 1.1.1 knows no other backend, and ignores the key.
+    let mut chain = Chain::new(bed);
+    chain.keys = keys;
+    chain
+}
+
+/// Both families' tables `nat`, without counters.
+fn rules(bed: &Testbed) -> String {
+    let text = bed.succeed("sh", &["-c", "iptables-save -t nat; ip6tables-save -t nat"]);
+    let lines = text.lines().filter(|line| line.starts_with([':', '-']));
+    lines.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn every_client_reaches_every_mapping() {
+    case(|bed| assert_eq!(matrix(bed, json!({"backend": "iptables"})), [""; 0]));
+}
+
+#[test]
+fn the_rules_are_those_of_the_go_plugin() {
+    case(|bed| {
+        let sixteen: Vec<_> = (8000..8016).map(|port| (port, 80)).collect();
+        for (number, (keys, list)) in [
+            (json!({}), mappings(&[(8080, 80), (9090, 9090)], &json!({}))),
+            (json!({}), mappings(&sixteen, &json!({}))),
+            (json!({}), mappings(&[(8080, 80)], &json!({"hostIP": "203.0.113.1"}))),
+            (json!({}), mappings(&[(8080, 80)], &json!({"hostIP": "0.0.0.0"}))),
+            (json!({"snat": false}), mappings(&[(8080, 80)], &json!({}))),
+            (json!({"markMasqBit": 5}), mappings(&[(8080, 80)], &json!({}))),
+            (
+                json!({"conditionsV4": ["-s", "203.0.113.0/24"], "conditionsV6": ["!", "-i", "x0"]}),
+                mappings(&[(8080, 80)], &json!({})),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let chain = by_iptables(bed, &keys);
+            let (pod, id) = (bed.sandbox(&format!("p{number}")), format!("c{number}"));
+            chain.attach(&pod, &id);
+            let config = chain.config(&id, &list);
+            let call = bed.plugin("portmap").container(&id).ifname("eth0").netns(pod.path());
+            let theirs = call.clone().program(format!("{REFERENCE}/portmap"));
+            let flush = || bed.succeed("nft", &["flush", "ruleset"]);
+            flush();
+            theirs.command("ADD").env("PATH", PROGRAMS).config(&config).run().success();
+            let expected = rules(bed);
+            flush();
+            call.clone().command("ADD").config(&config).run().success();
+            // Theirs have an empty chain in the family that has no mapping.
+            let only_ipv4 = list[0].get("hostIP").is_some();
+            let part = |text: &str| match only_ipv4 {
+                true => text.split(":PREROUTING").nth(1).unwrap().to_owned(),
+                false => text.to_owned(),
+            };
+            assert_eq!(part(&rules(bed)), part(&expected), "{keys}");
+            call.command("CHECK").config(&config).run().silent();
+        }
+    });
+}
+
+/// An attachment, and what the host was like before.
+fn attached(bed: &Testbed, chain: &Chain<'_>, id: &str) -> (Sandbox, Value) {
+    let pod = bed.sandbox(id);
+    let list = mappings(&[(8080, 80), (9090, 9090)], &json!({}));
+    chain.add(&pod, id, &list);
+    (pod, list)
+}
+
+#[test]
+fn del_needs_to_know_nothing_and_leaves_what_is_shared() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({}));
+        attached(bed, &chain, "resident");
+        let (before, saved) = (bed.snapshot(), rules(bed));
+        for known in [true, false] {
+            let (pod, list) = attached(bed, &chain, "c1");
+            assert_ne!(rules(bed), saved);
+            let list = if known { list } else { json!([]) };
+            chain.call("DEL", &pod, "c1", &list).silent();
+            assert_eq!(rules(bed), saved);
+            chain.bridge.del(&pod, "c1").silent();
+            bed.assert_unchanged_since(&before);
+            pod.destroy();
+        }
+    });
+}
+
+#[test]
+fn check_misses_any_rule() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({}));
+        let (pod, list) = attached(bed, &chain, "c1");
+        chain.call("CHECK", &pod, "c1", &list).silent();
+        for loss in [
+            "iptables -t nat -F CNI-HOSTPORT-DNAT",
+            "iptables -t nat -F CNI-HOSTPORT-MASQ",
+            "iptables -t nat -F POSTROUTING",
+            "ip6tables -t nat -F PREROUTING",
+            "for c in $(iptables-save -t nat | grep -o 'CNI-DN-[0-9a-f]*' | sort -u); do iptables -t nat -D $c 1; done",
+        ] {
+            bed.succeed("sh", &["-c", loss]);
+            let outcome = chain.call("CHECK", &pod, "c1", &list);
+            assert!(!outcome.status.success(), "{loss}: {outcome}");
+            chain.call("DEL", &pod, "c1", &list).silent();
+            chain.call("ADD", &pod, "c1", &list).success();
+            chain.call("CHECK", &pod, "c1", &list).silent();
+        }
+    });
+}
+
+#[test]
+fn a_chain_of_somebody_elses_marks() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({"externalSetMarkChain": "KUBE-MARK-MASQ"}));
+        let list = mappings(&[(8080, 80)], &json!({}));
+        let pod = bed.sandbox("pod");
+        chain.attach(&pod, "c1");
+        let before = rules(bed);
+        let outcome = chain.call("ADD", &pod, "c1", &list);
+        assert!(!outcome.status.success(), "{outcome}");
+        assert_eq!(rules(bed).matches("CNI-DN-").count(), before.matches("CNI-DN-").count());
+        for tool in ["iptables", "ip6tables"] {
+            let make = format!(
+                "{tool} -t nat -N KUBE-MARK-MASQ; {tool} -t nat -A KUBE-MARK-MASQ -j MARK \
+                 --set-xmark 0x4000/0x4000; {tool} -t nat -A POSTROUTING -m mark --mark \
+                 0x4000/0x4000 -j MASQUERADE"
+            );
+            bed.succeed("sh", &["-c", &make]);
+        }
+        chain.call("ADD", &pod, "c1", &list).success();
+        assert!(!rules(bed).contains("CNI-HOSTPORT-SETMARK"));
+        for outcome in knock(&pod, "203.0.113.1:8080", &pod, 80, false) {
+            assert!(outcome.is_err(), "there is no such address of the host yet");
+        }
+        let _neighbour = bed.neighbour();
+        for outcome in knock(&pod, "203.0.113.1:8080", &pod, 80, true) {
+            outcome.unwrap();
+        }
+    });
+}
