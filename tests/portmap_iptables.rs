@@ -8,7 +8,8 @@ use crate::{
     portmap::{Chain, knock, mappings, matrix},
 };
 
-const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where the Go plugins find iptables.
+pub(crate) const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn by_iptables<'bed>(bed: &'bed Testbed, more: &Value) -> Chain<'bed> {
     let mut keys = json!({"backend": "iptables"});
@@ -22,7 +23,7 @@ fn by_iptables<'bed>(bed: &'bed Testbed, more: &Value) -> Chain<'bed> {
 }
 
 /// Both families' tables `nat`, without counters.
-fn rules(bed: &Testbed) -> String {
+pub(crate) fn rules(bed: &Testbed) -> String {
     let text = bed.succeed("sh", &["-c", "iptables-save -t nat; ip6tables-save -t nat"]);
     let lines = text.lines().filter(|line| line.starts_with([':', '-']));
     lines.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()

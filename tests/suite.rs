@@ -30,6 +30,7 @@ mod lease_reboot;
 mod lease_tool;
 mod loopback;
 mod masquerade;
+mod masquerade_iptables;
 mod nonsense;
 mod pods;
 mod policy;

@@ -6,10 +6,9 @@ use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed};
 use crate::{
     differences::case,
     pods::{addresses, changed, config},
+    portmap_iptables::PROGRAMS,
 };
 
-/// Where the Go plugins find iptables.
-const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 const LEGACY: &str = "/run/test/legacy";
 
 /// A bridge and portmap of theirs, and the same of ours.

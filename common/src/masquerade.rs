@@ -33,6 +33,8 @@ use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub mod iptables;
+
 const MAP: &str = "masqueraded";
 const POSTROUTING: &str = "postrouting";
 
@@ -45,12 +47,25 @@ pub struct Scope {
     pub ipv6: bool,
     /// But nothing that it sends to these networks.
     pub exclude: Vec<Cidr>,
+    /// Who does it.
+    pub backend: Backend,
+}
+
+/// Who masquerades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Our own tables.
+    #[default]
+    Nftables,
+    /// The tables of iptables, by its programs.
+    Iptables,
 }
 
 impl Scope {
     /// Everything.
     pub fn all() -> Self {
-        Self { ipv4: true, ipv6: true, exclude: Vec::new() }
+        let (exclude, backend) = (Vec::new(), Backend::default());
+        Self { ipv4: true, ipv6: true, exclude, backend }
     }
 
     fn has(&self, address: &Cidr) -> bool {
@@ -80,21 +95,28 @@ impl Masquerade {
         &mut self,
         success: &Success,
         scope: &Scope,
-        owner: &Owner,
+        whose: (&NetworkName, &Attachment),
         undo: &mut Undo,
     ) -> Result<()> {
-        let claimant = Claimant { owner: owner.clone(), note: None };
+        if scope.backend == Backend::Iptables {
+            return iptables::create(success, scope, whose, undo);
+        }
+        let (network, attachment) = whose;
+        let claimant = Claimant { owner: attachment.owner(network), note: None };
         for subnet in subnets(success, scope) {
             self.claims.create(&[subnet.claim()], &claimant, &subnet, undo)?;
         }
         Ok(())
     }
 
-    /// What [`create`](Self::create) makes.
+    /// What [`create`](Self::create) makes in our own tables.
     ///
     /// # Errors
     /// When it cannot be expressed.
     pub fn holdings(success: &Success, scope: &Scope, owner: &Owner) -> Result<Vec<Holding>> {
+        if scope.backend == Backend::Iptables {
+            return Ok(Vec::new());
+        }
         let claimant = Claimant { owner: owner.clone(), note: None };
         let holding =
             |subnet: Subnet| Holding::new(vec![subnet.claim()], claimant.clone(), &subnet);
@@ -133,9 +155,12 @@ impl Masquerade {
         &mut self,
         success: &Success,
         scope: &Scope,
-        owner: &Owner,
+        whose: (&NetworkName, &Attachment),
     ) -> Result<Vec<String>> {
-        let mut differences = Vec::new();
+        if scope.backend == Backend::Iptables {
+            return iptables::verify(success, scope, whose);
+        }
+        let (owner, mut differences) = (&whose.1.owner(whose.0), Vec::new());
         for subnet in subnets(success, scope) {
             if !self.claims.missing(&[subnet.claim()], owner)?.is_empty() {
                 differences.push(format!("{} is not masqueraded", subnet.address));

@@ -214,6 +214,11 @@ fn ports(network: &NetworkName, container: &str) -> [Entered; 2] {
     [chain("DN", &[DNAT][..]), chain("SN", &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
 }
 
+/// Where a container's connections are masqueraded.
+pub(crate) fn masquerade_chain(network: &NetworkName, container: &str) -> String {
+    masquerade(network, container).name
+}
+
 /// Where `portmap` translates for a container.
 pub(crate) fn port_chain(network: &NetworkName, container: &str) -> String {
     let [chain, _] = ports(network, container);

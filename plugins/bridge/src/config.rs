@@ -3,7 +3,7 @@
 
 use crate::vlan::Vlans;
 use common::cni::{Call, Cidr, Dns, IfName, Verb};
-use common::masquerade::Scope;
+use common::masquerade::{Backend, Scope};
 use common::net::Mac;
 use common::{Error, Result};
 use serde::Deserialize;
@@ -227,12 +227,7 @@ impl Config {
     fn refuse_unsupported(&self) -> Result<()> {
         match self.ip_masq_backend.as_deref() {
             _ if self.ip_masq == IpMasq::None => Ok(()),
-            None | Some("" | "nftables") => Ok(()),
-            Some("iptables") => {
-                Err(Error::config("ipMasqBackend \"iptables\" is not supported yet").details(
-                    "without the key, or with \"nftables\", masquerading needs no program at all",
-                ))
-            }
+            None | Some("" | "nftables" | "iptables") => Ok(()),
             Some(other) => Err(Error::config(format!("unknown ipmasq backend {other:?}"))),
         }
     }
@@ -289,6 +284,10 @@ impl Config {
             ipv4: self.ip_masq != IpMasq::V6,
             ipv6: self.ip_masq != IpMasq::V4,
             exclude: self.ip_masq_exclude,
+            backend: match self.ip_masq_backend.as_deref() {
+                Some("iptables") => Backend::Iptables,
+                _ => Backend::Nftables,
+            },
         });
         Ok(Layer::Three(Layer3 {
             ipam: self.ipam.r#type,

@@ -66,7 +66,8 @@ impl Plugin for Bridge {
                 sandbox.configure(&pair.container, &success, mode)?;
                 gateway::ensure(&host, layer3, &gateway, &success.ips)?;
                 if let Some(scope) = &layer3.masquerade {
-                    Masquerade::open()?.create(&success, scope, &owner, undo)?;
+                    let whose = (&request.call.network.name, &request.attachment);
+                    Masquerade::open()?.create(&success, scope, whose, undo)?;
                 }
             }
         }
@@ -128,7 +129,8 @@ impl Plugin for Bridge {
             differences.extend(sandbox.verify(ifname, result)?);
             differences.extend(gateway::verify(&host, &self.plan, &bridge, &result.ips)?);
             if let Some(scope) = &layer3.masquerade {
-                differences.extend(Masquerade::open()?.verify(result, scope, &owner)?);
+                let whose = (&request.call.network.name, &request.attachment);
+                differences.extend(Masquerade::open()?.verify(result, scope, whose)?);
             }
         }
         if self.plan.spoof_check {

@@ -1,0 +1,88 @@
+//! The same by iptables, for those who ask for it by name: chains, rules and comments of the
+//! reference plugin, so that either removes what the other has made.
+
+use super::Scope;
+use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result, Success};
+use crate::net::Family;
+use crate::net::iptables::{Rule, ensure, missing, save};
+use crate::reference::{Reference, masquerade_chain};
+use crate::undo::Undo;
+
+const TABLE: &str = "nat";
+
+/// Masquerades what comes from the addresses of `success`, as far as it is in `scope`: one program
+/// to look, and one to make it, for each family.
+///
+/// # Errors
+/// When the programs are missing, or refuse.
+pub fn create(
+    success: &Success,
+    scope: &Scope,
+    (network, attachment): (&NetworkName, &Attachment),
+    undo: &mut Undo,
+) -> Result<()> {
+    let (own_network, own) = (network.clone(), attachment.clone());
+    undo.push("masquerading by iptables", move || {
+        let mut errors = Errors::default();
+        Reference::open()?.delete_masquerade(&own_network, &own, &mut errors);
+        errors.into_result()
+    });
+    let chain = masquerade_chain(network, attachment.container.as_str());
+    for family in [Family::V4, Family::V6] {
+        let rules = rules(success, scope, family, (network, attachment));
+        if !rules.is_empty() {
+            ensure(family, TABLE, &[&chain], &rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every rule that is not there.
+///
+/// # Errors
+/// When the programs are missing, or refuse.
+pub fn verify(
+    success: &Success,
+    scope: &Scope,
+    whose: (&NetworkName, &Attachment),
+) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let rules = rules(success, scope, family, whose);
+        if !rules.is_empty() {
+            let gone = missing(&save(family, TABLE)?, &rules);
+            differences.extend(gone.iter().map(|rule| format!("{TABLE} has no {}", rule.saved())));
+        }
+    }
+    Ok(differences)
+}
+
+fn rules(
+    success: &Success,
+    scope: &Scope,
+    family: Family,
+    (network, attachment): (&NetworkName, &Attachment),
+) -> Vec<Rule> {
+    let container = attachment.container.as_str();
+    let chain = masquerade_chain(network, container);
+    let comment =
+        format!("-m comment --comment \"name: \\\"{network}\\\" id: \\\"{container}\\\"\"");
+    let (multicast, length) =
+        if family == Family::V4 { ("224.0.0.0/4", 32) } else { ("ff00::/8", 128) };
+    let is_own = |address: &Cidr| Family::of(address.ip()) == family && scope.has(address);
+    let own = success.ips.iter().map(|ip| ip.address).filter(is_own);
+    let mut rules = Vec::new();
+    for address in own {
+        let stays = |network: ipnetwork::IpNetwork| {
+            let (ip, prefix) = (network.network(), network.prefix());
+            Rule::last(&chain, format!("-d {ip}/{prefix} {comment} -j ACCEPT"))
+        };
+        rules.push(stays(*address));
+        let excluded = scope.exclude.iter().filter(|one| Family::of(one.ip()) == family);
+        rules.extend(excluded.map(|one| stays(**one)));
+        rules.push(Rule::last(&chain, format!("! -d {multicast} {comment} -j MASQUERADE")));
+        let from = format!("-s {}/{length} {comment} -j {chain}", address.ip());
+        rules.push(Rule::last("POSTROUTING", from));
+    }
+    rules
+}
