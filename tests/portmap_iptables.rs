@@ -77,10 +77,10 @@ fn the_rules_are_those_of_the_go_plugin() {
     });
 }
 
-/// An attachment, and what the host was like before.
-fn attached(bed: &Testbed, chain: &Chain<'_>, id: &str) -> (Sandbox, Value) {
+/// An attachment with two ports of the host, and what the host was like before.
+fn attached(bed: &Testbed, chain: &Chain<'_>, id: &str, port: u16) -> (Sandbox, Value) {
     let pod = bed.sandbox(id);
-    let list = mappings(&[(8080, 80), (9090, 9090)], &json!({}));
+    let list = mappings(&[(port, 80), (port + 1, port + 1)], &json!({}));
     chain.add(&pod, id, &list);
     (pod, list)
 }
@@ -89,10 +89,10 @@ fn attached(bed: &Testbed, chain: &Chain<'_>, id: &str) -> (Sandbox, Value) {
 fn del_needs_to_know_nothing_and_leaves_what_is_shared() {
     case(|bed| {
         let chain = by_iptables(bed, &json!({}));
-        attached(bed, &chain, "resident");
+        attached(bed, &chain, "resident", 1);
         let (before, saved) = (bed.snapshot(), rules(bed));
         for known in [true, false] {
-            let (pod, list) = attached(bed, &chain, "c1");
+            let (pod, list) = attached(bed, &chain, "c1", 8080);
             assert_ne!(rules(bed), saved);
             let list = if known { list } else { json!([]) };
             chain.call("DEL", &pod, "c1", &list).silent();
@@ -105,10 +105,41 @@ fn del_needs_to_know_nothing_and_leaves_what_is_shared() {
 }
 
 #[test]
+fn a_port_has_one_owner_whoever_translates() {
+    case(|bed| {
+        let list = mappings(&[(8080, 80)], &json!({}));
+        let (iptables, native) = (by_iptables(bed, &json!({})), json!({}));
+        let mut pods = Vec::new();
+        // Each backend against itself and the other one: who lives stays, who is lost makes way.
+        for (number, keys) in
+            [&iptables.keys, &iptables.keys, &native, &iptables.keys].iter().enumerate()
+        {
+            let mut chain = Chain::new(bed);
+            chain.keys = (*keys).clone();
+            let id = format!("c{number}");
+            let pod = bed.sandbox(&id);
+            chain.attach(&pod, &id);
+            if let Some(last) = pods.last() {
+                let before = bed.snapshot();
+                let outcome = chain.call("ADD", &pod, &id, &list);
+                let words = format!("taken by container \"c{}\"", number - 1);
+                assert!(outcome.error().msg.contains(&words), "{outcome}");
+                bed.assert_unchanged_since(&before);
+                crate::pods::destroy(bed, last);
+            }
+            chain.call("ADD", &pod, &id, &list).success();
+            let server = pod.tcp_server("0.0.0.0:80");
+            assert!(bed.tcp("127.0.0.1:8080", &server).is_ok(), "{keys}");
+            pods.push(pod);
+        }
+    });
+}
+
+#[test]
 fn check_misses_any_rule() {
     case(|bed| {
         let chain = by_iptables(bed, &json!({}));
-        let (pod, list) = attached(bed, &chain, "c1");
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
         chain.call("CHECK", &pod, "c1", &list).silent();
         for loss in [
             "iptables -t nat -F CNI-HOSTPORT-DNAT",

@@ -103,6 +103,89 @@ fn del_of_ours_removes_what_add_of_theirs_has_made() {
     }
 }
 
+/// A pod of theirs with ports of the host, and one of ours that wants one of them.
+struct Heir<'bed> {
+    upgrade: Upgrade<'bed>,
+    theirs: Sandbox,
+    ours: Sandbox,
+    result: Value,
+}
+
+impl<'bed> Heir<'bed> {
+    fn new(bed: &'bed Testbed, flavour: usize) -> Self {
+        let upgrade = Upgrade::new(bed, flavours(bed)[flavour], &json!({}));
+        let (theirs, ours) = (bed.sandbox("theirs"), bed.sandbox("ours"));
+        upgrade.add(&theirs, "c1");
+        let call = bed.plugin("bridge").command("ADD").container("c2").ifname("eth0");
+        let result = call.netns(ours.path()).config(&upgrade.bridge).run().result();
+        Self { upgrade, theirs, ours, result }
+    }
+
+    /// portmap's ADD of ours; theirs have the ports already.
+    fn add(&self, mapping: &Value) -> Outcome {
+        let keys = json!({"prevResult": self.result, "runtimeConfig": {"portMappings": [mapping]}});
+        let config = changed(self.upgrade.portmap.clone(), &keys);
+        let call = self.upgrade.bed.plugin("portmap").command("ADD").container("c2");
+        call.ifname("eth0").netns(self.ours.path()).config(&config).run()
+    }
+
+    fn resident_goes(&self) {
+        self.upgrade.del(None, "resident", None);
+    }
+}
+
+#[test]
+fn a_lost_container_of_theirs_gives_its_ports_up() {
+    for flavour in 0..2 {
+        case(|bed| {
+            let neighbour = bed.neighbour();
+            let heir = Heir::new(bed, flavour);
+            heir.resident_goes();
+            let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+            let before = bed.snapshot();
+            let outcome = heir.add(&mapping);
+            assert!(
+                outcome.error().msg.contains("8080/tcp is taken by container \"c1\""),
+                "{outcome}"
+            );
+            bed.assert_unchanged_since(&before);
+            // Others are as free as they were.
+            for other in [
+                json!({"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}),
+                json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp"}),
+            ] {
+                heir.add(&other).success();
+            }
+            crate::pods::destroy(bed, &heir.theirs);
+            heir.add(&mapping).success();
+            let server = heir.ours.tcp_server("0.0.0.0:80");
+            assert!(neighbour.tcp("203.0.113.1:8080", &server).is_ok());
+            assert!(bed.tcp("127.0.0.1:8080", &server).is_ok());
+            assert!(!saved(bed, flavour).contains("CNI-DN-"));
+        });
+    }
+}
+
+#[test]
+fn ports_of_one_address_are_in_nobodys_way_at_another() {
+    case(|bed| {
+        let _neighbour = bed.neighbour();
+        let heir = Heir::new(bed, 0);
+        heir.resident_goes();
+        // As later versions write it, by nft.
+        let script = "table ip cni_hostport {\n chain hostports {\n ip daddr 203.0.113.1 tcp dport \
+                      9090 dnat to 10.1.0.3:80 comment \"c1\"\n }\n}\n";
+        assert!(bed.feed("nft", &["-f", "-"], script.as_bytes()).status.success());
+        let at = |ip: &str| json!({"hostPort": 9090, "containerPort": 80, "protocol": "tcp", "hostIP": ip});
+        heir.add(&at("203.0.113.9")).success();
+        let outcome = heir.add(&at("203.0.113.1"));
+        assert!(outcome.error().msg.contains("taken by container \"c1\""), "{outcome}");
+        crate::pods::destroy(bed, &heir.theirs);
+        heir.add(&at("203.0.113.1")).success();
+        assert!(!bed.succeed("nft", &["list", "ruleset"]).contains("dport 9090 dnat"));
+    });
+}
+
 #[test]
 fn a_spoof_check_of_theirs_goes_too() {
     case(|bed| {

@@ -189,6 +189,16 @@ impl Claims {
         Ok(self.nft.is_whole(&ground.declare()?)?)
     }
 
+    /// Removes what is in the way of claims that are not made here.
+    ///
+    /// # Errors
+    /// When something does not yield; when the kernel refuses.
+    pub(crate) fn displace(&mut self, claims: &[Claim], ground: &impl Ground) -> Result<()> {
+        let in_the_way = self.find_in_the_way(claims, ground)?;
+        self.nft.delete_elements(&in_the_way)?;
+        Ok(())
+    }
+
     fn find_in_the_way(
         &mut self,
         claims: &[Claim],

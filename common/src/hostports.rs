@@ -36,6 +36,7 @@ mod flows;
 mod ground;
 pub mod iptables;
 mod ruleset;
+mod shadows;
 mod span;
 
 pub use span::{At, Mapping, SCTP, TCP, UDP};
@@ -126,16 +127,18 @@ impl HostPorts {
     pub fn create(
         &mut self,
         publication: &Publication,
-        owner: &Owner,
+        (network, attachment): (&NetworkName, &Attachment),
         undo: &mut Undo,
     ) -> Result<()> {
         let claims = publication.claims();
         if claims.is_empty() {
             return Ok(());
         }
-        let note = has_veth(&self.host.netlink, owner)?.then_some(VETH);
+        self.clear_shadows(publication, network, attachment)?;
+        let owner = attachment.owner(network);
+        let note = has_veth(&self.host.netlink, &owner)?.then_some(VETH);
+        let ground = Ports::new(publication, &owner, &self.host.netlink);
         let claimant = Claimant { owner: owner.clone(), note };
-        let ground = Ports::new(publication, owner, &self.host.netlink);
         self.claims.create(&claims, &claimant, &ground, undo)?;
         // Not before: what makes it safe is there now.
         self.open_localhost(publication)?;

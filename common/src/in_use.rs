@@ -6,8 +6,9 @@
 
 use crate::cni::{Code, Error, Result, report};
 pub use crate::net::has_link;
-use crate::net::{Netlink, index_of, is_local};
+use crate::net::{Link, Netlink, index_of, is_local};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The alternative name of the link of the host behind which an address lives. It has at most 15
@@ -32,6 +33,31 @@ pub fn tenant(address: IpAddr) -> Option<String> {
     index_of(&name).map(|index| {
         format!("a container behind link {index} (altname {name}) of this host has {address}")
     })
+}
+
+/// Whether it is proven that no container of this host has an address: no namespace at the other end
+/// of a veth pair has it, and it is not reached by any other kind of link.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn is_nobodys(netlink: &Netlink, address: IpAddr) -> Result<bool> {
+    let links = netlink.list_links()?;
+    let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
+    let peers: BTreeSet<_> = links.iter().filter_map(|link| link.peer_netns).collect();
+    for netns in peers {
+        // A namespace that ends just now need not answer, but one that may not be asked lives.
+        match netlink.has_address_in(netns, address) {
+            Ok(Some(false)) => {}
+            _ => return Ok(false),
+        }
+    }
+    let Ok(route) = netlink.find_route_to(address) else { return Ok(false) };
+    let Some(route) = route.filter(|route| route.gateway.is_none()) else { return Ok(true) };
+    let mut ways = links.iter().filter(|link| Some(link.index) == route.oif);
+    Ok(ways.all(|way| {
+        let mut ports = links.iter().filter(|link| link.master == Some(way.index));
+        is_veth(way) || way.kind.as_deref() == Some("bridge") && ports.all(is_veth)
+    }))
 }
 
 /// Marks the link behind which these addresses live. A kernel before 5.5 has no such names: then

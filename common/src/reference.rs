@@ -5,17 +5,22 @@
 //!
 //! A chain of theirs is of a network and a container, whatever the interface.
 
+mod redirects;
+
+pub(crate) use redirects::Redirected;
+
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
 use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
 use crate::net::{self, iptables};
 use sha2::{Digest as _, Sha512};
 
-/// The families that have addresses to translate, and the same for the programs.
-const FAMILIES: [(Family, net::Family); 2] =
-    [(Family::Ip, net::Family::V4), (Family::Ip6, net::Family::V6)];
+/// Those that have addresses to translate.
+const FAMILIES: [net::Family; 2] = [net::Family::V4, net::Family::V6];
 
 /// Masquerading by `nft`.
 const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+/// Ports of the host by `nft`, in both families.
+const HOSTPORT: &str = "cni_hostport";
 /// The spoof check.
 const BRIDGE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
 /// Where iptables decides whose port of the host it is.
@@ -65,10 +70,16 @@ impl Reference {
     ) {
         let container = attachment.container.as_str();
         self.delete_chains(&ports(network, container), errors);
-        for (family, _) in FAMILIES {
-            let table = Table { family, name: "cni_hostport" };
+        self.delete_rules_of(container, errors);
+    }
+
+    /// Of nft, whose rules do not tell the network.
+    fn delete_rules_of(&mut self, container: &str, errors: &mut Errors) {
+        for family in FAMILIES {
+            let table = Table { family: family.into(), name: HOSTPORT };
             for chain in ["hostports", "hostip_hostports", "masquerading"] {
-                errors.note(self.delete_rules(table, chain, |rule| rule.is_commented(container)));
+                let ours = |rule: &KnownRule| rule.comment() == Some(container);
+                errors.note(self.delete_rules(table, chain, ours));
             }
         }
     }
@@ -107,9 +118,9 @@ impl Reference {
     ) -> Vec<String> {
         let before = format!("name: \"{network}\" id: \"");
         let mut stale: Vec<String> = Vec::new();
-        for (family, _) in FAMILIES {
+        for family in FAMILIES {
             for parent in parents {
-                let rules = self.nft.list_rules(Table { family, name: "nat" }, parent);
+                let rules = self.nft.list_rules(nat(family), parent);
                 let rules = errors.note(rules.map_err(Error::from)).unwrap_or_default();
                 let named = rules.iter().filter_map(|rule| rule.text_between(&before, '"'));
                 let is_stale =
@@ -123,12 +134,12 @@ impl Reference {
     }
 
     fn delete_chains(&mut self, chains: &[Entered], errors: &mut Errors) {
-        for (family, version) in FAMILIES {
+        for family in FAMILIES {
             for chain in chains {
-                errors.note(self.delete_chain(Table { family, name: "nat" }, chain));
+                errors.note(self.delete_chain(nat(family), chain));
             }
-            if iptables::has_legacy(version, "nat") {
-                match delete_legacy(version, chains) {
+            if iptables::has_legacy(family, "nat") {
+                match delete_legacy(family, chains) {
                     // Then nobody can list them either.
                     Err(error) if error.is_gone() => {
                         report(format_args!("rules of iptables may be left: {error}"));
@@ -200,6 +211,11 @@ impl Reference {
         batch.delete_chain(BRIDGE, chain).delete_chain(BRIDGE, &mac);
         Ok(self.nft.commit(batch)?)
     }
+}
+
+/// Where the newer kind of iptables translates.
+fn nat(family: net::Family) -> Table<'static> {
+    Table { family: family.into(), name: "nat" }
 }
 
 fn masquerade(network: &NetworkName, container: &str) -> Entered {

@@ -5,7 +5,7 @@ use super::{Ingress, Passage};
 use crate::cni::{Code, Error, Errors, Result, report};
 use crate::masquerade::octets;
 use crate::net::iptables::{self, Rule, script};
-use crate::net::nft::{self, Nft, Table};
+use crate::net::nft::{Nft, Table};
 use crate::net::{self, Family};
 use crate::undo::Undo;
 use std::net::IpAddr;
@@ -180,8 +180,7 @@ fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
 
 /// The table that iptables has, and shows.
 pub(super) fn filter(family: Family) -> Table<'static> {
-    let family = if family == Family::V4 { nft::Family::Ip } else { nft::Family::Ip6 };
-    Table { family, name: TABLE }
+    Table { family: family.into(), name: TABLE }
 }
 
 /// Whether the older kind of iptables, if it is in use, may drop what is forwarded.

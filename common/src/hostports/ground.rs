@@ -1,10 +1,11 @@
 //! What is in the way of a host port, and whether it has to go.
 
 use super::ruleset::{self, PORTS, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use super::shadows::taken;
 use super::span::{Span, sources};
 use super::{Publication, Sources, pod_of, ports};
 use crate::claims::{Claim, Ground, Shared, TABLES, is_same_attachment, split};
-use crate::cni::{Attachment, Error, Owner, Result};
+use crate::cni::{Attachment, Owner, Result};
 use crate::net::Netlink;
 use crate::net::nft::{Batch, Element, Key, SetName};
 use crate::veth::host_name;
@@ -113,8 +114,7 @@ impl Ground for Ports<'_> {
                 format!("container {:?} (interface {}, network {:?})", words[1], words[2], words[0])
             },
         );
-        Err(Error::internal(format!("host port {port} is taken by {holder}"))
-            .details("choose another host port, or DEL that attachment if its container is gone"))
+        Err(taken(&port, &holder))
     }
 }
 

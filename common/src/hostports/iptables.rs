@@ -1,7 +1,8 @@
 //! The same by iptables, for those who ask for it by name: chains, rules, order and comments of the
 //! reference plugin, so that either removes what the other has made.
 
-use super::span::{self, SCTP, TCP};
+use super::ground::Ports;
+use super::span;
 use super::{At, HostPorts, Mapping, Publication, Sources, flows, spans};
 use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result};
 use crate::net::Family;
@@ -56,12 +57,16 @@ impl HostPorts {
     /// # Errors
     /// When the programs are missing, or refuse.
     pub fn create_by_iptables(
-        &self,
+        &mut self,
         publication: &Publication,
         options: &Options,
         (network, attachment): (&NetworkName, &Attachment),
         undo: &mut Undo,
     ) -> Result<()> {
+        self.clear_shadows(publication, network, attachment)?;
+        let owner = attachment.owner(network);
+        let ground = Ports::new(publication, &owner, &self.host.netlink);
+        self.claims.displace(&publication.claims(), &ground)?;
         let (own_network, own) = (network.clone(), attachment.clone());
         undo.push("host ports of iptables", move || {
             let mut errors = Errors::default();
@@ -209,25 +214,18 @@ impl Part<'_> {
 
     fn body(&self) -> Vec<String> {
         let is_ipv6 = self.pod.is_ipv6();
-        let of_family = |mapping: &&Mapping| match mapping.at {
-            At::Anywhere => true,
-            At::AnyIpv4 => !is_ipv6,
-            At::AnyIpv6 => is_ipv6,
-            At::Address(address) => address.is_ipv6() == is_ipv6,
-        };
+        let of_family = |mapping: &&Mapping| mapping.at.has_family(is_ipv6);
         let all = self.publication.mappings.iter().filter(of_family);
         all.flat_map(|mapping| self.of_mapping(mapping)).collect()
     }
 
     fn of_mapping(&self, mapping: &Mapping) -> Vec<String> {
         let (chain, protocol) = (&self.chain, span::name(mapping.protocol));
-        let module = if mapping.protocol == SCTP { "sctp" } else { protocol };
-        let module = if mapping.protocol == TCP { "tcp" } else { module };
         let at = match mapping.at {
             At::Address(address) => format!(" -d {address}"),
             _ => String::new(),
         };
-        let asked = format!("{at} -p {protocol} -m {module} --dport {}", mapping.host_port);
+        let asked = format!("{at} -p {protocol} -m {protocol} --dport {}", mapping.host_port);
         let mark = match &self.options.mark {
             Mark::Bit(_) => SETMARK,
             Mark::Chain(chain) => chain,
@@ -262,7 +260,7 @@ mod tests {
             host_port,
             container_port: 80,
         };
-        let mut mappings: Vec<_> = (8000..8016).map(|port| mapping(port, TCP)).collect();
+        let mut mappings: Vec<_> = (8000..8016).map(|port| mapping(port, span::TCP)).collect();
         mappings.push(mapping(53, span::UDP));
         let publication = Publication {
             addresses: vec!["10.1.0.2/24".parse().unwrap()],

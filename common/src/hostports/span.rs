@@ -31,7 +31,7 @@ pub enum At {
 }
 
 impl At {
-    fn has_family(self, is_ipv6: bool) -> bool {
+    pub(super) fn has_family(self, is_ipv6: bool) -> bool {
         match self {
             Self::Anywhere => true,
             Self::AnyIpv4 => !is_ipv6,

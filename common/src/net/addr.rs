@@ -248,6 +248,30 @@ impl Netlink {
         })
     }
 
+    /// Whether a link of another namespace has an address: of the one that this one calls `netns`
+    /// ([`Link::peer_netns`](super::Link)). None if the kernel, before 4.20, does not tell.
+    pub fn has_address_in(&self, netns: i32, address: IpAddr) -> Result<Option<bool>> {
+        let mut message = AddressMessage::default();
+        message.header.family =
+            if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let there = AddressAttribute::TargetNetNsId(netns);
+        message.attributes.push(there.clone());
+        let answer = self.dump(&RouteNetlinkMessage::GetAddress(message), || {
+            format!("list addresses of namespace {netns}")
+        })?;
+        let mut has_it = false;
+        for message in answer {
+            let RouteNetlinkMessage::NewAddress(message) = message else { continue };
+            // It told of this namespace instead.
+            if !message.attributes.contains(&there) {
+                return Ok(None);
+            }
+            has_it |=
+                Address::from_message(&message).is_some_and(|one| one.address.ip() == address);
+        }
+        Ok(Some(has_it))
+    }
+
     fn dump_addresses(&self, family: AddressFamily, index: u32) -> Result<Vec<Address>> {
         let mut message = AddressMessage::default();
         message.header.family = family;

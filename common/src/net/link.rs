@@ -48,6 +48,8 @@ pub struct Link {
     /// The index of the link that it is tied to: of the other end of a veth pair, in the namespace
     /// of that end.
     pub peer: Option<u32>,
+    /// What this namespace calls the one that the other end is in; none for its own.
+    pub peer_netns: Option<i32>,
     /// What an administrator, or we, noted on it.
     pub alias: Option<String>,
     /// Its group, 0 unless somebody gave it another.
@@ -67,6 +69,7 @@ impl Link {
             is_promiscuous: false,
             master: None,
             peer: None,
+            peer_netns: None,
             alias: None,
             group: 0,
         };
@@ -81,6 +84,7 @@ impl Link {
                 LinkAttribute::Promiscuity(count) => link.is_promiscuous = count != 0,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(infos) => {

@@ -33,13 +33,11 @@ impl Plugin for Portmap {
         };
         let publication = self.publication(success, &request.attachment.ifname);
         if !publication.mappings.is_empty() {
-            let (network, attachment) = (&request.call.network.name, &request.attachment);
+            let whose = (&request.call.network.name, &request.attachment);
             let mut ports = HostPorts::open()?;
             match &self.plan.iptables {
-                None => ports.create(&publication, &attachment.owner(network), undo)?,
-                Some(options) => {
-                    ports.create_by_iptables(&publication, options, (network, attachment), undo)?;
-                }
+                None => ports.create(&publication, whose, undo)?,
+                Some(options) => ports.create_by_iptables(&publication, options, whose, undo)?,
             }
         }
         Ok(success.clone())

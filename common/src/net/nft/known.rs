@@ -2,6 +2,7 @@
 
 use netlink_packet_core::{DecodeError, NlasIterator};
 
+use super::redirect::{self, Redirect};
 use super::reply::Body;
 use super::{Hook, Policy};
 
@@ -22,7 +23,7 @@ pub struct KnownChain {
 }
 
 /// Behind the header that all messages of netfilter have (`struct nfgenmsg`).
-const NFGENMSG: usize = 4;
+pub(super) const NFGENMSG: usize = 4;
 
 impl KnownChain {
     pub(super) fn parse(message: &[u8]) -> Result<Self, DecodeError> {
@@ -91,10 +92,23 @@ impl KnownRule {
         self.bytes.windows(beginning.len() + 2).any(starts)
     }
 
-    /// Whether this is the whole comment of nft(8).
-    pub fn is_commented(&self, comment: &str) -> bool {
-        let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
-        self.contains(&[&[0, length], comment.as_bytes(), &[0]].concat())
+    /// The comment of nft(8).
+    pub fn comment(&self) -> Option<&str> {
+        const NFTA_RULE_USERDATA: u16 = 7;
+        let notes = redirect::find(self.bytes.get(NFGENMSG..)?, NFTA_RULE_USERDATA)?;
+        let [0, length, rest @ ..] = notes else { return None };
+        let text = rest.get(..usize::from(*length))?.strip_suffix(&[0])?;
+        std::str::from_utf8(text).ok()
+    }
+
+    /// What it translates, if it does.
+    pub fn redirect(&self) -> Redirect {
+        Redirect::of_rule(&self.bytes)
+    }
+
+    /// The ports that its match `multiport` asks for.
+    pub fn ports(&self) -> Vec<u16> {
+        redirect::ports(&self.bytes)
     }
 
     /// What stands in it from the end of `before` up to `after`.

@@ -2,7 +2,8 @@
 //!
 //! * here: the socket, commits and questions
 //! * `batch`: changes that happen together or not at all
-//! * `table`: tables and chains; `known`: chains as they are found, whosever they are; `set`: sets, maps and elements
+//! * `table`: tables and chains; `known`: chains as they are found, whosever they are;
+//!   `redirect`: what their rules translate; `set`: sets, maps and elements
 //! * `expr`: rules; `field`: what they look at
 //! * `comment`: who an object belongs to; `reply`: what the kernel answers
 
@@ -11,6 +12,7 @@ mod comment;
 mod expr;
 mod field;
 mod known;
+mod redirect;
 mod reply;
 mod set;
 mod table;
@@ -19,6 +21,7 @@ pub use batch::{Batch, Make};
 pub use expr::{Expr, Target, Verdict};
 pub use field::{Address, Field};
 pub use known::{KnownChain, KnownRule};
+pub use redirect::Redirect;
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
 

@@ -9,7 +9,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::{checked, comment};
-use crate::net::Result;
+use crate::net::{self, Result};
 
 /// Which packets a table sees. Tables of different families may bear the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub enum Family {
     Bridge,
     /// IPv4 and IPv6.
     Inet,
+}
+
+impl From<net::Family> for Family {
+    fn from(family: net::Family) -> Self {
+        match family {
+            net::Family::V4 => Self::Ip,
+            net::Family::V6 => Self::Ip6,
+        }
+    }
 }
 
 impl From<Family> for NetfilterProtoFamily {
