@@ -11,6 +11,8 @@ use crate::{
     portmap_owners::census,
 };
 
+const NO_IPV6: &str = "net/ipv6/conf/all/disable_ipv6";
+
 /// A chain of plugins that have to do with the packet filter. A bridge has room for 1,023 pods, so
 /// many of them need more than one.
 struct Node<'bed> {
@@ -38,6 +40,9 @@ impl<'bed> Node<'bed> {
     /// Every plugin's ADD, with a port of the host.
     fn add(&self, id: &str, port: usize) {
         let pod = self.bed.sandbox(id);
+        // The kernel has room for 1,024 neighbours in all namespaces together, and IPv6 knows some of
+        // every link at once: other tests would find no place.
+        pod.set_sysctl(NO_IPV6, "1");
         let port = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
         let mut known = json!({"runtimeConfig": {"portMappings": [port]}});
         for plugin in &self.plugins {
@@ -85,6 +90,7 @@ fn two_thousand_attachments_have_the_rules_of_two() {
         const PODS: usize = 2_000;
         // Masquerading, two of the spoof check, three of a port, and the firewall's.
         const ELEMENTS: usize = 7;
+        bed.set_sysctl(NO_IPV6, "1");
         let nodes = [1, 2].map(|network| Node::new(bed, network));
         let add = |number: usize| nodes[number % 2].add(&format!("c{number}"), 8000 + number);
         add(0);

@@ -91,14 +91,24 @@ fn a_port_has_one_owner() {
     case(|bed| {
         let (chain, _) = settled(bed);
         let pods = ["c1", "c2"].map(|id| bed.sandbox(id));
-        chain.add(&pods[0], "c1", &ports());
+        let here = json!({"hostIP": "203.0.113.1"});
+        let mut held = ports();
+        for more in
+            [mappings(&[(7000, 7000), (7001, 7001)], &json!({})), mappings(&[(6000, 80)], &here)]
+        {
+            held.as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
+        }
+        chain.add(&pods[0], "c1", &held);
         chain.attach(&pods[1], "c2");
         let before = bed.snapshot();
-        let here = json!({"hostIP": "203.0.113.1"});
         for taken in [
             ports(),
             mappings(&[(8080, 80)], &here),
             mappings(&[(9089, 9089), (9090, 9090)], &json!({})),
+            mappings(&[(7001, 80)], &json!({})),
+            mappings(&[(7000, 80)], &here),
+            mappings(&[(6000, 80)], &json!({})),
+            mappings(&[(5999, 5999), (6000, 6000)], &json!({})),
         ] {
             let outcome = chain.call("ADD", &pods[1], "c2", &taken);
             let error = outcome.error();
@@ -108,7 +118,7 @@ fn a_port_has_one_owner() {
         let free = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "sctp"}]);
         chain.call("ADD", &pods[1], "c2", &free).success();
         // Again, as a runtime does that lost the answer.
-        chain.call("ADD", &pods[0], "c1", &ports()).success();
+        chain.call("ADD", &pods[0], "c1", &held).success();
     });
 }
 

@@ -3,6 +3,10 @@
 //! Whose an element is, is in its comment: the owner, and perhaps one word more. So what one
 //! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
 
+mod comment;
+
+pub(crate) use comment::{is_same_attachment, is_stale, owns, split};
+
 use crate::cni::{Attachment, NetworkName, Owner, Result};
 use crate::net;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
@@ -90,6 +94,12 @@ pub(crate) trait Ground {
         vec![(claim.set, claim.key.clone())]
     }
 
+    /// Where nothing may be that overlaps a claim, but the kernel does not look: it refuses an
+    /// element only if another one has one of its ends, in the same set.
+    fn elsewhere(&self, _claim: &Claim) -> Vec<(Shared, Key)> {
+        Vec::new()
+    }
+
     /// Whether an element that is in the way of a claim may be replaced.
     ///
     /// # Errors
@@ -129,8 +139,11 @@ impl Claims {
         ground: &impl Ground,
         undo: &mut Undo,
     ) -> Result<()> {
-        let mut in_the_way = Vec::new();
         self.ensure(ground)?;
+        let mut in_the_way = match self.find_elsewhere(claims, ground)?.is_empty() {
+            true => Vec::new(),
+            false => self.find_in_the_way(claims, ground)?,
+        };
         for attempt in 1.. {
             let mut batch = Batch::new();
             for (set, key) in &in_the_way {
@@ -155,7 +168,33 @@ impl Claims {
         undo.push(what, move || {
             Self::open()?.delete(&keys, |comment| owns(&owner, comment)).map(drop)
         });
+        // Of two that come at the same time, the later one at least sees the other.
+        for (claim, element) in self.find_elsewhere(claims, ground)? {
+            ground.yields(claim, &element)?;
+        }
         Ok(())
+    }
+
+    fn find_elsewhere<'a>(
+        &mut self,
+        claims: &'a [Claim],
+        ground: &impl Ground,
+    ) -> Result<Vec<(&'a Claim, Element)>> {
+        let (mut found, mut lists) = (Vec::new(), Vec::new());
+        let spots = |claim| ground.elsewhere(claim).into_iter().map(move |spot| (claim, spot));
+        for (claim, (set, key)) in claims.iter().flat_map(spots) {
+            if key.first() == key.last() {
+                found.extend(self.find(set, &key)?.map(|element| (claim, element)));
+                continue;
+            }
+            if !lists.iter().any(|(of, _)| *of == set) {
+                lists.push((set, self.nft.list_elements(set.table, set.name)?));
+            }
+            let elements = lists.iter().filter(|(of, _)| *of == set).flat_map(|(_, list)| list);
+            let overlapping = elements.filter(|element| element.key.overlaps(&key)).cloned();
+            found.extend(overlapping.map(|element| (claim, element)));
+        }
+        Ok(found)
     }
 
     /// Mends what is shared where it is not whole.
@@ -336,58 +375,4 @@ pub(crate) fn port_key(name: &str) -> Vec<u8> {
     let mut key = name.as_bytes().to_vec();
     key.resize(16, 0);
     key
-}
-
-/// Whether a comment names an attachment of the network that is not valid any more.
-pub(crate) fn is_stale(network: &NetworkName, valid: &[Attachment]) -> impl Fn(&str) -> bool {
-    let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
-    move |comment| {
-        let (owner, _) = split(comment);
-        Owner::is_of(owner, network) && !valid.iter().any(|valid| valid.as_str() == owner)
-    }
-}
-
-/// Owner and note of a comment.
-pub(crate) fn split(comment: &str) -> (&str, Option<&str>) {
-    match comment.match_indices(' ').nth(2) {
-        Some((at, _)) => (&comment[..at], Some(&comment[at + 1..])),
-        None => (comment, None),
-    }
-}
-
-/// Whether the comment names this owner.
-pub(crate) fn owns(owner: &Owner, comment: &str) -> bool {
-    split(comment).0 == owner.as_str()
-}
-
-/// Whether the comment names the same container and interface, of whatever network: networks may
-/// be renamed, but no container has two interfaces of one name.
-pub(crate) fn is_same_attachment(owner: &Owner, comment: &str) -> bool {
-    let attachment = |text: &'_ str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
-    attachment(split(comment).0) == attachment(owner.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(network: &str, container: &str) -> Owner {
-        let attachment =
-            Attachment { container: container.parse().unwrap(), ifname: "eth0".parse().unwrap() };
-        attachment.owner(&network.parse().unwrap())
-    }
-
-    #[test]
-    fn a_comment_names_its_owner_with_a_note_or_without() {
-        let own = owner("pods", "c1");
-        assert_eq!(split("pods c1 eth0"), ("pods c1 eth0", None));
-        assert_eq!(split("pods c1 eth0 veth"), ("pods c1 eth0", Some("veth")));
-        assert_eq!(split("what else"), ("what else", None));
-        assert!(owns(&own, "pods c1 eth0") && owns(&own, "pods c1 eth0 veth"));
-        assert!(!owns(&own, "pods c1 eth01") && !owns(&own, "other c1 eth0"));
-        assert!(is_same_attachment(&own, "other c1 eth0 veth"));
-        assert!(!is_same_attachment(&own, "pods c2 eth0") && !is_same_attachment(&own, ""));
-        let note = Some("veth");
-        assert_eq!(Claimant { owner: own, note }.comment(), "pods c1 eth0 veth");
-    }
 }

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! table ip girder {
-//!     set hostports {                       # who holds which port; overlaps are refused
+//!     set hostports {                       # who holds which single port
+//!         type inet_proto . inet_service
+//!         elements = { tcp . 8080 comment "pods c1 eth0 veth" }
+//!     }
+//!     set hostport-spans {                  # who holds which range, or port of one address
 //!         type ipv4_addr . inet_proto . inet_service
-//!         elements = { 0.0.0.0/0 . tcp . 8080 comment "pods c1 eth0 veth",
-//!                      0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth" }
+//!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth" }
 //!     }
 //!     map hostport-targets {                # where single ports lead to
 //!         type inet_proto . inet_service : ipv4_addr . inet_service

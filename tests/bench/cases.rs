@@ -6,17 +6,28 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// The plugin, and what it reads.
-    pub(crate) plugin: &'static str,
-    pub(crate) config: Value,
+    /// What the plugins read, one after the other.
+    pub(crate) chain: Vec<Value>,
     /// The interface in the container.
     pub(crate) ifname: &'static str,
     /// Of ADD and of DEL.
     pub(crate) goals: [Goal; 2],
     /// Whether it makes a veth pair, which the bare kernel does too.
     pub(crate) has_link: bool,
-    /// Addresses that are held by others all along.
-    pub(crate) leases: u32,
+    /// What is there already, on the hosts where this is measured.
+    pub(crate) ground: Ground,
+}
+
+/// What others have on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    Nothing,
+    /// So many addresses.
+    Leases(u32),
+    /// So many ports of the host.
+    Ports(u16),
+    /// So many rules of nft's, in tables that are nobody's of us.
+    Rules(u32),
 }
 
 /// What our median is to be at most.
@@ -25,14 +36,15 @@ pub(crate) enum Goal {
     None,
     /// This part of the reference's.
     OfReference(f64),
-    /// So many times our own without leases.
-    OfEmpty(f64),
-    /// So many milliseconds more than our own without leases.
-    AboveEmpty(f64),
+    /// So many times our own of another case.
+    Of(&'static str, f64),
+    /// So many milliseconds more than our own of another case.
+    Above(&'static str, f64),
 }
 
-/// The case that the others with leases are compared with.
-pub(crate) const EMPTY: &str = "host-local";
+/// The cases that others are compared with.
+const EMPTY: &str = "host-local";
+const PORT: &str = "bridge, ipMasq, a host port";
 
 /// Of 10.85.0.2 to 10.85.255.254.
 const ALL_BUT_ONE: u32 = 65_532;
@@ -43,7 +55,10 @@ const MANY: u32 = 10_000;
 impl Case {
     /// How many of so many rounds are enough.
     pub(crate) fn rounds(&self, rounds: usize) -> usize {
-        if self.leases > MANY { rounds.div_ceil(5) } else { rounds }
+        match self.ground {
+            Ground::Leases(leases) if leases > MANY => rounds.div_ceil(5),
+            _ => rounds,
+        }
     }
 }
 
@@ -56,14 +71,17 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         bridge("bridge", false, [0.35, 0.85].map(Goal::OfReference)),
         bridge("bridge with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
+        port(Ground::Nothing, [0.15, 0.40].map(Goal::OfReference)),
+        port(Ground::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
+        port(Ground::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
         leases(0, Goal::OfReference(0.40)),
-        leases(1_000, Goal::OfEmpty(1.3)),
-        leases(60_000, Goal::AboveEmpty(5.0)),
-        leases(ALL_BUT_ONE, Goal::AboveEmpty(5.0)),
-        Case {
-            name: "firewall".into(),
-            plugin: "firewall",
-            config: json!({
+        leases(1_000, Goal::Of(EMPTY, 1.3)),
+        leases(60_000, Goal::Above(EMPTY, 5.0)),
+        leases(ALL_BUT_ONE, Goal::Above(EMPTY, 5.0)),
+        alone(
+            "firewall",
+            "eth0",
+            json!({
                 "cniVersion": VERSION,
                 "name": "bench-firewall",
                 "type": "firewall",
@@ -73,21 +91,50 @@ pub(crate) fn cases() -> Vec<Case> {
                     "ips": [{"address": "10.85.0.2/16"}],
                 },
             }),
-            ifname: "eth0",
-            goals: [Goal::None; 2],
-            has_link: false,
-            leases: 0,
-        },
-        Case {
-            name: "loopback".into(),
-            plugin: "loopback",
-            config: json!({"cniVersion": VERSION, "name": "bench-lo", "type": "loopback"}),
-            ifname: "lo",
-            goals: [Goal::None; 2],
-            has_link: false,
-            leases: 0,
-        },
+        ),
+        alone(
+            "loopback",
+            "lo",
+            json!({
+                "cniVersion": VERSION, "name": "bench-lo", "type": "loopback"
+            }),
+        ),
     ]
+}
+
+/// A plugin that makes no link.
+fn alone(name: &str, ifname: &'static str, config: Value) -> Case {
+    Case {
+        name: name.to_owned(),
+        chain: vec![config],
+        ifname,
+        goals: [Goal::None; 2],
+        has_link: false,
+        ground: Ground::Nothing,
+    }
+}
+
+/// A pod that is reached through the host.
+fn port(ground: Ground, goals: [Goal; 2]) -> Case {
+    let name = match ground {
+        Ground::Ports(number) => format!("{PORT}, {number} others"),
+        Ground::Rules(number) => format!("{PORT}, {number} rules of others"),
+        Ground::Nothing | Ground::Leases(_) => PORT.to_owned(),
+    };
+    let Case { mut chain, .. } = bridge("", true, goals);
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    chain.push(portmap(&chain[0]["name"], &ports));
+    Case { name, chain, ifname: "eth0", goals, has_link: true, ground }
+}
+
+/// portmap's configuration on a network.
+pub(crate) fn portmap(network: &Value, ports: &Value) -> Value {
+    json!({
+        "cniVersion": VERSION,
+        "name": network,
+        "type": "portmap",
+        "runtimeConfig": {"portMappings": ports},
+    })
 }
 
 /// What is measured all at once: pods after a reboot, and on a node that is full of them.
@@ -113,26 +160,24 @@ fn leases(leases: u32, goal: Goal) -> Case {
     };
     let config = json!({
         "cniVersion": VERSION,
-        "name": format!("bench-{leases}"),
+        "name": "bench",
         "type": "host-local",
         "ipam": ipam(),
     });
-    let (plugin, ifname, goals) = ("host-local", "eth0", [goal; 2]);
-    Case { name, plugin, config, ifname, goals, has_link: false, leases }
+    Case { goals: [goal; 2], ground: Ground::Leases(leases), ..alone(&name, "eth0", config) }
 }
 
 fn bridge(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
     let config = json!({
         "cniVersion": VERSION,
-        "name": if masquerades { "bench-masquerade" } else { "bench" },
+        "name": "bench",
         "type": "bridge",
-        "bridge": if masquerades { "cni1" } else { "cni0" },
+        "bridge": "cni0",
         "isDefaultGateway": true,
         "ipMasq": masquerades,
         "ipam": ipam(),
     });
-    let (plugin, ifname) = ("bridge", "eth0");
-    Case { name: name.into(), plugin, config, ifname, goals, has_link: true, leases: 0 }
+    Case { goals, has_link: true, ..alone(name, "eth0", config) }
 }
 
 fn ipam() -> Value {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
@@ -11,10 +12,13 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, setns};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::{Sandbox, Testbed, bin_dir};
 
-use crate::{cases::Case, kernel, machine};
+use crate::{
+    cases::{Case, Ground, portmap},
+    kernel, machine,
+};
 
 /// Where a runtime's plugins find programs: the reference starts `iptables`.
 const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,8 +43,8 @@ pub(crate) struct Attached<'contender, 'case> {
     contender: &'contender Contender,
     case: &'case Case,
     sandbox: Sandbox,
-    /// For DEL: with the result of ADD.
-    config: Value,
+    /// For DEL: with the results of ADD.
+    chain: Vec<Value>,
     add: Duration,
 }
 
@@ -51,10 +55,13 @@ impl Attached<'_, '_> {
 
     /// Detaches it: how long ADD and DEL took.
     pub(crate) fn detach(self) -> Result<Pair, String> {
-        let Self { contender, case, sandbox, config, add } = self;
+        let Self { contender, case, sandbox, chain, add } = self;
         let del = contender.inside(|| match contender.who {
             Who::Kernel => kernel::delete(),
-            Who::Ours | Who::Reference => Ok(contender.call(case, "DEL", &config, &sandbox)?.0),
+            Who::Ours | Who::Reference => {
+                let del = |config| Ok(contender.call(case, "DEL", config, &sandbox)?.0);
+                chain.iter().rev().map(del).sum()
+            }
         })?;
         Ok([add, del])
     }
@@ -72,15 +79,27 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Everybody who can take part on this machine.
-    pub(crate) fn all() -> Vec<Self> {
+    /// Everybody who can take part on this machine, each on a host that is like the case wants it.
+    pub(crate) fn all(case: &Case) -> Result<Vec<Self>, String> {
         let reference = Path::new(testbed::REFERENCE);
         let mut all = vec![Self::new(Who::Ours, bin_dir())];
-        if reference.join("bridge").exists() {
+        // It would be hours until these are there.
+        let takes_ages = matches!(case.ground, Ground::Ports(_) | Ground::Rules(_));
+        let filters = |config: &Value| {
+            config["ipMasq"] == true
+                || ["firewall", "portmap"].iter().any(|it| config["type"] == *it)
+        };
+        if reference.join("bridge").exists()
+            && !takes_ages
+            && (machine::has_iptables() || !case.chain.iter().any(filters))
+        {
             all.push(Self::new(Who::Reference, reference));
         }
-        all.push(Self::new(Who::Kernel, Path::new("/")));
-        all
+        if case.has_link {
+            all.push(Self::new(Who::Kernel, Path::new("/")));
+        }
+        all.iter().try_for_each(|contender| contender.fill(case))?;
+        Ok(all)
     }
 
     fn new(who: Who, bin: &Path) -> Self {
@@ -91,38 +110,60 @@ impl Contender {
         self.who
     }
 
-    /// Whether there is something of this case to measure here.
-    pub(crate) fn takes_part(&self, case: &Case) -> bool {
-        match self.who {
-            Who::Ours => true,
-            Who::Reference => {
-                let is_filter = case.config["ipMasq"] == true || case.plugin == "firewall";
-                !is_filter || machine::has_iptables()
-            }
-            Who::Kernel => case.has_link,
+    fn fill(&self, case: &Case) -> Result<(), String> {
+        match case.ground {
+            _ if self.who == Who::Kernel => Ok(()),
+            Ground::Nothing => Ok(()),
+            Ground::Leases(number) => self.fill_leases(case, number),
+            Ground::Ports(number) => self.fill_ports(case, number),
+            Ground::Rules(number) => self.fill_rules(number),
         }
     }
 
-    /// Gives addresses to others, as files that every contender understands: every third one, so
-    /// that what is free is among them, and then the rest.
-    pub(crate) fn fill(&self, case: &Case) -> Result<(), String> {
-        if case.leases == 0 || self.who == Who::Kernel {
-            return Ok(());
-        }
-        let network = case.config["name"].as_str().unwrap_or_default();
+    /// Addresses of others, as files that every contender understands: every third one, so that
+    /// what is free is among them, and then the rest.
+    fn fill_leases(&self, case: &Case, leases: u32) -> Result<(), String> {
+        let network = case.chain[0]["name"].as_str().unwrap_or_default();
         let directory = self.bed.file(format!("/var/lib/cni/networks/{network}"));
         let fill = || {
             fs::create_dir_all(&directory)?;
             let mut numbers = (0..3).flat_map(|first| (2 + first..65_535).step_by(3));
-            numbers.by_ref().take(usize::try_from(case.leases).unwrap_or(0)).try_for_each(
-                |number| {
-                    let [_, _, high, low] = u32::to_be_bytes(number);
-                    let file = directory.join(format!("10.85.{high}.{low}"));
-                    fs::write(file, format!("filler-{number}\r\neth0"))
-                },
-            )
+            numbers.by_ref().take(usize::try_from(leases).unwrap_or(0)).try_for_each(|number| {
+                let [_, _, high, low] = u32::to_be_bytes(number);
+                let file = directory.join(format!("10.85.{high}.{low}"));
+                fs::write(file, format!("filler-{number}\r\neth0"))
+            })
         };
         fill().map_err(|error| format!("{}: {error}", directory.display()))
+    }
+
+    /// Ports of another pod, of which no two are so alike that they become one range.
+    fn fill_ports(&self, case: &Case, ports: u16) -> Result<(), String> {
+        let entry = |number: u16| json!({"hostPort": 20_000 + number, "containerPort": 80, "protocol": "tcp"});
+        let entries: Vec<_> = (0..ports).map(entry).collect();
+        let mut portmap = portmap(&case.chain[0]["name"], &json!(entries));
+        portmap["prevResult"] =
+            json!({"cniVersion": portmap["cniVersion"], "ips": [{"address": "10.85.255.254/16"}]});
+        let sandbox = self.sandbox();
+        self.inside(|| self.call(case, "ADD", &portmap, &sandbox).map(drop))
+    }
+
+    fn fill_rules(&self, rules: u32) -> Result<(), String> {
+        // What nft can send at once.
+        const PART: u32 = 10_000;
+        let mut script = "add table ip others\nadd chain ip others theirs\n".to_owned();
+        for number in 0..rules {
+            let [_, b, c, d] = number.to_be_bytes();
+            let _ = writeln!(script, "add rule ip others theirs ip saddr 10.{b}.{c}.{d} drop");
+            if number % PART == PART - 1 || number == rules - 1 {
+                let output = self.bed.feed("nft", &["-f", "-"], script.as_bytes());
+                if !output.status.success() {
+                    return Err(format!("nft: {}", String::from_utf8_lossy(&output.stderr)));
+                }
+                script.clear();
+            }
+        }
+        Ok(())
     }
 
     fn sandbox(&self) -> Sandbox {
@@ -132,25 +173,41 @@ impl Contender {
     /// Attaches a fresh sandbox.
     pub(crate) fn attach<'case>(&self, case: &'case Case) -> Result<Attached<'_, 'case>, String> {
         let sandbox = self.sandbox();
-        let (add, config) = self.inside(|| match self.who {
-            Who::Kernel => Ok((kernel::create(sandbox.path())?, Value::Null)),
-            Who::Ours | Who::Reference => {
-                let (add, output) = self.call(case, "ADD", &case.config, &sandbox)?;
-                Ok((add, with_result(case, &output)?))
-            }
+        let (add, chain) = self.inside(|| match self.who {
+            Who::Kernel => Ok((kernel::create(sandbox.path())?, Vec::new())),
+            Who::Ours | Who::Reference => self.attach_chain(case, &sandbox),
         })?;
-        Ok(Attached { contender: self, case, sandbox, config, add })
+        Ok(Attached { contender: self, case, sandbox, chain, add })
+    }
+
+    fn attach_chain(
+        &self,
+        case: &Case,
+        sandbox: &Sandbox,
+    ) -> Result<(Duration, Vec<Value>), String> {
+        let (mut took, mut chain) = (Duration::ZERO, case.chain.clone());
+        for place in 0..chain.len() {
+            let (add, output) = self.call(case, "ADD", &chain[place], sandbox)?;
+            took += add;
+            let result = result(case, &output)?;
+            // The next one reads it, and both do for DEL.
+            for config in chain.iter_mut().skip(place).take(2) {
+                config["prevResult"] = result.clone();
+            }
+        }
+        Ok((took, chain))
     }
 
     /// Attaches many fresh sandboxes at once, and then detaches them at once.
     pub(crate) fn crowd(&self, case: &Case, number: usize) -> Result<Pair, String> {
         let sandboxes: Vec<_> = (0..number).map(|_| self.sandbox()).collect();
-        let configs = vec![case.config.clone(); number];
+        let configs = vec![case.chain[0].clone(); number];
         self.inside(|| {
             let (add, results) = self.call_all(case, "ADD", &configs, &sandboxes)?;
-            let configs: Result<Vec<_>, _> =
-                results.iter().map(|result| with_result(case, result)).collect();
-            let configs = configs?;
+            let mut configs = configs;
+            for (config, output) in configs.iter_mut().zip(&results) {
+                config["prevResult"] = result(case, output)?;
+            }
             let addresses: BTreeSet<_> =
                 configs.iter().map(|config| config["prevResult"]["ips"].to_string()).collect();
             if addresses.len() != number {
@@ -181,7 +238,8 @@ impl Contender {
         config: &Value,
         sandbox: &Sandbox,
     ) -> Result<(Duration, Output), String> {
-        let (mut command, config) = (self.command(case, verb, sandbox), config.to_string());
+        let mut command = self.command(case, verb, config, sandbox);
+        let config = config.to_string();
         let start = Instant::now();
         let child = start_with(&mut command, config.as_bytes());
         let output = child.and_then(Child::wait_with_output);
@@ -200,7 +258,9 @@ impl Contender {
         let prepared: Vec<_> = configs
             .iter()
             .zip(sandboxes)
-            .map(|(config, sandbox)| (self.command(case, verb, sandbox), config.to_string()))
+            .map(|(config, sandbox)| {
+                (self.command(case, verb, config, sandbox), config.to_string())
+            })
             .collect();
         let start = Instant::now();
         let children: Vec<_> = prepared
@@ -215,9 +275,9 @@ impl Contender {
         Ok((took, outputs?))
     }
 
-    fn command(&self, case: &Case, verb: &str, sandbox: &Sandbox) -> Command {
+    fn command(&self, case: &Case, verb: &str, config: &Value, sandbox: &Sandbox) -> Command {
         let id = sandbox.path().rsplit('/').next().unwrap_or_default();
-        let mut command = Command::new(self.bin.join(case.plugin));
+        let mut command = Command::new(self.bin.join(config["type"].as_str().unwrap_or_default()));
         command
             .env_clear()
             .env("PATH", PROGRAMS)
@@ -258,10 +318,7 @@ fn start_with(command: &mut Command, stdin: &[u8]) -> std::io::Result<Child> {
     Ok(child)
 }
 
-fn with_result(case: &Case, output: &Output) -> Result<Value, String> {
-    let result: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("{}: the result is not JSON: {error}", case.name))?;
-    let mut config = case.config.clone();
-    config["prevResult"] = result;
-    Ok(config)
+fn result(case: &Case, output: &Output) -> Result<Value, String> {
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{}: the result is not JSON: {error}", case.name))
 }

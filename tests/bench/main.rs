@@ -70,10 +70,6 @@ impl Options {
         }
         Some(options)
     }
-
-    fn wants(&self, case: &Case) -> bool {
-        case.name.contains(&self.only)
-    }
 }
 
 fn main() -> ExitCode {
@@ -91,55 +87,65 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let cases: Vec<_> = cases().into_iter().filter(|case| options.wants(case)).collect();
-    let parallel: Vec<_> =
-        parallel(AT_ONCE).into_iter().filter(|case| options.wants(case)).collect();
-    if cases.is_empty() && parallel.is_empty() {
+    let race = |cases: Vec<Case>| -> Result<Vec<Race>, String> {
+        let cases = cases.into_iter().filter(|case| case.name.contains(&options.only));
+        cases.map(|case| Ok(Race { contenders: Contender::all(&case)?, case })).collect()
+    };
+    let (singly, parallel) = (race(cases())?, race(parallel(AT_ONCE))?);
+    if singly.is_empty() && parallel.is_empty() {
         return Err(format!("nothing has {:?} in its name", options.only));
     }
-    let contenders = Contender::all();
     for fact in machine::facts() {
         println!("{fact}");
     }
-    if !cases.is_empty() {
-        run_singly(&contenders, &cases, options.rounds)?;
+    if !singly.is_empty() {
+        run_singly(&singly, options.rounds)?;
     }
-    if parallel.is_empty() { Ok(()) } else { run_parallel(&contenders, &parallel) }
+    if parallel.is_empty() { Ok(()) } else { run_parallel(&parallel) }
 }
 
-fn run_singly(contenders: &[Contender], cases: &[Case], rounds: usize) -> Result<(), String> {
+/// What is measured, and by whom, on hosts that see nothing else.
+struct Race {
+    case: Case,
+    contenders: Vec<Contender>,
+}
+
+impl Race {
+    /// All of them, beginning with another one each round.
+    fn in_turn(&self, round: usize) -> impl Iterator<Item = &Contender> {
+        let number = self.contenders.len();
+        self.contenders.iter().cycle().skip(round % number).take(number)
+    }
+
+    /// All attach, and then, one after the other, all detach.
+    fn play(&self, round: usize) -> Result<Vec<(Who, Pair)>, String> {
+        let attached: Result<Vec<_>, _> =
+            self.in_turn(round).map(|contender| contender.attach(&self.case)).collect();
+        let mut pairs = Vec::new();
+        for attached in attached? {
+            if self.case.has_link {
+                live();
+            }
+            pairs.push((attached.who(), attached.detach()?));
+        }
+        Ok(pairs)
+    }
+}
+
+fn run_singly(races: &[Race], rounds: usize) -> Result<(), String> {
     println!("\nMedian / p95 / min of {rounds}, in ms.\n");
     let mut samples = Samples::default();
-    for (contender, case) in
-        contenders.iter().flat_map(|who| cases.iter().map(move |case| (who, case)))
-    {
-        contender.fill(case)?;
-    }
     for round in 0..WARM_UP + rounds {
-        for case in cases.iter().filter(|case| round < WARM_UP + case.rounds(rounds)) {
-            for (who, pair) in play(contenders, case, round)? {
+        for race in races.iter().filter(|race| round < WARM_UP + race.case.rounds(rounds)) {
+            for (who, pair) in race.play(round)? {
                 if round >= WARM_UP {
-                    samples.push(case, who, pair);
+                    samples.push(&race.case, who, pair);
                 }
             }
         }
     }
-    table::print(cases, &samples);
+    table::print(races.iter().map(|race| &race.case), &samples);
     Ok(())
-}
-
-/// All attach, and then, one after the other, all detach.
-fn play(contenders: &[Contender], case: &Case, round: usize) -> Result<Vec<(Who, Pair)>, String> {
-    let turn = in_turn(contenders, round).filter(|contender| contender.takes_part(case));
-    let attached: Result<Vec<_>, _> = turn.map(|contender| contender.attach(case)).collect();
-    let mut pairs = Vec::new();
-    for attached in attached? {
-        if case.has_link {
-            live();
-        }
-        pairs.push((attached.who(), attached.detach()?));
-    }
-    Ok(pairs)
 }
 
 /// A pod lives for a while, and its end comes at any time. A DEL waits for the kernel's next grace
@@ -152,26 +158,19 @@ fn live() {
 }
 
 /// One attachment makes what is shared; then come many at once.
-fn run_parallel(contenders: &[Contender], cases: &[Case]) -> Result<(), String> {
+fn run_parallel(races: &[Race]) -> Result<(), String> {
     println!("\n{AT_ONCE} at once, from the first start to the last end, in ms.\n");
     let mut samples = Samples::default();
-    for case in cases {
-        let takes_part = |who: &&Contender| who.takes_part(case);
-        for contender in contenders.iter().filter(takes_part) {
-            contender.fill(case)?;
-            contender.attach(case)?.detach()?;
+    for race in races {
+        for contender in &race.contenders {
+            contender.attach(&race.case)?.detach()?;
         }
         for round in 0..PARALLEL_ROUNDS {
-            for contender in in_turn(contenders, round).filter(takes_part) {
-                samples.push(case, contender.who(), contender.crowd(case, AT_ONCE)?);
+            for contender in race.in_turn(round) {
+                samples.push(&race.case, contender.who(), contender.crowd(&race.case, AT_ONCE)?);
             }
         }
     }
-    table::print(cases, &samples);
+    table::print(races.iter().map(|race| &race.case), &samples);
     Ok(())
-}
-
-/// All of them, beginning with another one each round.
-fn in_turn(contenders: &[Contender], round: usize) -> impl Iterator<Item = &Contender> {
-    contenders.iter().cycle().skip(round % contenders.len()).take(contenders.len())
 }

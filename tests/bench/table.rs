@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    cases::{Case, EMPTY, Goal},
+    cases::{Case, Goal},
     contender::{Pair, Who},
 };
 
@@ -58,7 +58,7 @@ fn number(ms: f64) -> String {
 }
 
 /// Markdown that can be read as it is.
-pub(crate) fn print(cases: &[Case], samples: &Samples) {
+pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples) {
     let mut rows = vec![
         ["", "Girder", "Go plugins", "bare veth pair", "Girder / Go", "goal"].map(String::from),
     ];
@@ -107,16 +107,16 @@ fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 6] {
 /// The goal; where it is not about the ratio before it, with what was measured.
 fn goal(case: &Case, samples: &Samples, verb: usize) -> String {
     let ours = |name: &str| samples.summary(name, Who::Ours, verb).map(|summary| summary.median);
-    let both = ours(&case.name).zip(ours(EMPTY));
+    let than = |other: &str| ours(&case.name).zip(ours(other));
     match case.goals[verb] {
         Goal::None => String::new(),
         Goal::OfReference(goal) => format!("<= {goal:.2}"),
-        Goal::OfEmpty(goal) => {
-            let found = both.map(|(ours, empty)| format!(": {:.2}", ours / empty));
-            format!("<= {goal:.2} of {EMPTY}{}", found.unwrap_or_default())
+        Goal::Of(other, goal) => {
+            let found = than(other).map(|(ours, other)| format!(": {:.2}", ours / other));
+            format!("<= {goal:.2} of without{}", found.unwrap_or_default())
         }
-        Goal::AboveEmpty(goal) => {
-            let found = both.map(|(ours, empty)| format!(": {:+.2} ms", ours - empty));
+        Goal::Above(other, goal) => {
+            let found = than(other).map(|(ours, other)| format!(": {:+.2} ms", ours - other));
             format!("< {goal:+.0} ms{}", found.unwrap_or_default())
         }
     }

@@ -1,13 +1,13 @@
 //! What is in the way of a host port, and whether it has to go.
 
-use super::ruleset::{self, PORTS, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use super::ruleset::{self, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use super::shadows::taken;
 use super::span::{Span, sources};
 use super::{Publication, Sources, pod_of, ports};
 use crate::claims::{Claim, Ground, Shared, TABLES, is_same_attachment, split};
 use crate::cni::{Attachment, Owner, Result};
 use crate::net::Netlink;
-use crate::net::nft::{Batch, Element, Key, SetName};
+use crate::net::nft::{Batch, Element, Family, Key, SetName};
 use crate::veth::host_name;
 use std::cell::RefCell;
 
@@ -64,6 +64,14 @@ fn owner_of(text: &str) -> Option<Owner> {
     (owner.as_str() == text).then_some(owner)
 }
 
+/// What a claim to ports is about, and its key where addresses count.
+fn ports_of(claim: &Claim) -> Option<(Span, Key)> {
+    let is_about_ports = [PORTS, SPANS].contains(&claim.set.name);
+    let span = Span::from_key(&claim.key).filter(|_| is_about_ports)?;
+    let key = span.key(claim.set.table.family == Family::Ip6);
+    Some((span, key))
+}
+
 /// What all publications share.
 pub(super) fn declare(publication: &Publication) -> Batch {
     let mut batch = Batch::new();
@@ -88,12 +96,23 @@ impl Ground for Ports<'_> {
 
     /// An owner that goes leaves all of them. Where its address is known comes first.
     fn related(&self, claim: &Claim) -> Vec<(Shared, Key)> {
-        let span = Span::from_key(&claim.key).filter(|_| claim.set.name == PORTS);
-        let Some(span) = span else { return vec![(claim.set, claim.key.clone())] };
+        let Some((span, key)) = ports_of(claim) else {
+            return vec![(claim.set, claim.key.clone())];
+        };
+        let place = |name| {
+            let key = if [TARGETS, PORTS].contains(&name) { span.port_key() } else { key.clone() };
+            (SetName { name, ..claim.set }, key)
+        };
+        [TARGETS, TARGETS_AT, RANGES, PORTS, SPANS].map(place).into()
+    }
+
+    /// A range with others in its midst meets none of them at its ends.
+    fn elsewhere(&self, claim: &Claim) -> Vec<(Shared, Key)> {
+        let Some((span, key)) = ports_of(claim) else { return Vec::new() };
         let set = |name| SetName { name, ..claim.set };
-        let [targets, rest @ ..] = [TARGETS, TARGETS_AT, RANGES, PORTS].map(set);
-        let rest = rest.map(|set| (set, claim.key.clone()));
-        std::iter::once((targets, span.port_key())).chain(rest).collect()
+        let mut spots = vec![(set(SPANS), key)];
+        spots.extend((claim.set.name == SPANS).then(|| (set(PORTS), span.port_key())));
+        spots
     }
 
     fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {

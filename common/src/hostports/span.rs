@@ -1,6 +1,6 @@
 //! What is to lead where: from single mappings to as few elements as possible.
 
-use super::ruleset::{PORTS, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use super::ruleset::{PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use crate::claims::{Claim, Shared, TABLES};
 use crate::cni::{Cidr, Error, Result};
 use crate::masquerade::octets;
@@ -174,33 +174,27 @@ impl Span {
         Some(Self { protocol, first, last, address, to: None })
     }
 
-    /// The map that says where it leads, and its key there.
-    fn map(&self, is_ipv6: bool) -> (&'static str, Key) {
-        let key = self.key(is_ipv6);
-        match self.address {
-            _ if self.first != self.last => (RANGES, key),
-            None => (TARGETS, self.port_key()),
-            Some(_) => (TARGETS_AT, key.first().to_vec().into()),
-        }
-    }
-
-    /// Where its elements are.
+    /// Where its elements are: what says where it leads, and who holds it.
     pub(super) fn places(&self, is_ipv6: bool) -> [(Shared, Key); 2] {
         let set = |name| SetName { table: TABLES[usize::from(is_ipv6)], name };
-        let (map, key) = self.map(is_ipv6);
-        [(set(map), key), (set(PORTS), self.key(is_ipv6))]
+        let (key, port) = (self.key(is_ipv6), self.port_key());
+        match self.address {
+            _ if self.first != self.last => [(set(RANGES), key.clone()), (set(SPANS), key)],
+            None => [(set(TARGETS), port.clone()), (set(PORTS), port)],
+            Some(_) => [(set(TARGETS_AT), key.first().to_vec().into()), (set(SPANS), key)],
+        }
     }
 
     /// Its elements, if it leads to `pod`.
     pub(super) fn claims(&self, pod: IpAddr) -> [Claim; 2] {
-        let [(map, key), (ports, span)] = self.places(pod.is_ipv6());
+        let [(map, key), (held, span)] = self.places(pod.is_ipv6());
         let mut value = octets(pod);
         if map.name != RANGES {
             let port = self.to.unwrap_or(self.first);
             value = concat(&[&value, &port.to_be_bytes()]);
         }
         [
-            Claim { set: ports, key: span, data: None },
+            Claim { set: held, key: span, data: None },
             Claim { set: map, key, data: Some(Data::Value(value)) },
         ]
     }
