@@ -4,11 +4,11 @@
 use std::{net::SocketAddr, process::Output};
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed, bin_dir};
+use testbed::{Sandbox, Testbed, bin_dir, bus::Firewalld};
 
 use crate::{
     differences::case,
-    pods::{config, destroy, seen},
+    pods::{changed, config, destroy, seen},
 };
 
 /// A network with everything that the packet filter does for pods, and two of them.
@@ -32,12 +32,16 @@ fn said(output: &Output) -> String {
 
 impl<'bed> Node<'bed> {
     fn new(bed: &'bed Testbed) -> Self {
-        let mut bridge = config();
-        bridge["macspoofchk"] = json!(true);
-        bridge["hairpinMode"] = json!(true);
+        Self::with(bed, [json!({}), json!({}), json!({})])
+    }
+
+    /// With more keys for each plugin.
+    fn with(bed: &'bed Testbed, keys: [Value; 3]) -> Self {
+        let bridge = changed(config(), &json!({"macspoofchk": true, "hairpinMode": true}));
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
         let firewall = json!({"type": "firewall", "ingressPolicy": "same-bridge"});
-        let plugins: Value = json!([bridge, portmap, firewall]);
+        let plugins = [bridge, portmap, firewall].into_iter().zip(keys);
+        let plugins: Vec<_> = plugins.map(|(plugin, keys)| changed(plugin, &keys)).collect();
         let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins});
         bed.write("/etc/cni/net.d/10-pods.conflist", list.to_string());
         let node = Self {
@@ -126,6 +130,44 @@ fn whatever_is_missing_comes_back_and_what_is_there_stays() {
             bed.assert_unchanged_since(&before);
             assert!(node.is_connected(), "{loss}");
         }
+    });
+}
+
+#[test]
+fn rules_of_iptables_come_back_too() {
+    case(|bed| {
+        let asked = |key: &str| json!({key: "iptables"});
+        let node = Node::with(bed, [asked("ipMasqBackend"), asked("backend"), asked("backend")]);
+        assert!(node.is_connected());
+        let before = bed.snapshot();
+        bed.succeed("nft", &["flush", "ruleset"]);
+        assert!(!node.is_connected());
+        let dry = node.succeeds(&[], &["restore", "--dry-run"]);
+        assert!(dry.contains("are missing of 2 attachments"), "{dry}");
+        node.succeeds(&[], &["restore"]);
+        assert!(node.is_connected());
+        for pod in [&node.web, &node.other] {
+            node.succeeds(&[], &["check", "pods", pod.path()]);
+        }
+        assert!(node.succeeds(&[], &["restore"]).contains("nothing is missing"));
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn a_reload_of_firewalld_is_made_good() {
+    case(|bed| {
+        let firewalld = Firewalld::start(bed);
+        let node = Node::new(bed);
+        let sources = firewalld.sources("trusted");
+        firewalld.forget();
+        node.fails(&["check", "pods", node.web.path()]);
+        node.succeeds(&[], &["restore"]);
+        assert_eq!(firewalld.sources("trusted"), sources);
+        node.succeeds(&[], &["check", "pods", node.web.path()]);
+        // It ends while the pods stay: then our own tables say who is let through.
+        drop(firewalld);
+        node.succeeds(&[], &["restore"]);
     });
 }
 

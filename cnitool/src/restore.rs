@@ -4,8 +4,8 @@ use crate::cache::{Cache, Cached};
 use crate::list::ConfigList;
 use crate::request;
 use common::cni::{Attachment, Context as _, Success, Version};
-use common::restore::{Missing, holdings};
-use common::{Holding, Result, in_use};
+use common::restore::{Holding, Missing, holdings};
+use common::{Result, in_use};
 
 /// What was found.
 pub struct Found {

@@ -8,7 +8,6 @@ mod comment;
 pub(crate) use comment::{is_same_attachment, is_stale, owns, split};
 
 use crate::cni::{Attachment, NetworkName, Owner, Result};
-use crate::net;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
 
@@ -56,28 +55,6 @@ impl Claimant {
             || self.owner.as_str().to_owned(),
             |note| format!("{} {note}", self.owner.as_str()),
         )
-    }
-}
-
-/// Elements that an attachment has in the packet filter, with the ground they stand on: what is
-/// to be there, for [`restore`](crate::restore) to make anew.
-#[derive(Debug)]
-pub struct Holding {
-    pub(crate) claims: Vec<Claim>,
-    pub(crate) claimant: Claimant,
-    pub(crate) declaration: Batch,
-    /// Where iptables has to accept what we have marked, and the chain of its operator's own rules.
-    pub(crate) accepted: Vec<(net::Family, String)>,
-}
-
-impl Holding {
-    pub(crate) fn new(
-        claims: Vec<Claim>,
-        claimant: Claimant,
-        ground: &impl Ground,
-    ) -> Result<Self> {
-        let declaration = ground.declare()?;
-        Ok(Self { claims, claimant, declaration, accepted: Vec::new() })
     }
 }
 

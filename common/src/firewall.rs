@@ -48,11 +48,12 @@ mod ruleset;
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
 use crate::claims::{
-    Claim, Claimant, Claims, Holding, Shared, is_same_attachment, is_stale, port_key,
+    Claim, Claimant, Claims, Ground as _, Shared, is_same_attachment, is_stale, port_key,
 };
 use crate::cni::{Attachment, Code, Error, NetworkName, Owner, Result, Success, report};
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Key, Make, concat};
+use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
 use passage::{place, port};
 use ruleset::{BRIDGES, PORTS, WAYS, pods, set_of};
@@ -102,21 +103,21 @@ impl Firewall {
     /// When it cannot be expressed.
     pub fn holding(passage: &Passage, owner: &Owner) -> Result<Holding> {
         let claimant = Claimant { owner: owner.clone(), note: None };
-        let mut holding = Holding::new(passage.claims(), claimant, passage)?;
+        let mut own = Elements::new(passage.claims(), claimant, passage.declare()?);
         let bridge = passage.bridge.iter().filter(|_| passage.ingress != Ingress::Open);
         for (bridge, is_ipv6) in bridge.flat_map(|one| passage.families().map(move |v6| (one, v6)))
         {
             let [closed, way] = bridge_spots(bridge, is_ipv6);
-            shared_element(&mut holding.declaration, &closed, owner.network());
+            shared_element(&mut own.declaration, &closed, owner.network());
             if passage.ingress == Ingress::SameBridge {
-                shared_element(&mut holding.declaration, &way, owner.network());
+                shared_element(&mut own.declaration, &way, owner.network());
             }
         }
         if let Accepted::Here { admin_chain } = &passage.accepted {
             let families = passage.families().map(family);
-            holding.accepted = families.map(|family| (family, admin_chain.clone())).collect();
+            own.accepted = families.map(|family| (family, admin_chain.clone())).collect();
         }
-        Ok(holding)
+        Ok(Holding::Own(own))
     }
 
     /// Whether iptables, if it is used here, lets through what we have marked.

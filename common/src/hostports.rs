@@ -44,10 +44,11 @@ mod span;
 
 pub use span::{At, Mapping, SCTP, TCP, UDP};
 
-use crate::claims::{Claim, Claimant, Claims, Holding, Shared, TABLES, is_same_attachment};
+use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
 use crate::net::nft::{Data, Element, Key, SetName};
 use crate::net::{has_link, sysctl};
+use crate::restore::{Elements, Holding};
 use crate::sandbox::Host;
 use crate::undo::Undo;
 use crate::veth::host_name;
@@ -151,15 +152,22 @@ impl HostPorts {
         Ok(())
     }
 
-    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
-    ///
-    /// # Errors
-    /// When it cannot be expressed.
-    pub fn holding(publication: &Publication, owner: &Owner) -> Result<Holding> {
-        let note = has_link(&host_name(owner)).then_some(VETH);
-        let claimant = Claimant { owner: owner.clone(), note };
-        let (claims, declaration) = (publication.claims(), ground::declare(publication));
-        Ok(Holding { claims, claimant, declaration, accepted: Vec::new() })
+    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives; with
+    /// options, what [`create_by_iptables`](Self::create_by_iptables) makes.
+    pub fn holding(
+        publication: Publication,
+        options: Option<&iptables::Options>,
+        (network, attachment): (&NetworkName, &Attachment),
+    ) -> Holding {
+        if let Some(options) = options.cloned() {
+            let (network, attachment) = (network.clone(), attachment.clone());
+            let recorded = iptables::Recorded { publication, options, network, attachment };
+            return Holding::Elsewhere(Box::new(recorded));
+        }
+        let owner = attachment.owner(network);
+        let note = has_link(&host_name(&owner)).then_some(VETH);
+        let (claims, declaration) = (publication.claims(), ground::declare(&publication));
+        Holding::Own(Elements::new(claims, Claimant { owner, note }, declaration))
     }
 
     fn open_localhost(&self, publication: &Publication) -> Result<()> {

@@ -32,7 +32,6 @@ pub mod spoof;
 pub mod undo;
 pub mod veth;
 
-pub use claims::Holding;
 pub use cni::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Status,
     Success, run,

@@ -22,12 +22,13 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Holding, Shared, TABLES, owns};
+use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Hook, Make,
     Policy, SRCNAT, Set, SetName, Verdict,
 };
+use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
 use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
@@ -113,13 +114,22 @@ impl Masquerade {
     ///
     /// # Errors
     /// When it cannot be expressed.
-    pub fn holdings(success: &Success, scope: &Scope, owner: &Owner) -> Result<Vec<Holding>> {
+    pub fn holdings(
+        success: &Success,
+        scope: &Scope,
+        (network, attachment): (&NetworkName, &Attachment),
+    ) -> Result<Vec<Holding>> {
         if scope.backend == Backend::Iptables {
-            return Ok(Vec::new());
+            let (success, scope) = (success.clone(), scope.clone());
+            let (network, attachment) = (network.clone(), attachment.clone());
+            let recorded = iptables::Recorded { success, scope, network, attachment };
+            return Ok(vec![Holding::Elsewhere(Box::new(recorded))]);
         }
-        let claimant = Claimant { owner: owner.clone(), note: None };
-        let holding =
-            |subnet: Subnet| Holding::new(vec![subnet.claim()], claimant.clone(), &subnet);
+        let claimant = Claimant { owner: attachment.owner(network), note: None };
+        let holding = |subnet: Subnet| {
+            let claims = vec![subnet.claim()];
+            Ok(Holding::Own(Elements::new(claims, claimant.clone(), subnet.declare()?)))
+        };
         subnets(success, scope).into_iter().map(holding).collect()
     }
 

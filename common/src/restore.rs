@@ -1,11 +1,12 @@
 //! The packet filter made anew, after somebody has flushed it: `nft flush ruleset`, a restart of
 //! nftables, a reload of firewalld.
 
-use crate::claims::{Claim, Claims, Holding, owns, split};
-use crate::cni::{Attachment, Call, Owner, Plugin, Result, Success};
+use crate::claims::{Claim, Claimant, Claims, owns, split};
+use crate::cni::{Attachment, Call, Errors, NetworkName, Owner, Plugin, Result, Success};
 use crate::firewall::Firewall;
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Make};
+use crate::undo::Undo;
 use std::fmt::{self, Display};
 
 /// A plugin whose attachments have something in the packet filter.
@@ -16,10 +17,49 @@ pub trait Filtering: Plugin {
     /// When the result does not tell, or the kernel cannot be asked.
     fn holdings(
         &self,
-        owner: &Owner,
+        network: &NetworkName,
         attachment: &Attachment,
         result: &Success,
     ) -> Result<Vec<Holding>>;
+}
+
+/// What an attachment has in the packet filter.
+pub enum Holding {
+    /// In our own tables.
+    Own(Elements),
+    /// In those of a program or a daemon that was asked for by name.
+    Elsewhere(Box<dyn Elsewhere>),
+}
+
+/// Elements, with the ground they stand on.
+#[derive(Debug)]
+pub struct Elements {
+    claims: Vec<Claim>,
+    claimant: Claimant,
+    pub(crate) declaration: Batch,
+    /// Where iptables has to accept what we have marked, and the chain of its operator's own rules.
+    pub(crate) accepted: Vec<(Family, String)>,
+}
+
+impl Elements {
+    pub(crate) fn new(claims: Vec<Claim>, claimant: Claimant, declaration: Batch) -> Self {
+        Self { claims, claimant, declaration, accepted: Vec::new() }
+    }
+}
+
+/// What is made by asking somebody else.
+pub trait Elsewhere {
+    /// What is missing, as sentences.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn verify(&self) -> Result<Vec<String>>;
+
+    /// Makes it, again if it is there.
+    ///
+    /// # Errors
+    /// When it refuses.
+    fn create(&self, undo: &mut Undo) -> Result<()>;
 }
 
 /// What an attachment has, as the plugin tells from what CHECK would read from stdin.
@@ -28,8 +68,7 @@ pub trait Filtering: Plugin {
 /// Those of CHECK for a configuration, and of [`Filtering::holdings`].
 pub fn holdings<P: Filtering>(stdin: Vec<u8>, attachment: &Attachment) -> Result<Vec<Holding>> {
     let (call, result) = Call::recorded(stdin)?;
-    let owner = attachment.owner(&call.network.name);
-    P::load(&call)?.holdings(&owner, attachment, &result)
+    P::load(&call)?.holdings(&call.network.name, attachment, &result)
 }
 
 /// What is not there of what should be.
@@ -37,6 +76,7 @@ pub struct Missing {
     claims: Claims,
     batch: Batch,
     accepted: Vec<(Family, String)>,
+    elsewhere: Vec<Box<dyn Elsewhere>>,
     /// Groups of rules that are not whole.
     pub rules: usize,
     /// Elements that are not there.
@@ -52,10 +92,24 @@ impl Missing {
     /// When the kernel cannot be asked.
     pub fn look(holdings: Vec<Holding>) -> Result<Self> {
         let claims = Claims::open()?;
-        let (batch, accepted, taken) = (Batch::new(), Vec::new(), Vec::new());
-        let mut missing = Self { claims, batch, accepted, rules: 0, elements: 0, taken };
+        let mut missing = Self {
+            claims,
+            batch: Batch::new(),
+            accepted: Vec::new(),
+            elsewhere: Vec::new(),
+            rules: 0,
+            elements: 0,
+            taken: Vec::new(),
+        };
         let (mut grounds, mut wanted, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
-        for Holding { claims, claimant, declaration, accepted: of_one } in holdings {
+        for holding in holdings {
+            let Elements { claims, claimant, declaration, accepted: of_one } = match holding {
+                Holding::Own(elements) => elements,
+                Holding::Elsewhere(elsewhere) => {
+                    missing.note_elsewhere(elsewhere)?;
+                    continue;
+                }
+            };
             accepted.extend(
                 of_one.into_iter().filter(|one| !accepted.contains(one)).collect::<Vec<_>>(),
             );
@@ -65,28 +119,40 @@ impl Missing {
             }
             wanted.extend(claims.into_iter().map(|claim| (claim, claimant.clone())));
         }
-        for ground in grounds {
-            if !missing.claims.is_declared(&ground)? {
-                missing.rules += 1;
-                missing.batch.append(ground);
-            }
-        }
         for one in accepted {
             if !Firewall::is_accepted(&mut missing.claims, &one)? {
                 missing.rules += 1;
                 missing.accepted.push(one);
             }
         }
+        let mut elements = Batch::new();
         for (claim, claimant) in &wanted {
             match missing.claims.find(claim.set, &claim.key)? {
                 None => {
                     missing.elements += 1;
-                    claim.make(Make::Ensure, claimant, &mut missing.batch);
+                    claim.make(Make::Ensure, claimant, &mut elements);
                 }
                 Some(found) => missing.taken.extend(difference(claim, &claimant.owner, &found)),
             }
         }
+        for ground in grounds {
+            let is_whole = missing.claims.is_declared(&ground)?;
+            missing.rules += usize::from(!is_whole);
+            // Sets without rules are whole even where there are none.
+            if !is_whole || missing.elements > 0 {
+                missing.batch.append(ground);
+            }
+        }
+        missing.batch.append(elements);
         Ok(missing)
+    }
+
+    fn note_elsewhere(&mut self, elsewhere: Box<dyn Elsewhere>) -> Result<()> {
+        if !elsewhere.verify()?.is_empty() {
+            self.rules += 1;
+            self.elsewhere.push(elsewhere);
+        }
+        Ok(())
     }
 
     /// Whether nothing is missing.
@@ -94,14 +160,25 @@ impl Missing {
         self.rules == 0 && self.elements == 0
     }
 
-    /// Makes it, all at once or not at all: no packet meets half of it.
+    /// Makes it. In our own tables that is all at once or not at all, so that no packet meets half
+    /// of it; elsewhere it is so for each attachment.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or who else was asked.
     pub fn restore(mut self) -> Result<()> {
+        let mut errors = Errors::default();
         self.claims.commit(self.batch)?;
+        for elsewhere in self.elsewhere {
+            let mut undo = Undo::new();
+            if errors.note(elsewhere.create(&mut undo)).is_some() {
+                undo.commit();
+            }
+        }
         // Last: until then nothing is let through that is not kept apart as it should be.
-        self.accepted.iter().try_for_each(|one| Firewall::ensure_accepted(&mut self.claims, one))
+        for one in &self.accepted {
+            errors.note(Firewall::ensure_accepted(&mut self.claims, one));
+        }
+        errors.into_result()
     }
 }
 

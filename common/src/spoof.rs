@@ -20,7 +20,7 @@
 //! There is one rule, however many pods there are.
 
 use crate::claims::{
-    ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Holding, Shared, owns, port_key,
+    ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Shared, owns, port_key,
 };
 use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
 use crate::net::Mac;
@@ -28,6 +28,7 @@ use crate::net::nft::{
     Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make,
     Policy, RAW, Set, SetName, Verdict, concat,
 };
+use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
 use crate::veth::host_name;
 
@@ -65,7 +66,8 @@ impl SpoofCheck {
     /// When it cannot be expressed.
     pub fn holding(success: &Success, owner: &Owner) -> Result<Holding> {
         let claimant = Claimant { owner: owner.clone(), note: None };
-        Holding::new(claims(owner, mac_of(Some(success), owner)), claimant, &Rule)
+        let claims = claims(owner, mac_of(Some(success), owner));
+        Ok(Holding::Own(Elements::new(claims, claimant, Rule.declare()?)))
     }
 
     /// Removes what the attachment has. `success` saves a look at all elements; it need not be

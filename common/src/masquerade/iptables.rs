@@ -6,6 +6,7 @@ use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result, Success};
 use crate::net::Family;
 use crate::net::iptables::{Rule, ensure, missing, save};
 use crate::reference::{Reference, masquerade_chain};
+use crate::restore::Elsewhere;
 use crate::undo::Undo;
 
 const TABLE: &str = "nat";
@@ -35,6 +36,24 @@ pub fn create(
         }
     }
     Ok(())
+}
+
+/// What an attachment has in iptables.
+pub(super) struct Recorded {
+    pub(super) success: Success,
+    pub(super) scope: Scope,
+    pub(super) network: NetworkName,
+    pub(super) attachment: Attachment,
+}
+
+impl Elsewhere for Recorded {
+    fn verify(&self) -> Result<Vec<String>> {
+        verify(&self.success, &self.scope, (&self.network, &self.attachment))
+    }
+
+    fn create(&self, undo: &mut Undo) -> Result<()> {
+        create(&self.success, &self.scope, (&self.network, &self.attachment), undo)
+    }
 }
 
 /// Every rule that is not there.

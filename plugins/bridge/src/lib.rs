@@ -6,14 +6,14 @@ mod switch;
 mod vlan;
 
 use common::cni::delegate::Running;
-use common::cni::{Delegate, Owner};
+use common::cni::{Delegate, NetworkName, Owner};
 use common::net::Link;
-use common::restore::Filtering;
+use common::restore::{Filtering, Holding};
 use common::sandbox::{Ipv6Addresses, interface, no_differences};
 use common::veth::{self, Pair, Port, Veth};
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Host, Masquerade, Plugin,
-    Reference, Result, Sandbox, SpoofCheck, Status, Success, Undo, in_use,
+    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Host, Masquerade, Plugin, Reference,
+    Result, Sandbox, SpoofCheck, Status, Success, Undo, in_use,
 };
 use config::{Echo, Layer, Layer3, Plan};
 
@@ -168,14 +168,19 @@ impl Plugin for Bridge {
 }
 
 impl Filtering for Bridge {
-    fn holdings(&self, owner: &Owner, _: &Attachment, result: &Success) -> Result<Vec<Holding>> {
+    fn holdings(
+        &self,
+        network: &NetworkName,
+        attachment: &Attachment,
+        result: &Success,
+    ) -> Result<Vec<Holding>> {
         let scope = self.plan.layer3().and_then(|layer3| layer3.masquerade.as_ref());
         let mut holdings = match scope {
-            Some(scope) => Masquerade::holdings(result, scope, owner)?,
+            Some(scope) => Masquerade::holdings(result, scope, (network, attachment))?,
             None => Vec::new(),
         };
         if self.plan.spoof_check {
-            holdings.push(SpoofCheck::holding(result, owner)?);
+            holdings.push(SpoofCheck::holding(result, &attachment.owner(network))?);
         }
         Ok(holdings)
     }

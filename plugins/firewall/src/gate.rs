@@ -4,26 +4,48 @@ use crate::config::{Backend, Plan};
 use crate::firewalld::Firewalld;
 use common::cni::{Owner, report};
 use common::firewall::{Accepted, Ingress, Passage, iptables};
+use common::restore::{Elsewhere, Holding};
 use common::{Code, Error, Errors, Firewall, Result, Success, Undo};
 use std::net::IpAddr;
+
+/// What an attachment has in iptables.
+struct Rules {
+    passage: Passage,
+    admin_chain: String,
+}
+
+impl Elsewhere for Rules {
+    fn verify(&self) -> Result<Vec<String>> {
+        iptables::verify(&self.passage, &self.admin_chain)
+    }
+
+    fn create(&self, undo: &mut Undo) -> Result<()> {
+        iptables::create(&self.passage, &self.admin_chain, undo)
+    }
+}
+
+/// What it has in firewalld.
+struct Sources {
+    passage: Passage,
+    firewalld: Firewalld,
+}
+
+impl Elsewhere for Sources {
+    fn verify(&self) -> Result<Vec<String>> {
+        let of_one = |ip: &IpAddr| self.firewalld.verify_source(*ip).transpose();
+        self.passage.addresses().iter().filter_map(of_one).collect()
+    }
+
+    fn create(&self, undo: &mut Undo) -> Result<()> {
+        self.passage.addresses().iter().try_for_each(|ip| self.firewalld.create_source(*ip, undo))
+    }
+}
 
 /// One of them, found.
 pub(crate) enum Gate {
     Nftables,
     Iptables,
     Firewalld(Firewalld),
-}
-
-/// What of the attachment our own tables have to do.
-pub(crate) fn own_part(backend: Backend, success: &Success, plan: &Plan) -> Result<Passage> {
-    let admin_chain = plan.admin_chain.clone();
-    match backend {
-        Backend::Any | Backend::Nftables => {
-            Passage::new(success, plan.ingress, Accepted::Here { admin_chain })
-        }
-        Backend::Firewalld => Passage::new(success, plan.ingress, Accepted::Elsewhere),
-        Backend::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
-    }
 }
 
 impl Gate {
@@ -50,59 +72,69 @@ impl Gate {
         }
     }
 
+    /// What of the attachment our own tables have to do.
     fn own_part(&self, success: &Success, plan: &Plan) -> Result<Passage> {
-        let backend = match self {
-            Self::Nftables => Backend::Nftables,
-            Self::Firewalld(_) => Backend::Firewalld,
-            Self::Iptables => Backend::Iptables,
-        };
-        own_part(backend, success, plan)
+        let admin_chain = plan.admin_chain.clone();
+        match self {
+            Self::Nftables => Passage::new(success, plan.ingress, Accepted::Here { admin_chain }),
+            Self::Firewalld(_) => Passage::new(success, plan.ingress, Accepted::Elsewhere),
+            Self::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
+        }
+    }
+
+    /// What somebody else has to do.
+    fn elsewhere(self, success: &Success, plan: &Plan) -> Result<Option<Box<dyn Elsewhere>>> {
+        let passage = Passage::new(success, plan.ingress, Accepted::Elsewhere)?;
+        let admin_chain = plan.admin_chain.clone();
+        Ok(match self {
+            Self::Nftables => None,
+            Self::Iptables => Some(Box::new(Rules { passage, admin_chain })),
+            Self::Firewalld(firewalld) => Some(Box::new(Sources { passage, firewalld })),
+        })
     }
 
     pub(crate) fn create(
-        &self,
+        self,
         success: &Success,
         plan: &Plan,
         owner: &Owner,
         undo: &mut Undo,
     ) -> Result<()> {
         let own = self.own_part(success, plan)?;
-        let whole = Passage::new(success, plan.ingress, Accepted::Elsewhere)?;
-        let made = Firewall::open().and_then(|mut own_tables| own_tables.create(&own, owner, undo));
-        match self {
-            Self::Nftables => made,
-            Self::Firewalld(firewalld) => {
-                made?;
-                let mut all = whole.addresses().iter();
-                all.try_for_each(|ip| firewalld.create_source(*ip, undo))
-            }
-            Self::Iptables => {
-                // It works without; DEL needs the result then.
-                made.unwrap_or_else(report);
-                iptables::create(&whole, &plan.admin_chain, undo)
-            }
+        match (Firewall::open().and_then(|mut tables| tables.create(&own, owner, undo)), &self) {
+            // It works without; DEL needs the result then.
+            (Err(error), Self::Iptables) => report(error),
+            (made, _) => made?,
         }
+        self.elsewhere(success, plan)?.map_or(Ok(()), |elsewhere| elsewhere.create(undo))
     }
 
     pub(crate) fn verify(
-        &self,
+        self,
         success: &Success,
         plan: &Plan,
         owner: &Owner,
     ) -> Result<Vec<String>> {
-        let own = self.own_part(success, plan)?;
-        let whole = Passage::new(success, plan.ingress, Accepted::Elsewhere)?;
-        match self {
-            Self::Nftables => Firewall::open()?.verify(&own, owner),
-            Self::Firewalld(firewalld) => {
-                let mut differences = Firewall::open()?.verify(&own, owner)?;
-                for ip in whole.addresses() {
-                    differences.extend(firewalld.verify_source(*ip)?);
-                }
-                Ok(differences)
-            }
-            Self::Iptables => iptables::verify(&whole, &plan.admin_chain),
+        let mut differences = match &self {
+            Self::Iptables => Vec::new(),
+            _ => Firewall::open()?.verify(&self.own_part(success, plan)?, owner)?,
+        };
+        if let Some(elsewhere) = self.elsewhere(success, plan)? {
+            differences.extend(elsewhere.verify()?);
         }
+        Ok(differences)
+    }
+
+    /// What an attachment has, in our own tables and elsewhere.
+    pub(crate) fn into_holdings(
+        self,
+        success: &Success,
+        plan: &Plan,
+        owner: &Owner,
+    ) -> Result<Vec<Holding>> {
+        let own = Firewall::holding(&self.own_part(success, plan)?, owner)?;
+        let elsewhere = self.elsewhere(success, plan)?.map(Holding::Elsewhere);
+        Ok(std::iter::once(own).chain(elsewhere).collect())
     }
 
     pub(crate) fn probe(&self) -> Result<()> {

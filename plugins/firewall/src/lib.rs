@@ -5,13 +5,13 @@ mod config;
 mod firewalld;
 mod gate;
 
-use common::cni::Owner;
+use common::cni::NetworkName;
 use common::firewall::addresses;
-use common::restore::Filtering;
+use common::restore::{Filtering, Holding};
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Holding, Plugin, Result,
-    Status, Success, Undo,
+    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Plugin, Result, Status,
+    Success, Undo,
 };
 use config::Plan;
 use gate::Gate;
@@ -71,9 +71,13 @@ impl Plugin for Filter {
 }
 
 impl Filtering for Filter {
-    fn holdings(&self, owner: &Owner, _: &Attachment, result: &Success) -> Result<Vec<Holding>> {
-        // Not asked whether firewalld runs: where it does, ours let through the same once more.
-        let own = gate::own_part(self.plan.backend, result, &self.plan)?;
-        Ok(vec![Firewall::holding(&own, owner)?])
+    fn holdings(
+        &self,
+        network: &NetworkName,
+        attachment: &Attachment,
+        result: &Success,
+    ) -> Result<Vec<Holding>> {
+        let owner = attachment.owner(network);
+        Gate::find(&self.plan)?.into_holdings(result, &self.plan, &owner)
     }
 }

@@ -2,13 +2,13 @@
 
 mod config;
 
-use common::cni::{Cidr, IfName, Owner};
+use common::cni::{Cidr, IfName, NetworkName};
 use common::hostports::{HostPorts, Publication};
-use common::restore::Filtering;
+use common::restore::{Filtering, Holding};
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Holding, Plugin, Reference, Result,
-    Status, Success, Undo,
+    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Plugin, Reference, Result, Status,
+    Success, Undo,
 };
 use config::Plan;
 
@@ -86,15 +86,16 @@ impl Plugin for Portmap {
 impl Filtering for Portmap {
     fn holdings(
         &self,
-        owner: &Owner,
+        network: &NetworkName,
         attachment: &Attachment,
         result: &Success,
     ) -> Result<Vec<Holding>> {
         let publication = self.publication(result, &attachment.ifname);
-        if publication.mappings.is_empty() || self.plan.iptables.is_some() {
+        if publication.mappings.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![HostPorts::holding(&publication, owner)?])
+        let options = self.plan.iptables.as_ref();
+        Ok(vec![HostPorts::holding(publication, options, (network, attachment))])
     }
 }
 
