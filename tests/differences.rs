@@ -63,6 +63,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         "Its failed ADD leaves the chains that it has made.",
     ),
+    ("portmap::conditions_say_who_may_use_a_port", Differs, YOUNGER),
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
     ("protocol::gc_and_status_need_a_configuration_of_1_1_0", Differs, OLD),

@@ -165,6 +165,70 @@ fn every_client_reaches_every_mapping() {
 }
 
 #[test]
+fn conditions_say_who_may_use_a_port() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let mut chain = Chain::new(bed);
+        let stranger = bed.sandbox("stranger");
+        chain.attach(&stranger, "stranger");
+        let before = bed.snapshot();
+        // Over IPv4, and over IPv6: may the neighbour, and may a pod?
+        for (number, (v4, v6, [neighbour_may, pod_may])) in [
+            (
+                json!(["ip", "saddr", "203.0.113.0/24"]),
+                json!(["ip6 saddr 2001:db8:ffff::/64"]),
+                [true, false],
+            ),
+            (
+                json!(["ip saddr != 203.0.113.0/24"]),
+                json!(["ip6", "saddr", "!=", "2001:db8::/32"]),
+                [false, true],
+            ),
+            (json!(["iifname", "{ lan, x* }"]), json!(["meta iifname \"la*\""]), [true, false]),
+            (
+                json!(["ip saddr { 203.0.113.9, 10.1.0.0/16 } iifname != lan"]),
+                json!(["iifname != { lan, lo }"]),
+                [false, true],
+            ),
+            (json!([]), json!([]), [true, true]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            chain.keys = json!({"conditionsV4": v4, "conditionsV6": v6});
+            let (pod, id) = (bed.sandbox(&format!("p{number}")), format!("c{number}"));
+            for list in
+                [mappings(&[(8080, 80)], &json!({})), mappings(&[(79, 79), (80, 80)], &json!({}))]
+            {
+                chain.add(&pod, &id, &list);
+                let port = if list[0]["hostPort"] == 79 { 80 } else { 8080 };
+                for at in [format!("203.0.113.1:{port}"), format!("[2001:db8:ffff::1]:{port}")] {
+                    for (from, may) in [(&neighbour, neighbour_may), (&stranger, pod_may)] {
+                        for outcome in knock(from, &at, &pod, 80, may) {
+                            assert_eq!(
+                                outcome.is_ok(),
+                                may,
+                                "{} from {from:?} to {at}",
+                                chain.keys
+                            );
+                        }
+                    }
+                }
+                chain.call("CHECK", &pod, &id, &list).silent();
+                // DEL that is told nothing, too.
+                chain.call("DEL", &pod, &id, &if port == 80 { json!([]) } else { list }).silent();
+                chain.bridge.del(&pod, &id).silent();
+            }
+            pod.destroy();
+        }
+        let left = |snapshot: &testbed::Snapshot| {
+            snapshot.lines("element").filter(|line| line.contains("hostport")).count()
+        };
+        assert_eq!(left(&bed.snapshot()), left(&before));
+    });
+}
+
+#[test]
 fn sctp_is_translated_too() {
     case(|bed| {
         let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));

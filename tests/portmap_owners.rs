@@ -286,7 +286,11 @@ fn what_cannot_be_meant_is_refused() {
                 json!({"backend": "nftables", "conditionsV4": ["-s", "x"]}),
                 "iptables-specific options [conditionsV4]",
             ),
-            (json!({"conditionsV6": ["ip6", "saddr", "::1"]}), "conditionsV6: conditions"),
+            (
+                json!({"conditionsV6": ["ip6", "saddr", "1.2.3.4"]}),
+                "conditionsV6: \"ip6 saddr 1.2.3.4\" is not",
+            ),
+            (json!({"conditionsV4": ["tcp", "dport", "80"]}), "\"tcp dport 80\" is not understood"),
         ] {
             chain.keys = keys;
             chain.call("ADD", &pod, "c1", &one("hostPort", json!(80))).fails_with(7, words);

@@ -21,6 +21,10 @@
 //!         type ipv4_addr . inet_proto . inet_service : ipv4_addr
 //!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment .. : 10.1.0.2 }
 //!     }
+//!     map hostport-gates {                  # ports that not everybody may use
+//!         type ipv4_addr . inet_proto . inet_service : verdict
+//!         elements = { 0.0.0.0/0 . tcp . 8080 comment .. : jump hostports-if-4f2a.. }
+//!     }
 //!     map hostport-sources {                # who comes back by the host's address only
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment .. : goto hostport-sources-10.1.0.0/24 }
@@ -35,6 +39,7 @@
 //! and the same as `table ip6 girder`; the rules are in `ruleset`. How many there are depends on
 //! neither pods nor ports.
 
+mod conditions;
 mod flows;
 mod ground;
 pub mod iptables;
@@ -42,18 +47,20 @@ mod ruleset;
 mod shadows;
 mod span;
 
+pub use conditions::Condition;
 pub use span::{At, Mapping, SCTP, TCP, UDP};
 
 use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
-use crate::net::nft::{Data, Element, Key, SetName};
+use crate::net::nft::{Data, Element, Key, SetName, Verdict};
 use crate::net::{has_link, sysctl};
 use crate::restore::{Elements, Holding};
 use crate::sandbox::Host;
 use crate::undo::Undo;
 use crate::veth::host_name;
+use conditions::chain_name;
 use ground::{Ports, VETH, has_veth};
-use ruleset::{ALL, SOURCES, TARGETS};
+use ruleset::{ALL, GATES, SOURCES, TARGETS};
 use span::{PROTOCOLS, Span, address_of, sources_claim, sources_place, spans};
 use std::net::IpAddr;
 
@@ -66,6 +73,8 @@ pub struct Publication {
     pub mappings: Vec<Mapping>,
     /// Whose source address is translated on the way, too.
     pub masquerade: Sources,
+    /// What is asked of those who use them, over IPv4 and over IPv6. Empty: nothing.
+    pub conditions: [Vec<Condition>; 2],
 }
 
 /// Whose source address is translated on the way to a pod.
@@ -94,11 +103,26 @@ impl Publication {
         let mut claims = Vec::new();
         for (pod, spans) in self.spans().filter(|(_, spans)| !spans.is_empty()) {
             claims.extend(spans.iter().flat_map(|span| span.claims(pod.ip())));
+            claims.extend(self.gates(&spans, pod.is_ipv6()));
             if self.masquerade != Sources::None {
                 claims.push(sources_claim(&pod, self.masquerade == Sources::All));
             }
         }
         claims
+    }
+
+    fn conditions(&self, is_ipv6: bool) -> &[Condition] {
+        &self.conditions[usize::from(is_ipv6)]
+    }
+
+    fn gates(&self, spans: &[Span], is_ipv6: bool) -> impl Iterator<Item = Claim> {
+        let conditions = self.conditions(is_ipv6);
+        let data = Data::Verdict(Verdict::Jump(chain_name(conditions)));
+        let gated = spans.iter().filter(|_| !conditions.is_empty());
+        gated.map(move |span| {
+            let (set, key) = span.gate(is_ipv6);
+            Claim { set, key, data: Some(data.clone()) }
+        })
     }
 
     /// The pod that the host itself reaches by 127.0.0.1, if there is one. Over
@@ -224,7 +248,7 @@ impl HostPorts {
         let mut pods = Vec::new();
         for is_ipv6 in [false, true] {
             for span in spans(mappings, is_ipv6) {
-                for (set, key) in span.places(is_ipv6) {
+                for (set, key) in span.places(is_ipv6).into_iter().chain([span.gate(is_ipv6)]) {
                     self.note(set, &key, ours, &mut found)?;
                 }
             }
@@ -303,6 +327,9 @@ fn pod_of(element: &Element) -> Option<IpAddr> {
 
 fn describe(claim: &Claim) -> String {
     match Span::from_key(&claim.key) {
+        Some(span) if claim.set.name == GATES => {
+            format!("host port {} lacks its conditions", ports(&span))
+        }
         Some(span) if claim.set.name != SOURCES => {
             format!("host port {} does not lead to the container", ports(&span))
         }
@@ -330,6 +357,7 @@ mod tests {
             addresses: vec![pod.parse().unwrap()],
             mappings: vec![Mapping { at, protocol: TCP, host_port: 80, container_port: 80 }],
             masquerade,
+            conditions: Default::default(),
         };
         let pod = "10.1.0.2/24";
         let needed = Sources::Needed;

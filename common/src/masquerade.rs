@@ -25,8 +25,8 @@
 use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Hook, Make,
-    Policy, SRCNAT, Set, SetName, Verdict,
+    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
+    Make, Policy, SRCNAT, Set, SetName, Verdict,
 };
 use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
@@ -269,7 +269,7 @@ impl Ground for Subnet {
             .table(Make::Ensure, table, ABOUT)
             .set(Make::Ensure, &map)
             .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-            .rule(table, POSTROUTING, &[Expr::Vmap(Address::Source, MAP)], None)
+            .rule(table, POSTROUTING, &[Expr::Vmap(&[Field::Address(Address::Source)], MAP)], None)
             .empty_chain(&Chain::named(table, &chain));
         let exclude = self.exclude.iter().map(|network| **network);
         for destination in [*self.address, multicast].into_iter().chain(exclude) {

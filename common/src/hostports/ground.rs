@@ -1,6 +1,7 @@
 //! What is in the way of a host port, and whether it has to go.
 
-use super::ruleset::{self, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
+use super::conditions;
+use super::ruleset::{self, GATES, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use super::shadows::taken;
 use super::span::{Span, sources};
 use super::{Publication, Sources, pod_of, ports};
@@ -85,6 +86,10 @@ pub(super) fn declare(publication: &Publication) -> Batch {
         let table = TABLES[usize::from(pod.is_ipv6())];
         let (name, networks) = sources(pod, publication.masquerade == Sources::All);
         ruleset::sources_chain(&mut batch, table, &name, &networks);
+        let conditions = publication.conditions(pod.is_ipv6());
+        if !conditions.is_empty() {
+            conditions::chain(&mut batch, table, conditions);
+        }
     }
     batch
 }
@@ -103,7 +108,7 @@ impl Ground for Ports<'_> {
             let key = if [TARGETS, PORTS].contains(&name) { span.port_key() } else { key.clone() };
             (SetName { name, ..claim.set }, key)
         };
-        [TARGETS, TARGETS_AT, RANGES, PORTS, SPANS].map(place).into()
+        [TARGETS, TARGETS_AT, RANGES, GATES, PORTS, SPANS].map(place).into()
     }
 
     /// A range with others in its midst meets none of them at its ends.

@@ -287,6 +287,7 @@ mod tests {
             addresses: vec!["10.1.0.2/24".parse().unwrap()],
             mappings,
             masquerade: Sources::Needed,
+            conditions: Default::default(),
         };
         let options = Options::default();
         let (network, container) = ("test".parse().unwrap(), "1234".parse().unwrap());

@@ -23,7 +23,10 @@ pub(super) const RANGES: &str = "hostport-ranges";
 /// Whose connections to a pod come back by the host's address only.
 pub(super) const SOURCES: &str = "hostport-sources";
 
-pub(super) const ALL: [&str; 6] = [TARGETS, TARGETS_AT, RANGES, PORTS, SPANS, SOURCES];
+/// Ports that not everybody may use.
+pub(super) const GATES: &str = "hostport-gates";
+
+pub(super) const ALL: [&str; 7] = [TARGETS, TARGETS_AT, RANGES, GATES, PORTS, SPANS, SOURCES];
 
 /// Behind everything that is at `dstnat` itself: a service whose address is this host's own (IPVS,
 /// kube-proxy, an operator's rule) is more specific than a port of any address, and the first
@@ -41,6 +44,7 @@ pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
     batch.table(Make::Ensure, table, ABOUT);
     sets(batch, table);
     batch.empty_chain(&Chain::named(table, PORTS));
+    batch.rule(table, PORTS, &[Expr::Vmap(&DESTINATION, GATES)], None);
     for protocol in super::PROTOCOLS {
         let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
         // nft reads a translation of ports back only if the protocol is known.
@@ -65,7 +69,7 @@ pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
         // What was sent to another port and led to the same pod is not ours.
         for held in [Expr::In(&ORIGINAL_PORT, PORTS), Expr::In(&ORIGINAL, SPANS)] {
             let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
-            let exprs = [is, Expr::Redirected, held, Expr::Vmap(Address::Destination, SOURCES)];
+            let exprs = [is, Expr::Redirected, held, Expr::Vmap(&DESTINATION[..1], SOURCES)];
             batch.rule(table, name, &exprs, None);
         }
     }
@@ -84,6 +88,7 @@ fn sets(batch: &mut Batch, table: Table<'_>) {
     for (name, key, content, intervals) in [
         (PORTS, &port[1..], Content::Keys, false),
         (SPANS, &port[..], Content::Keys, true),
+        (GATES, &port[..], Content::Verdicts, true),
         (TARGETS, &port[1..], target, false),
         (TARGETS_AT, &port[..], target, false),
         (RANGES, &port[..], Content::Values(&[address]), true),

@@ -1,6 +1,6 @@
 //! What is to lead where: from single mappings to as few elements as possible.
 
-use super::ruleset::{PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
+use super::ruleset::{GATES, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use crate::claims::{Claim, Shared, TABLES};
 use crate::cni::{Cidr, Error, Result};
 use crate::masquerade::octets;
@@ -183,6 +183,12 @@ impl Span {
             None => [(set(TARGETS), port.clone()), (set(PORTS), port)],
             Some(_) => [(set(TARGETS_AT), key.first().to_vec().into()), (set(SPANS), key)],
         }
+    }
+
+    /// Where it is said who may use it.
+    pub(super) fn gate(&self, is_ipv6: bool) -> (Shared, Key) {
+        let set = SetName { table: TABLES[usize::from(is_ipv6)], name: GATES };
+        (set, self.key(is_ipv6))
     }
 
     /// Its elements, if it leads to `pod`.

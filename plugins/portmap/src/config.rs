@@ -1,9 +1,10 @@
 //! From JSON to what it means: every conflict between keys is found here, before anything is
 //! touched.
 
+use crate::conditions;
 use common::cni::{Call, Verb};
 use common::hostports::iptables::{Mark, Options};
-use common::hostports::{At, Mapping, Publication, SCTP, Sources, TCP, UDP};
+use common::hostports::{At, Condition, Mapping, Publication, SCTP, Sources, TCP, UDP};
 use common::{Error, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -44,6 +45,8 @@ struct Entry {
 pub(crate) struct Plan {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) masquerade: Sources,
+    /// Of nftables, over IPv4 and over IPv6.
+    pub(crate) conditions: [Vec<Condition>; 2],
     /// None for nftables.
     pub(crate) iptables: Option<Options>,
 }
@@ -74,6 +77,11 @@ impl Plan {
             backend => backend?,
         };
         let iptables = (backend == Backend::Iptables).then(|| config.iptables());
+        // DEL finds by the owner what it is not told.
+        let conditions = match iptables {
+            None if is_strict => config.conditions()?,
+            _ => Default::default(),
+        };
         let entries = &config.runtime_config.port_mappings;
         let mappings = match entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>() {
             Ok(mappings) => mappings,
@@ -89,7 +97,7 @@ impl Plan {
             true if config.masq_all => Sources::All,
             true => Sources::Needed,
         };
-        Ok(Self { mappings, masquerade, iptables })
+        Ok(Self { mappings, masquerade, conditions, iptables })
     }
 }
 
@@ -120,21 +128,22 @@ impl Config {
             )));
         }
         let is_word = |word: &String| !word.contains(['"', '\'', '\\', '\n', ' ']);
-        if asked == Backend::Nftables
-            && let Some((key, _)) = options.first()
-        {
-            return Err(Error::config(format!("{key}: conditions of nftables are not supported"))
-                .details(
-                    "conditions of iptables are, as [\"-s\", \"10.0.0.0/8\"]; a mapping's hostIP says \
-                     on which address of the host it is reached",
-                ));
-        }
         let mut words = self.conditions_v4.iter().chain(&self.conditions_v6);
-        if let Some(word) = words.find(|word| !is_word(word)) {
+        if asked == Backend::Iptables
+            && let Some(word) = words.find(|word| !is_word(word))
+        {
             return Err(Error::config(format!("conditions: {word:?} is no word of iptables"))
                 .details("each word is an item of its own, without blanks and quotes"));
         }
         Ok(asked)
+    }
+
+    /// In the words of nft(8).
+    fn conditions(&self) -> Result<[Vec<Condition>; 2]> {
+        Ok([
+            conditions::parse("conditionsV4", &self.conditions_v4, false)?,
+            conditions::parse("conditionsV6", &self.conditions_v6, true)?,
+        ])
     }
 
     fn iptables(&self) -> Options {

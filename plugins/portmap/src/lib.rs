@@ -1,5 +1,6 @@
 //! `portmap`: ports of the host lead to the container that the plugins before it have connected.
 
+mod conditions;
 mod config;
 
 use common::cni::{Cidr, IfName, NetworkName};
@@ -105,6 +106,7 @@ impl Portmap {
             addresses: addresses(success, ifname),
             mappings: self.plan.mappings.clone(),
             masquerade: self.plan.masquerade,
+            conditions: self.plan.conditions.clone(),
         }
     }
 }

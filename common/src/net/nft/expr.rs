@@ -43,8 +43,8 @@ pub enum Expr<'a> {
     /// `meta mark set meta mark | 0x1000`: adds these bits to the packet's mark, which every other
     /// table sees, too. Goes on.
     Mark(u32),
-    /// `ip saddr vmap @map`: what the map says of the address; goes on if it says nothing.
-    Vmap(Address, &'a str),
+    /// `ip saddr vmap @map`: what the map says of the fields; goes on if it says nothing.
+    Vmap(&'a [Field], &'a str),
     /// `dnat to ip daddr . th dport map @map`: the destination becomes what the map says of the
     /// fields; goes on if it says nothing.
     Dnat(&'a [Field], &'a str, Target),
@@ -96,9 +96,9 @@ impl Expr<'_> {
             Self::Redirected => Ok(redirected()),
             Self::Answered => Ok(answered()),
             Self::Mark(bits) => Ok(mark(*bits)),
-            Self::Vmap(address, map) => {
+            Self::Vmap(fields, map) => {
                 let verdict = Lookup::DestinationRegister(Register::Verdict);
-                member(&[Field::Address(*address)], map, Some(verdict), family)
+                member(fields, map, Some(verdict), family)
             }
             Self::Dnat(fields, map, target) => dnat(fields, map, *target, family),
             Self::Verdict(verdict) => Ok(vec![Expressions::Immediate(vec![
