@@ -11,7 +11,8 @@ mod addresses;
 mod filter;
 mod host;
 
-use crate::cache::{Cache, Cached};
+use crate::cache::Cached;
+use crate::chain::Runtime;
 use crate::list::ConfigList;
 use crate::restore::is_living;
 use common::Result;
@@ -64,7 +65,7 @@ pub struct Node<'a> {
     /// The networks of the configuration directory.
     pub lists: &'a [ConfigList],
     /// Where results are kept.
-    pub cache: &'a Cache,
+    pub runtime: &'a Runtime,
 }
 
 impl Node<'_> {
@@ -78,7 +79,7 @@ impl Node<'_> {
         findings.extend(errors.note(host::forwarding(&results)).unwrap_or_default());
         findings.extend(errors.note(host::bridges(self.lists)).unwrap_or_default());
         findings.extend(host::kernel());
-        findings.extend(errors.note(filter::own(self.cache)).unwrap_or_default());
+        findings.extend(errors.note(filter::own(self.runtime)).unwrap_or_default());
         findings.extend(errors.note(filter::of_others()).unwrap_or_default());
         for list in self.lists {
             findings.extend(errors.note(addresses::of(list)).unwrap_or_default());
@@ -88,7 +89,7 @@ impl Node<'_> {
 
     /// What ADD answered for those who live.
     fn results(&self) -> Result<Vec<Success>> {
-        let living = self.cache.all()?.into_iter().filter(is_living);
+        let living = self.runtime.cache.all()?.into_iter().filter(is_living);
         let result = |cached: Cached| Success::decode(&cached.result, Version::V0_1_0).ok();
         Ok(living.filter_map(result).collect())
     }

@@ -166,6 +166,15 @@ impl Options {
         Runtime { path: path.map(PathBuf::from).collect(), cache: Cache::new(&self.cache_dir) }
     }
 
+    /// The runtime, for a command that does without plugins if it can: those beside this program.
+    fn upkeep(&self) -> Runtime {
+        let mut runtime = self.runtime();
+        let own = std::env::current_exe().ok();
+        let beside = own.as_deref().and_then(Path::parent).filter(|_| runtime.path.is_empty());
+        runtime.path.extend(beside.map(Path::to_owned));
+        runtime
+    }
+
     /// The runtime, for a command that runs plugins.
     fn require_path(&self) -> Result<Runtime> {
         let runtime = self.runtime();
@@ -266,7 +275,7 @@ fn status(options: &Options, args: &Network) -> Result<()> {
 }
 
 fn restore(options: &Options, dry_run: bool) -> Result<()> {
-    let found = cnitool::restore::look(&options.runtime().cache)?;
+    let found = cnitool::restore::look(&options.upkeep())?;
     for line in found.missing.taken.iter().chain(&found.unclear) {
         report(format!("cnitool: not restored: {line}"));
     }
@@ -293,7 +302,7 @@ fn doctor(options: &Options) -> Result<()> {
             Err(error) => report(format!("cnitool: skipped: {error}")),
         }
     }
-    let node = Node { lists: &lists, cache: &options.runtime().cache };
+    let node = Node { lists: &lists, runtime: &options.upkeep() };
     let (findings, examined) = node.examine();
     for finding in &findings {
         print(&finding.to_string()).context("failed to print")?;

@@ -1,11 +1,14 @@
 //! What the recorded attachments have in the packet filter, made anew after somebody flushed it.
 
-use crate::cache::{Cache, Cached};
-use crate::list::ConfigList;
+use crate::attachment::Target;
+use crate::cache::Cached;
+use crate::chain::Runtime;
+use crate::list::{ConfigList, PluginConfig};
 use crate::request;
-use common::cni::{Attachment, Context as _, Success, Version};
-use common::restore::{Holding, Missing, holdings};
-use common::{Result, in_use};
+use common::cni::{Attachment, Context as _, Success, Verb, Version};
+use common::restore::{Elsewhere, Holding, Missing, holdings};
+use common::{Result, Undo, in_use};
+use serde_json::Value;
 
 /// What was found.
 pub struct Found {
@@ -21,10 +24,10 @@ pub struct Found {
 ///
 /// # Errors
 /// Code 5 when the cache cannot be read; when the kernel cannot be asked.
-pub fn look(cache: &Cache) -> Result<Found> {
+pub fn look(runtime: &Runtime) -> Result<Found> {
     let (mut all, mut attachments, mut unclear) = (Vec::new(), 0, Vec::new());
-    for cached in cache.all()?.iter().filter(|cached| is_living(cached)) {
-        match of_attachment(cached) {
+    for cached in runtime.cache.all()?.iter().filter(|cached| is_living(cached)) {
+        match of_attachment(runtime, cached) {
             Ok(holdings) if holdings.is_empty() => {}
             Ok(holdings) => {
                 attachments += 1;
@@ -47,20 +50,49 @@ pub(crate) fn is_living(cached: &Cached) -> bool {
     of_host.all(|interface| in_use::has_link(&interface.name))
 }
 
-fn of_attachment(cached: &Cached) -> Result<Vec<Holding>> {
+fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
     let list = ConfigList::parse(cached.config.clone())?;
     let result = cached.result_for(&list)?;
     let (target, mut all) = (&cached.target, Vec::new());
     for plugin in &list.plugins {
-        let stdin = request::of_attachment(&list, plugin, target, Some(&result)).to_string();
-        let (stdin, attachment) = (stdin.into_bytes(), &target.attachment);
+        let stdin = request::of_attachment(&list, plugin, target, Some(&result));
+        let (bytes, attachment) = (stdin.to_string().into_bytes(), &target.attachment);
         let found = match plugin.kind.as_str() {
-            "bridge" => holdings::<bridge::Bridge>(stdin, attachment),
-            "firewall" => holdings::<firewall::Filter>(stdin, attachment),
-            "portmap" => holdings::<portmap::Portmap>(stdin, attachment),
-            _ => Ok(Vec::new()),
+            "bridge" => holdings::<bridge::Bridge>(bytes, attachment),
+            "firewall" => holdings::<firewall::Filter>(bytes, attachment),
+            "portmap" => holdings::<portmap::Portmap>(bytes, attachment),
+            _ => continue,
         };
-        all.extend(found.context(&plugin.kind)?);
+        let (found, asks_others) = found.context(&plugin.kind)?;
+        all.extend(found);
+        if asks_others && list.is_at_least(Version::V0_4_0)? {
+            let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());
+            all.push(Holding::Elsewhere(Box::new(ByProgram { runtime, plugin, target, stdin })));
+        }
     }
     Ok(all)
+}
+
+/// What only the plugin's own program knows how to ask for.
+struct ByProgram {
+    runtime: Runtime,
+    plugin: PluginConfig,
+    target: Target,
+    stdin: Value,
+}
+
+impl ByProgram {
+    fn run(&self, verb: Verb) -> Result<()> {
+        self.runtime.run(&self.plugin, verb, Some(&self.target), &self.stdin)
+    }
+}
+
+impl Elsewhere for ByProgram {
+    fn verify(&self) -> Result<Vec<String>> {
+        Ok(self.run(Verb::Check).err().into_iter().map(|error| error.to_string()).collect())
+    }
+
+    fn create(&self, _: &mut Undo) -> Result<()> {
+        self.run(Verb::Add)
+    }
 }

@@ -176,21 +176,10 @@ impl HostPorts {
         Ok(())
     }
 
-    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives; with
-    /// options, what [`create_by_iptables`](Self::create_by_iptables) makes.
-    pub fn holding(
-        publication: Publication,
-        options: Option<&iptables::Options>,
-        (network, attachment): (&NetworkName, &Attachment),
-    ) -> Holding {
-        if let Some(options) = options.cloned() {
-            let (network, attachment) = (network.clone(), attachment.clone());
-            let recorded = iptables::Recorded { publication, options, network, attachment };
-            return Holding::Elsewhere(Box::new(recorded));
-        }
-        let owner = attachment.owner(network);
+    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
+    pub fn holding(publication: &Publication, owner: Owner) -> Holding {
         let note = has_link(&host_name(&owner)).then_some(VETH);
-        let (claims, declaration) = (publication.claims(), ground::declare(&publication));
+        let (claims, declaration) = (publication.claims(), ground::declare(publication));
         Holding::Own(Elements::new(claims, Claimant { owner, note }, declaration))
     }
 

@@ -21,6 +21,12 @@ pub trait Filtering: Plugin {
         attachment: &Attachment,
         result: &Success,
     ) -> Result<Vec<Holding>>;
+
+    /// Whether somebody else may have been asked, who is asked again by CHECK and ADD of the plugin's
+    /// own program. An ADD of such a plugin may be repeated.
+    fn asks_others(&self) -> bool {
+        false
+    }
 }
 
 /// What an attachment has in the packet filter.
@@ -62,13 +68,19 @@ pub trait Elsewhere {
     fn create(&self, undo: &mut Undo) -> Result<()>;
 }
 
-/// What an attachment has, as the plugin tells from what CHECK would read from stdin.
+/// What an attachment has, as the plugin tells from what CHECK would read from stdin; and
+/// [`Filtering::asks_others`].
 ///
 /// # Errors
 /// Those of CHECK for a configuration, and of [`Filtering::holdings`].
-pub fn holdings<P: Filtering>(stdin: Vec<u8>, attachment: &Attachment) -> Result<Vec<Holding>> {
+pub fn holdings<P: Filtering>(
+    stdin: Vec<u8>,
+    attachment: &Attachment,
+) -> Result<(Vec<Holding>, bool)> {
     let (call, result) = Call::recorded(stdin)?;
-    P::load(&call)?.holdings(&call.network.name, attachment, &result)
+    let plugin = P::load(&call)?;
+    let holdings = plugin.holdings(&call.network.name, attachment, &result)?;
+    Ok((holdings, plugin.asks_others()))
 }
 
 /// What is not there of what should be.
@@ -106,7 +118,11 @@ impl Missing {
             let Elements { claims, claimant, declaration, accepted: of_one } = match holding {
                 Holding::Own(elements) => elements,
                 Holding::Elsewhere(elsewhere) => {
-                    missing.note_elsewhere(elsewhere)?;
+                    // Who cannot be asked cannot make it either, and says why then.
+                    if elsewhere.verify().map_or(true, |missing| !missing.is_empty()) {
+                        missing.rules += 1;
+                        missing.elsewhere.push(elsewhere);
+                    }
                     continue;
                 }
             };
@@ -145,14 +161,6 @@ impl Missing {
         }
         missing.batch.append(elements);
         Ok(missing)
-    }
-
-    fn note_elsewhere(&mut self, elsewhere: Box<dyn Elsewhere>) -> Result<()> {
-        if !elsewhere.verify()?.is_empty() {
-            self.rules += 1;
-            self.elsewhere.push(elsewhere);
-        }
-        Ok(())
     }
 
     /// Whether nothing is missing.

@@ -1,7 +1,7 @@
 //! The packet filter: ours, and what others do to our packets.
 
 use super::Finding;
-use crate::cache::Cache;
+use crate::chain::Runtime;
 use crate::restore;
 use common::net::Family;
 use common::net::iptables::has_legacy;
@@ -9,8 +9,8 @@ use common::net::nft::{self, Nft};
 use common::{Firewall, Result};
 
 /// Whether what the attachments should have is there.
-pub(super) fn own(cache: &Cache) -> Result<Vec<Finding>> {
-    let found = restore::look(cache)?;
+pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
+    let found = restore::look(runtime)?;
     let mut findings = Vec::new();
     if !found.missing.is_empty() {
         findings.push(Finding::problem(

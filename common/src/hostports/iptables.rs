@@ -8,7 +8,6 @@ use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result};
 use crate::net::Family;
 use crate::net::iptables::{Rule, ensure_with, missing, save};
 use crate::reference::{DNAT, Reference, port_chain};
-use crate::restore::Elsewhere;
 use crate::undo::Undo;
 
 const TABLE: &str = "nat";
@@ -39,26 +38,6 @@ pub enum Mark {
 impl Default for Mark {
     fn default() -> Self {
         Self::Bit(13)
-    }
-}
-
-/// What an attachment has in iptables.
-pub(super) struct Recorded {
-    pub(super) publication: Publication,
-    pub(super) options: Options,
-    pub(super) network: NetworkName,
-    pub(super) attachment: Attachment,
-}
-
-impl Elsewhere for Recorded {
-    fn verify(&self) -> Result<Vec<String>> {
-        let Self { publication, options, network, attachment } = self;
-        HostPorts::open()?.verify_by_iptables(publication, options, network, attachment)
-    }
-
-    fn create(&self, undo: &mut Undo) -> Result<()> {
-        let Self { publication, options, network, attachment } = self;
-        HostPorts::open()?.create_by_iptables(publication, options, (network, attachment), undo)
     }
 }
 

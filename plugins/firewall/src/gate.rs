@@ -41,6 +41,24 @@ impl Elsewhere for Sources {
     }
 }
 
+/// What of an attachment our own tables have to do.
+fn own_part(backend: Backend, success: &Success, plan: &Plan) -> Result<Passage> {
+    let admin_chain = plan.admin_chain.clone();
+    match backend {
+        Backend::Any | Backend::Nftables => {
+            Passage::new(success, plan.ingress, Accepted::Here { admin_chain })
+        }
+        Backend::Firewalld => Passage::new(success, plan.ingress, Accepted::Elsewhere),
+        Backend::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
+    }
+}
+
+/// What of an attachment is in our own tables. Where firewalld runs, and is not named, they let
+/// through the same once more.
+pub(crate) fn holding(success: &Success, plan: &Plan, owner: &Owner) -> Result<Holding> {
+    Firewall::holding(&own_part(plan.backend, success, plan)?, owner)
+}
+
 /// One of them, found.
 pub(crate) enum Gate {
     Nftables,
@@ -72,14 +90,13 @@ impl Gate {
         }
     }
 
-    /// What of the attachment our own tables have to do.
     fn own_part(&self, success: &Success, plan: &Plan) -> Result<Passage> {
-        let admin_chain = plan.admin_chain.clone();
-        match self {
-            Self::Nftables => Passage::new(success, plan.ingress, Accepted::Here { admin_chain }),
-            Self::Firewalld(_) => Passage::new(success, plan.ingress, Accepted::Elsewhere),
-            Self::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
-        }
+        let backend = match self {
+            Self::Nftables => Backend::Nftables,
+            Self::Firewalld(_) => Backend::Firewalld,
+            Self::Iptables => Backend::Iptables,
+        };
+        own_part(backend, success, plan)
     }
 
     /// What somebody else has to do.
@@ -123,18 +140,6 @@ impl Gate {
             differences.extend(elsewhere.verify()?);
         }
         Ok(differences)
-    }
-
-    /// What an attachment has, in our own tables and elsewhere.
-    pub(crate) fn into_holdings(
-        self,
-        success: &Success,
-        plan: &Plan,
-        owner: &Owner,
-    ) -> Result<Vec<Holding>> {
-        let own = Firewall::holding(&self.own_part(success, plan)?, owner)?;
-        let elsewhere = self.elsewhere(success, plan)?.map(Holding::Elsewhere);
-        Ok(std::iter::once(own).chain(elsewhere).collect())
     }
 
     pub(crate) fn probe(&self) -> Result<()> {

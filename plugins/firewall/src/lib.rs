@@ -13,7 +13,7 @@ use common::{
     Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Plugin, Result, Status,
     Success, Undo,
 };
-use config::Plan;
+use config::{Backend, Plan};
 use gate::Gate;
 
 /// The plugin.
@@ -77,7 +77,10 @@ impl Filtering for Filter {
         attachment: &Attachment,
         result: &Success,
     ) -> Result<Vec<Holding>> {
-        let owner = attachment.owner(network);
-        Gate::find(&self.plan)?.into_holdings(result, &self.plan, &owner)
+        Ok(vec![gate::holding(result, &self.plan, &attachment.owner(network))?])
+    }
+
+    fn asks_others(&self) -> bool {
+        self.plan.backend != Backend::Nftables
     }
 }

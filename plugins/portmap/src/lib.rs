@@ -92,11 +92,14 @@ impl Filtering for Portmap {
         result: &Success,
     ) -> Result<Vec<Holding>> {
         let publication = self.publication(result, &attachment.ifname);
-        if publication.mappings.is_empty() {
+        if publication.mappings.is_empty() || self.plan.iptables.is_some() {
             return Ok(Vec::new());
         }
-        let options = self.plan.iptables.as_ref();
-        Ok(vec![HostPorts::holding(publication, options, (network, attachment))])
+        Ok(vec![HostPorts::holding(&publication, attachment.owner(network))])
+    }
+
+    fn asks_others(&self) -> bool {
+        self.plan.iptables.is_some()
     }
 }
 
