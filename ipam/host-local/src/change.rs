@@ -193,7 +193,7 @@ impl Store {
     fn compact(&mut self) {
         let header = &self.index.header;
         let is_mostly_garbage = header.lines - header.lines.min(header.live) > header.live;
-        if self.file.end() < WORTH_COMPACTING || !is_mostly_garbage || self.file.is_pending() {
+        if self.file.end() < WORTH_COMPACTING || !is_mostly_garbage || self.file.pending() > 0 {
             return;
         }
         let compacted = self.file.replay().and_then(|log| self.file.compact(&log));

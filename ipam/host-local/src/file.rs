@@ -88,9 +88,9 @@ impl LeaseFile {
         Ok(log)
     }
 
-    /// Whether there are lines that are not on the disk yet.
-    pub fn is_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// How many bytes of lines are not on the disk yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// With a position of its own.

@@ -16,6 +16,7 @@
 
 use crate::block::{Block, Mark};
 use crate::log::Log;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -121,10 +122,8 @@ impl Index {
     /// Never, but for mistakes.
     pub fn build(log: &Log) -> io::Result<Self> {
         let count = size(log.held.len() + log.kept.len());
-        let mut numbers: Vec<_> = log.held.keys().map(|address| address >> 8).collect();
-        numbers.extend(log.kept.values().flat_map(|kept| &kept.addresses).map(|ip| ip >> 8));
-        numbers.sort_unstable();
-        numbers.dedup();
+        let kept = log.kept.values().flat_map(|kept| &kept.addresses);
+        let numbers: HashSet<_> = log.held.keys().chain(kept).map(|address| address >> 8).collect();
         let slots = |count: u64, least: u64| (count * 2).next_power_of_two().max(least);
         let owners = Table { start: size(HEADER), slots: slots(count, 256), used: 0 };
         let blocks = Table {

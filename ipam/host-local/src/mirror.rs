@@ -114,9 +114,21 @@ impl Mirror {
 
     /// Whether the file of an address can be read and tells nobody's name.
     pub fn is_nobodys(&self, address: IpAddr) -> bool {
+        self.content_of(address) == Content::Garbage
+    }
+
+    /// Whose an address is, if its file tells.
+    pub fn owner_of(&self, address: IpAddr) -> Owner {
+        match self.content_of(address) {
+            Content::Of(owner) => owner,
+            Content::Garbage | Content::Unreadable => Owner::new("", ""),
+        }
+    }
+
+    fn content_of(&self, address: IpAddr) -> Content {
         let kind = self.of(address).symlink_metadata();
         let is_file = kind.is_ok_and(|kind| kind.is_file());
-        self.read(address, is_file).content == Content::Garbage
+        self.read(address, is_file).content
     }
 
     /// What is known about one address.

@@ -4,10 +4,10 @@ use crate::file::LeaseFile;
 use crate::log::{Log, hash_of_owner};
 use crate::mirror::{Content, Entry, Mirror};
 use crate::range::{address, number};
-use crate::record::{Holder, Lease, Owner, check};
+use crate::record::{Holder, Lease, check};
 use common::Result;
 use common::cni::report;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 /// Makes the log say what the directory says: which addresses are held is what it decides.
@@ -45,20 +45,37 @@ pub fn follow(
         lost_by_line.entry(held.line).or_default().push(*address);
     }
     found.tell(lost_by_line.len());
-    let mut lines = String::new();
+    drop(seen);
+    let mut lines = Lines { log, file, writes: mirror.heals };
     for (line, lost) in lost_by_line {
-        lines.push_str(&ended(log, file, line, &lost, now));
+        let text = ended(lines.log, lines.file, line, &lost, now);
+        text.split_inclusive('\n').try_for_each(|line| lines.push(line))?;
     }
-    lines.push_str(&found.leased(boot, now));
-    let mut offset = file.end();
-    for line in lines.split_inclusive('\n') {
+    found.lease(mirror, &mut lines, (boot, now))
+}
+
+/// Takes lines to the log and to the file.
+struct Lines<'a> {
+    log: &'a mut Log,
+    file: &'a mut LeaseFile,
+    /// Whether they may be written before the last one is there. Each is true by itself.
+    writes: bool,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, line: &str) -> Result<()> {
+        // Of sixty thousand files that are taken over, not all lines are in memory at once.
+        const MUCH: usize = 1 << 17;
         if let Some(fields) = check(line.as_bytes()) {
-            log.apply(offset, fields)?;
+            self.log.apply(self.file.end(), fields)?;
         }
-        offset += u64::try_from(line.len()).unwrap_or(u64::MAX);
+        self.file.push(line);
+        if self.writes && self.file.pending() > MUCH {
+            // Who cannot write yet tries again with the rest.
+            drop(self.file.flush());
+        }
+        Ok(())
     }
-    file.push(&lines);
-    Ok(())
 }
 
 /// The lines that end a lease for some of its addresses, and go on with it for the others.
@@ -75,12 +92,24 @@ fn ended(log: &Log, file: &LeaseFile, line: u64, lost: &[u128], now: u64) -> Str
     text
 }
 
-/// Files that the log does not know.
+/// Files that the log does not know. There may be many: what is remembered of one takes little
+/// room, whatever its owner is called.
 #[derive(Default)]
 struct Found {
-    of: HashMap<Owner, (Vec<IpAddr>, u64)>,
-    of_nobody: Vec<(IpAddr, u64)>,
+    all: Vec<File>,
 }
+
+/// One of them.
+struct File {
+    address: u128,
+    /// The lowest one of the owner's addresses.
+    first: u128,
+    time: u64,
+    /// As the log knows owners; [`NOBODY`] if it does not tell.
+    owner: u64,
+}
+
+const NOBODY: u64 = 0;
 
 impl Found {
     /// Whether the file is the one that the log knows.
@@ -91,10 +120,7 @@ impl Found {
                 if held.is_some_and(|held| held.owner == hash_of_owner(owner.as_str())) {
                     return true;
                 }
-                let (addresses, time) =
-                    self.of.entry(owner.clone()).or_insert_with(|| (Vec::new(), entry.time));
-                addresses.push(entry.address);
-                *time = entry.time.max(*time);
+                self.push(entry, hash_of_owner(owner.as_str()));
                 false
             }
             (Content::Garbage, Some(held)) => {
@@ -106,47 +132,52 @@ impl Found {
             }
             (Content::Unreadable, Some(_)) => true,
             (Content::Garbage | Content::Unreadable, None) => {
-                self.of_nobody.push((entry.address, entry.time));
+                report(format_args!("the file of {} does not tell whose it is", entry.address));
+                self.push(entry, NOBODY);
                 false
             }
         }
     }
 
+    fn push(&mut self, entry: &Entry, owner: u64) {
+        let address = number(entry.address);
+        self.all.push(File { address, first: address, time: entry.time, owner });
+    }
+
     fn tell(&self, lost: usize) {
-        let adopted: usize = self.of.values().map(|(addresses, _)| addresses.len()).sum();
+        let adopted = self.all.iter().filter(|file| file.owner != NOBODY).count();
         if adopted > 0 || lost > 0 {
             report(format_args!(
                 "the directory was changed by somebody else: {adopted} addresses taken over from \
                  its files, {lost} leases ended whose files are gone"
             ));
         }
-        for (address, _) in &self.of_nobody {
-            report(format_args!("the file of {address} does not tell whose it is"));
-        }
     }
 
-    /// The lines that take them over. That a namespace is of this boot is all that is known.
-    fn leased(self, boot: &str, now: u64) -> String {
-        let holder = |time: u64| Holder {
+    /// Takes them over, oldest first; what one owner has is one lease, as old as its last file. That
+    /// a namespace is of this boot is all that is known.
+    fn lease(self, mirror: &Mirror, lines: &mut Lines<'_>, (boot, now): (&str, u64)) -> Result<()> {
+        let mut all = self.all;
+        let is_one = |a: &File, b: &File| a.owner != NOBODY && a.owner == b.owner;
+        all.sort_unstable_by_key(|file| (file.owner, file.address));
+        for files in all.chunk_by_mut(is_one) {
+            let time = files.iter().map(|file| file.time).max().unwrap_or_default();
+            let first = files.first().map_or(0, |file| file.address);
+            files.iter_mut().for_each(|file| (file.time, file.first) = (time, first));
+        }
+        all.sort_unstable_by_key(|file| (file.time, file.first, file.address));
+        // At once: a map that grows is there twice.
+        lines.log.held.reserve(all.len());
+        for files in all.chunk_by(is_one) {
+            let Some(first) = files.first() else { continue };
             // What cannot be read has no time.
-            time: if time == 0 { now } else { time.min(now) },
-            boot: Some(boot.to_owned()),
-            ..Holder::default()
-        };
-        let mut owners: Vec<_> = self.of.into_iter().collect();
-        owners.sort_unstable_by(|(one, (_, a)), (other, (_, b))| (a, one).cmp(&(b, other)));
-        let mut text = String::new();
-        for (owner, (mut addresses, time)) in owners {
-            addresses.sort_unstable();
-            text.push_str(&Lease { addresses, owner, holder: holder(time) }.leased());
+            let time = if first.time == 0 { now } else { first.time.min(now) };
+            let holder = Holder { time, boot: Some(boot.to_owned()), ..Holder::default() };
+            let addresses = files.iter().map(|file| address(file.address)).collect();
+            let lease = Lease { addresses, owner: mirror.owner_of(address(first.address)), holder };
+            lines.push(&lease.leased())?;
         }
-        for (address, time) in self.of_nobody {
-            let owner = Owner::new("", "");
-            text.push_str(
-                &Lease { addresses: vec![address], owner, holder: holder(time) }.leased(),
-            );
-        }
-        text
+        Ok(())
     }
 }
 

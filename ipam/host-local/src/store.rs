@@ -151,7 +151,7 @@ impl Store {
     }
 
     fn try_settle(&mut self) -> io::Result<()> {
-        let log = self.file.state().filter(|_| !self.file.is_pending());
+        let log = self.file.state().filter(|_| self.file.pending() == 0);
         let log = log.ok_or(ErrorKind::NotFound)?;
         self.index.save(&self.index_path)?;
         let directory = self.mirror.stamp()?;
