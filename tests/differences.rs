@@ -6,6 +6,7 @@
 
 mod firewall;
 mod leases;
+mod packet_filter;
 
 use std::{
     any::type_name_of_val,
@@ -37,33 +38,6 @@ const KILLED: &str =
     "Its DEL finds rules by the interface's addresses, and fails for half of them.";
 
 const DIFFERENCES: &[(&str, What, &str)] = &[
-    ("masquerade_iptables::networks_that_are_excluded_see_the_pod", Differs, YOUNGER),
-    (
-        "masquerade_iptables::pods_are_seen_as_the_host_and_leave_no_rule",
-        Differs,
-        "Its CHECK does not look at rules.",
-    ),
-    (
-        "portmap_iptables::the_rules_are_those_of_the_go_plugin",
-        Differs,
-        "Its CHECK of two families looks for the rules of one in the other.",
-    ),
-    (
-        "portmap_iptables::check_misses_any_rule",
-        Differs,
-        "Its CHECK of two families looks for the rules of one in the other.",
-    ),
-    (
-        "portmap_iptables::del_needs_to_know_nothing_and_leaves_what_is_shared",
-        Differs,
-        "Its DEL without mappings removes nothing.",
-    ),
-    (
-        "portmap_iptables::a_chain_of_somebody_elses_marks",
-        Differs,
-        "Its failed ADD leaves the chains that it has made.",
-    ),
-    ("portmap::conditions_say_who_may_use_a_port", Differs, YOUNGER),
     ("protocol::version_needs_nothing_and_lists_all_versions", Differs, OLD),
     ("protocol::gc_and_status_require_only_the_path", Differs, OLD),
     ("protocol::gc_and_status_need_a_configuration_of_1_1_0", Differs, OLD),
@@ -179,36 +153,6 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         "It deletes whatever has the interface's name where the path leads.",
     ),
-    (
-        "masquerade::the_next_owner_of_an_address_replaces_the_last",
-        Differs,
-        "The lost container's rules stay beside those of the next owner.",
-    ),
-    (
-        "masquerade::as_many_rules_for_thirty_as_for_one",
-        Differs,
-        "It adds a chain and three rules for each pod and family.",
-    ),
-    (
-        "masquerade::a_flushed_packet_filter_is_noticed",
-        Differs,
-        "Its CHECK does not look at the packet filter.",
-    ),
-    (
-        "masquerade::a_flushed_packet_filter_is_made_again_by_the_next",
-        Differs,
-        "Its DEL fails for rules that are gone already.",
-    ),
-    (
-        "masquerade::a_table_that_lost_its_rules_is_completed",
-        Differs,
-        "Its rules are those of iptables, and there is no table to be flushed.",
-    ),
-    (
-        "masquerade::nft_takes_back_what_it_listed",
-        Differs,
-        "Its rules are those of iptables, which nft lists and does not understand.",
-    ),
     ("rollback::a_small_mtu_cuts_nobody_off", Differs, "Its bridge follows its smallest port."),
     ("rollback::an_exhausted_range_leaves_nothing", Differs, UNDONE),
     ("rollback::a_gateway_in_another_subnet_is_refused", Differs, UNDONE),
@@ -245,76 +189,6 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("conf::examples_live_together", Differs, OLD),
     ("conf::examples_have_no_findings", Differs, "It comes without a tool that looks."),
     (
-        "portmap::sctp_is_translated_too",
-        Differs,
-        "It takes protocols as they are written, and iptables knows no SCTP in capitals.",
-    ),
-    ("portmap::with_masq_all_nobody_is_seen_as_itself", Differs, YOUNGER),
-    ("packet_filter::no_program_is_started_but_ipam", Differs, "It starts iptables, many times."),
-    (
-        "packet_filter::two_thousand_attachments_have_the_rules_of_two",
-        What::Skip,
-        "Each has rules of its own, and adding one takes longer with each.",
-    ),
-    (
-        "portmap_iptables::a_port_has_one_owner_whoever_translates",
-        Differs,
-        "It lets two containers have one port.",
-    ),
-    (
-        "upgrade::a_lost_container_of_theirs_gives_its_ports_up",
-        Differs,
-        "It lets two containers have one port.",
-    ),
-    (
-        "upgrade::ports_of_one_address_are_in_nobodys_way_at_another",
-        Differs,
-        "It lets two containers have one port.",
-    ),
-    (
-        "portmap_owners::a_client_that_keeps_its_port_follows",
-        Differs,
-        "It flushes connections on ADD only: after DEL they lead to an address without a pod.",
-    ),
-    (
-        "portmap_owners::a_dead_owner_is_replaced",
-        Differs,
-        "It appends rules, and the first one, which leads to the dead container, wins.",
-    ),
-    ("portmap_owners::a_port_has_one_owner", Differs, "It lets two containers have one port."),
-    (
-        "portmap_owners::check_and_gc_look_at_every_port",
-        Differs,
-        "1.1.1 has no GC, and its CHECK does not find IPv6 rules that it has made.",
-    ),
-    (
-        "portmap_owners::del_needs_to_know_nothing",
-        Differs,
-        "Without mappings its DEL does nothing, and a renamed network has other chains.",
-    ),
-    (
-        "portmap_owners::ten_thousand_ports_are_one_interval",
-        Differs,
-        "It has rules for every port.",
-    ),
-    (
-        "portmap_owners::what_cannot_be_meant_is_refused",
-        Differs,
-        "It reports code 999, and leaves protocols and addresses to iptables.",
-    ),
-    (
-        "portmap_owners::without_mappings_nothing_is_touched",
-        Differs,
-        "It reports code 999 where there is no result.",
-    ),
-    ("bridge_filter::a_pod_sends_with_its_own_address_only", Differs, OLD),
-    ("bridge_filter::the_check_of_addresses_leaves_nothing", Differs, OLD),
-    (
-        "bridge_filter::masquerading_may_be_for_one_family_and_have_exceptions",
-        Differs,
-        "There ipMasq is true or false.",
-    ),
-    (
         "crowd::an_add_and_a_late_del_of_one_attachment_do_not_mix",
         What::Skip,
         "Now and then its DEL fails for a chain of iptables that the ADD is still making.",
@@ -323,7 +197,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
 
 /// All of them.
 fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
-    DIFFERENCES.iter().chain(firewall::ROWS).chain(leases::ROWS)
+    DIFFERENCES.iter().chain(firewall::ROWS).chain(leases::ROWS).chain(packet_filter::ROWS)
 }
 
 /// Runs a test on a host of its own.

@@ -1,15 +1,13 @@
-//! Leases, and what mends a node.
+//! Leases.
 
-use super::What::{self, Differs, Skip};
-use super::{CODES, KILLED, OLD, YOUNGER};
+use super::What::{self, Differs};
+use super::{CODES, OLD};
 
 const FILES: &str = "It keeps a file for each address, and no log.";
 
 const STICKY: &str = "It knows no `sticky`: a pod that comes back gets the next address.";
 
 const TOOL: &str = "Its cnitool, which distributions do not ship, knows nothing of leases.";
-
-const FLUSHED: &str = "Nothing of it makes rules anew that somebody has flushed.";
 
 const LEAKS: &str = "It reclaims nothing: a lease ends with DEL, or with an administrator's rm.";
 
@@ -43,15 +41,6 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("lease_tool::a_pod_behind_a_bridge_is_alive_whatever_its_path", Differs, TOOL),
     ("lease_tool::repair_explains_and_then_does_and_a_dry_run_does_nothing", Differs, TOOL),
     ("lease_tool::watch_tells_what_happens_in_order", Differs, TOOL),
-    ("restore::a_flushed_packet_filter_is_noticed_and_made_anew", Differs, FLUSHED),
-    ("restore::whatever_is_missing_comes_back_and_what_is_there_stays", Differs, FLUSHED),
-    ("restore::who_is_gone_does_not_come_back", Differs, FLUSHED),
-    ("restore::del_after_a_restore_leaves_nothing", Differs, FLUSHED),
-    ("restore::a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence", Differs, FLUSHED),
-    ("conf::units_of_systemd_start_what_there_is", Differs, FLUSHED),
-    ("upgrade::del_of_ours_removes_what_add_of_theirs_has_made", Skip, KILLED),
-    ("upgrade::gc_of_ours_removes_what_lost_containers_of_theirs_had", Differs, OLD),
-    ("upgrade::rules_of_nft_go_by_their_comments", Differs, YOUNGER),
     ("lease_luck::fifty_adds_race_gc_and_lose_no_address", Differs, OLD),
     ("lease_luck::gc_spares_an_add_of_which_the_runtime_has_no_answer_yet", Differs, OLD),
     (

@@ -1,0 +1,137 @@
+//! The packet filter: masquerading, ports of the host, and what mends them.
+
+use super::What::{self, Differs, Skip};
+use super::{KILLED, OLD, YOUNGER};
+
+const FLUSHED: &str = "Nothing of it makes rules anew that somebody has flushed.";
+
+const SHARED: &str = "It lets two containers have one port.";
+
+pub(super) const ROWS: &[(&str, What, &str)] = &[
+    ("conf::units_of_systemd_start_what_there_is", Differs, FLUSHED),
+    ("bridge_filter::a_pod_sends_with_its_own_address_only", Differs, OLD),
+    (
+        "bridge_filter::masquerading_may_be_for_one_family_and_have_exceptions",
+        Differs,
+        "There ipMasq is true or false.",
+    ),
+    ("bridge_filter::the_check_of_addresses_leaves_nothing", Differs, OLD),
+    (
+        "masquerade::a_flushed_packet_filter_is_made_again_by_the_next",
+        Differs,
+        "Its DEL fails for rules that are gone already.",
+    ),
+    (
+        "masquerade::a_flushed_packet_filter_is_noticed",
+        Differs,
+        "Its CHECK does not look at the packet filter.",
+    ),
+    (
+        "masquerade::a_table_that_lost_its_rules_is_completed",
+        Differs,
+        "Its rules are those of iptables, and there is no table to be flushed.",
+    ),
+    (
+        "masquerade::as_many_rules_for_thirty_as_for_one",
+        Differs,
+        "It adds a chain and three rules for each pod and family.",
+    ),
+    (
+        "masquerade::nft_takes_back_what_it_listed",
+        Differs,
+        "Its rules are those of iptables, which nft lists and does not understand.",
+    ),
+    (
+        "masquerade::the_next_owner_of_an_address_replaces_the_last",
+        Differs,
+        "The lost container's rules stay beside those of the next owner.",
+    ),
+    ("masquerade_iptables::networks_that_are_excluded_see_the_pod", Differs, YOUNGER),
+    (
+        "masquerade_iptables::pods_are_seen_as_the_host_and_leave_no_rule",
+        Differs,
+        "Its CHECK does not look at rules.",
+    ),
+    ("packet_filter::no_program_is_started_but_ipam", Differs, "It starts iptables, many times."),
+    (
+        "packet_filter::two_thousand_attachments_have_the_rules_of_two",
+        Skip,
+        "Each has rules of its own, and adding one takes longer with each.",
+    ),
+    ("portmap::conditions_say_who_may_use_a_port", Differs, YOUNGER),
+    (
+        "portmap::sctp_is_translated_too",
+        Differs,
+        "It takes protocols as they are written, and iptables knows no SCTP in capitals.",
+    ),
+    ("portmap::with_masq_all_nobody_is_seen_as_itself", Differs, YOUNGER),
+    (
+        "portmap_iptables::a_chain_of_somebody_elses_marks",
+        Differs,
+        "Its failed ADD leaves the chains that it has made.",
+    ),
+    ("portmap_iptables::a_port_has_one_owner_whoever_translates", Differs, SHARED),
+    (
+        "portmap_iptables::check_misses_any_rule",
+        Differs,
+        "Its CHECK of two families looks for the rules of one in the other.",
+    ),
+    (
+        "portmap_iptables::del_needs_to_know_nothing_and_leaves_what_is_shared",
+        Differs,
+        "Its DEL without mappings removes nothing.",
+    ),
+    (
+        "portmap_iptables::the_rules_are_those_of_the_go_plugin",
+        Differs,
+        "Its CHECK of two families looks for the rules of one in the other.",
+    ),
+    (
+        "portmap_owners::a_client_that_keeps_its_port_follows",
+        Differs,
+        "It flushes connections on ADD only: after DEL they lead to an address without a pod.",
+    ),
+    (
+        "portmap_owners::a_dead_owner_is_replaced",
+        Differs,
+        "It appends rules, and the first one, which leads to the dead container, wins.",
+    ),
+    ("portmap_owners::a_port_has_one_owner", Differs, SHARED),
+    (
+        "portmap_owners::check_and_gc_look_at_every_port",
+        Differs,
+        "1.1.1 has no GC, and its CHECK does not find IPv6 rules that it has made.",
+    ),
+    (
+        "portmap_owners::del_needs_to_know_nothing",
+        Differs,
+        "Without mappings its DEL does nothing, and a renamed network has other chains.",
+    ),
+    (
+        "portmap_owners::ten_thousand_ports_are_one_interval",
+        Differs,
+        "It has rules for every port.",
+    ),
+    (
+        "portmap_owners::what_cannot_be_meant_is_refused",
+        Differs,
+        "It reports code 999, and leaves protocols and addresses to iptables.",
+    ),
+    (
+        "portmap_owners::without_mappings_nothing_is_touched",
+        Differs,
+        "It reports code 999 where there is no result.",
+    ),
+    ("restore::a_flushed_packet_filter_is_noticed_and_made_anew", Differs, FLUSHED),
+    ("restore::a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence", Differs, FLUSHED),
+    ("restore::del_after_a_restore_leaves_nothing", Differs, FLUSHED),
+    ("restore::whatever_is_missing_comes_back_and_what_is_there_stays", Differs, FLUSHED),
+    ("restore::who_is_gone_does_not_come_back", Differs, FLUSHED),
+    ("upgrade::a_lost_container_of_theirs_gives_its_ports_up", Differs, SHARED),
+    ("upgrade::del_of_ours_removes_what_add_of_theirs_has_made", Skip, KILLED),
+    ("upgrade::gc_of_ours_removes_what_lost_containers_of_theirs_had", Differs, OLD),
+    ("upgrade::ports_of_one_address_are_in_nobodys_way_at_another", Differs, SHARED),
+    ("upgrade::rules_of_nft_go_by_their_comments", Differs, YOUNGER),
+    ("restore::a_reload_of_firewalld_is_made_good", Differs, FLUSHED),
+    ("restore::rules_of_iptables_come_back_too", Differs, FLUSHED),
+];
