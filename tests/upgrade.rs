@@ -200,9 +200,17 @@ fn a_spoof_check_of_theirs_goes_too() {
 #[test]
 fn gc_of_ours_removes_what_lost_containers_of_theirs_had() {
     case(|bed| {
-        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        let upgrade = Upgrade::new(bed, "/nowhere", &json!({"macspoofchk": true}));
+        let chain = "table inet cni_plugins_masquerade {\n chain masq_checks {\n }\n}\n";
+        let resident = masquerading(bed, "eth0:resident");
+        bed.feed("nft", &["-f", "-"], format!("{chain}{resident}").as_bytes());
+        let before = bed.snapshot();
         let pod = bed.sandbox("pod");
         upgrade.add(&pod, "c1");
+        // As later versions write it, by nft.
+        let rule = masquerading(bed, "eth0:c1");
+        let made = bed.feed("nft", &["-f", "-"], rule.as_bytes());
+        assert!(made.status.success(), "{made:?}");
         crate::pods::destroy(bed, &pod);
         let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
         let now = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
@@ -211,8 +219,21 @@ fn gc_of_ours_removes_what_lost_containers_of_theirs_had() {
             let plugin = config["type"].as_str().unwrap();
             bed.plugin(plugin).command("GC").config(&config).run().silent();
         }
-        bed.assert_unchanged_since(&upgrade.before);
+        bed.assert_unchanged_since(&before);
     });
+}
+
+/// A rule of theirs for an interface and container of the network.
+fn masquerading(bed: &Testbed, instance: &str) -> String {
+    let hash = |text: &str| {
+        let sums = bed.feed("sha512sum", &[], text.as_bytes());
+        String::from_utf8(sums.stdout).unwrap()[..16].to_owned()
+    };
+    let comment = format!("{}-{}, net: pods", hash("pods"), hash(instance));
+    format!(
+        "add rule inet cni_plugins_masquerade masq_checks ip saddr 10.1.0.7 ip daddr != 10.1.0.0/24 \
+         masquerade comment \"{comment}\"\n"
+    )
 }
 
 #[test]
@@ -235,15 +256,8 @@ fn rules_of_nft_go_by_their_comments() {
         let applied = bed.feed("nft", &["-f", "-"], script.as_bytes());
         assert!(applied.status.success(), "{applied:?}");
         let before = bed.snapshot();
-        let hash = |text: &str| {
-            let sums = bed.feed("sha512sum", &[], text.as_bytes());
-            String::from_utf8(sums.stdout).unwrap()[..16].to_owned()
-        };
-        let comment = format!("{}-{}, net: pods, if: eth0, id: c1", hash("pods"), hash("eth0:c1"));
         let rules = [
-            format!(
-                "add rule inet cni_plugins_masquerade masq_checks ip saddr 10.1.0.7 ip daddr != 10.1.0.0/24 masquerade comment \"{comment}\""
-            ),
+            masquerading(bed, "eth0:c1"),
             "add rule ip cni_hostport hostports tcp dport 8080 dnat to 10.1.0.7:80 comment \"c1\""
                 .to_owned(),
         ];

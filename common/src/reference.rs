@@ -9,6 +9,7 @@ mod redirects;
 
 pub(crate) use redirects::Redirected;
 
+use crate::claims::port_key;
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
 use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
 use crate::net::{self, iptables};
@@ -19,10 +20,12 @@ const FAMILIES: [net::Family; 2] = [net::Family::V4, net::Family::V6];
 
 /// Masquerading by `nft`.
 const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+const MASQUERADING: &str = "masq_checks";
 /// Ports of the host by `nft`, in both families.
 const HOSTPORT: &str = "cni_hostport";
 /// The spoof check.
 const BRIDGE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
+const SPOOF_CHECKS: &str = "PREROUTING";
 /// Where iptables decides whose port of the host it is.
 pub(crate) const DNAT: &str = "CNI-HOSTPORT-DNAT";
 
@@ -54,8 +57,9 @@ impl Reference {
         let (container, ifname) = (attachment.container.as_str(), attachment.ifname.as_str());
         self.delete_chains(&[masquerade(network, container)], errors);
         let comment = masquerade_comment(network, attachment);
-        errors
-            .note(self.delete_rules(MASQUERADE, "masq_checks", |rule| rule.has_comment(&comment)));
+        errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
+            rule.comment().is_some_and(|other| other.starts_with(&comment))
+        }));
         let chain = format!("cni-br-iface-{container}-{ifname}");
         let outcome = self.delete_spoof_check(&chain);
         errors.note(outcome);
@@ -95,6 +99,30 @@ impl Reference {
         for container in self.stale(network, valid, &["POSTROUTING"], errors) {
             self.delete_chains(&[masquerade(network, &container)], errors);
         }
+        let valid: Vec<_> = valid.iter().map(|other| masquerade_comment(network, other)).collect();
+        let of_network = format!("{}-", hash(&[network.as_str()], 16));
+        errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
+            let comment = rule.comment().filter(|comment| comment.starts_with(&of_network));
+            comment.is_some_and(|comment| !valid.iter().any(|other| comment.starts_with(other)))
+        }));
+        let outcome = self.sweep_spoof_checks();
+        errors.note(outcome);
+    }
+
+    /// They do not tell their network, but the link of the host, which ends with the container.
+    fn sweep_spoof_checks(&mut self) -> Result<()> {
+        if self.nft.find_chain(BRIDGE, SPOOF_CHECKS)?.is_none() {
+            return Ok(());
+        }
+        let links = net::Netlink::open()?.list_links()?;
+        for rule in self.nft.list_rules(BRIDGE, SPOOF_CHECKS)? {
+            let instance = rule.comment().and_then(|comment| comment.strip_prefix("macspoofchk-"));
+            let lives = links.iter().any(|link| rule.contains(&port_key(&link.name)));
+            if let (Some(instance), false) = (instance, lives) {
+                self.delete_spoof_check(&format!("cni-br-iface-{instance}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// The same for `portmap`.
@@ -200,9 +228,9 @@ impl Reference {
             return Ok(());
         }
         let (mut batch, mac) = (Batch::new(), format!("{chain}-mac"));
-        for rule in self.nft.list_rules(BRIDGE, "PREROUTING")? {
+        for rule in self.nft.list_rules(BRIDGE, SPOOF_CHECKS)? {
             if rule.mentions(chain) {
-                batch.delete_rule(BRIDGE, "PREROUTING", rule.handle);
+                batch.delete_rule(BRIDGE, SPOOF_CHECKS, rule.handle);
             }
         }
         for chain in [chain, &mac] {

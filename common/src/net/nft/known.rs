@@ -86,12 +86,6 @@ impl KnownRule {
         self.contains(&[&[0], text.as_bytes(), &[0]].concat())
     }
 
-    /// Whether a comment of nft(8) begins so.
-    pub fn has_comment(&self, beginning: &str) -> bool {
-        let starts = |window: &[u8]| matches!(window, [0, length, text @ ..] if text == beginning.as_bytes() && usize::from(*length) > text.len());
-        self.bytes.windows(beginning.len() + 2).any(starts)
-    }
-
     /// The comment of nft(8).
     pub fn comment(&self) -> Option<&str> {
         const NFTA_RULE_USERDATA: u16 = 7;
@@ -190,18 +184,15 @@ mod tests {
         for other in ["ADMIN", "CNI-ADMI", "CNI"] {
             assert!(!rule.mentions(other), "{other}");
         }
-        let rule = parse(b"\x0c\0\x07\0\0\x07c1-eth\0");
-        assert!(
-            rule.has_comment("c1-eth") && rule.has_comment("c1-") && !rule.has_comment("1-eth")
-        );
         let rule = parse(b"..dnat name: \"pods\" id: \"c1\"\0");
         assert_eq!(rule.text_between("name: \"pods\" id: \"", '"'), Some("c1"));
         assert_eq!(rule.text_between("name: \"pod\" id: \"", '"'), None);
     }
 
     #[test]
-    fn a_rule_tells_its_handle() {
-        let message = [vec![2, 0, 0, 0], attribute(3, &7_u64.to_be_bytes())].concat();
-        assert_eq!(KnownRule::parse(&message).unwrap().handle, 7);
+    fn a_rule_tells_its_handle_and_comment() {
+        let (handle, notes) = (attribute(3, &7_u64.to_be_bytes()), attribute(7, b"\0\x03c1\0"));
+        let rule = KnownRule::parse(&[vec![2, 0, 0, 0], handle, notes].concat()).unwrap();
+        assert_eq!((rule.handle, rule.comment()), (7, Some("c1")));
     }
 }
