@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -123,6 +124,37 @@ fn a_port_has_one_owner() {
 }
 
 #[test]
+fn of_two_at_the_same_time_one_gets_the_port() {
+    case(|bed| {
+        let (chain, _) = settled(bed);
+        let pods = ["c1", "c2"].map(|id| bed.sandbox(id));
+        let lists = [
+            mappings(&[(8000, 8000), (8001, 8001), (8002, 8002)], &json!({})),
+            mappings(&[(8001, 80)], &json!({})),
+        ];
+        let all: Vec<_> = ["c1", "c2"].into_iter().zip(&pods).zip(&lists).collect();
+        for ((id, pod), _) in &all {
+            chain.attach(pod, id);
+        }
+        let attached = bed.snapshot();
+        for _ in 0..20 {
+            let winners = thread::scope(|scope| {
+                let add = |((id, pod), list): &((&str, &Sandbox), &Value)| {
+                    chain.call("ADD", pod, id, list).status.success()
+                };
+                let running: Vec<_> = all.iter().map(|one| scope.spawn(move || add(one))).collect();
+                running.into_iter().map(|add| usize::from(add.join().unwrap())).sum::<usize>()
+            });
+            assert!(winners <= 1, "both have port 8001");
+            for ((id, pod), list) in &all {
+                chain.call("DEL", pod, id, list).silent();
+            }
+            assert_eq!(rules(&bed.snapshot()), rules(&attached));
+        }
+    });
+}
+
+#[test]
 fn a_dead_owner_is_replaced() {
     case(|bed| {
         let neighbour = bed.neighbour();
@@ -134,7 +166,7 @@ fn a_dead_owner_is_replaced() {
         let start = Instant::now();
         let links = || bed.ip("-o link show type veth").lines().count();
         while links() > 2 && start.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         chain.add(&pods[1], "c2", &ports());
         let server = pods[1].tcp_server("0.0.0.0:80");

@@ -96,6 +96,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It appends rules, and the first one, which leads to the dead container, wins.",
     ),
+    ("portmap_owners::of_two_at_the_same_time_one_gets_the_port", Differs, SHARED),
     ("portmap_owners::a_port_has_one_owner", Differs, SHARED),
     (
         "portmap_owners::check_and_gc_look_at_every_port",
