@@ -208,7 +208,12 @@ fn a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence() {
         assert_eq!(seen(&node.other, &node.neighbour, "203.0.113.2"), "203.0.113.1");
         let healthy = node.succeeds(&[], &["doctor"]);
         assert!(healthy.ends_with("no problem was found\n"), "{healthy}");
-        let troubles: [(&str, &str, &str); 6] = [
+        let troubles: [(&str, &str, &str); 7] = [
+            (
+                "sysctl -w net.ipv6.conf.all.forwarding=0",
+                "net.ipv6.conf.all.forwarding is 0",
+                "sysctl -w net.ipv6.conf.all.forwarding=1",
+            ),
             (
                 "sysctl -w net.ipv4.ip_forward=0",
                 "net.ipv4.ip_forward is 0",
@@ -244,5 +249,10 @@ fn a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence() {
         destroy(bed, &node.web);
         let text = said(&run(bed, &[], &["doctor"]));
         assert!(text.contains("1 of 2 addresses in use look leaked"), "{text}");
+        // Last: once there, the older kind's table stays.
+        let both = "iptables-legacy -t nat -N x; iptables-nft -t nat -A POSTROUTING -s 192.0.2.1";
+        bed.succeed("sh", &["-c", both]);
+        let text = node.fails(&["doctor"]);
+        assert!(text.contains("iptables has rules in two tables nat"), "{text}");
     });
 }
