@@ -52,7 +52,11 @@ pub fn is_nobodys(netlink: &Netlink, address: IpAddr) -> Result<bool> {
         }
     }
     let Ok(route) = netlink.find_route_to(address) else { return Ok(false) };
-    let Some(route) = route.filter(|route| route.gateway.is_none()) else { return Ok(true) };
+    let Some(route) = route else { return Ok(true) };
+    // Behind a router it may be anybody's, a macvlan's of this host too.
+    if route.gateway.is_some() {
+        return Ok(false);
+    }
     let mut ways = links.iter().filter(|link| Some(link.index) == route.oif);
     Ok(ways.all(|way| {
         let mut ports = links.iter().filter(|link| link.master == Some(way.index));

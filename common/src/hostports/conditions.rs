@@ -9,8 +9,9 @@ use crate::claims::port_key;
 use crate::net::nft::{Address, Batch, Chain, Expr, Field, Table, Verdict};
 use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
+use std::fmt::{self, Display};
 
-/// What is asked of a packet.
+/// What is asked of a packet. As text it is much like that of nft(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// One of its addresses lies in one of these networks; or, if negated, in none.
@@ -64,9 +65,29 @@ impl Condition {
     }
 }
 
+impl Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, values, is_negated) = match self {
+            Self::Address { of: Address::Source, networks, is_negated } => {
+                ("saddr", networks.iter().map(ToString::to_string).collect(), is_negated)
+            }
+            Self::Address { of: Address::Destination, networks, is_negated } => {
+                ("daddr", networks.iter().map(ToString::to_string).collect(), is_negated)
+            }
+            Self::Input { names, is_negated } => {
+                let text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
+                ("iifname", names.iter().map(text).collect::<Vec<_>>(), is_negated)
+            }
+        };
+        let operator = if *is_negated { "!=" } else { "==" };
+        write!(f, "{what} {operator} {};", values.join(","))
+    }
+}
+
 /// What the chain about these conditions is called.
 pub(super) fn chain_name(conditions: &[Condition]) -> String {
-    let hash = Sha256::digest(format!("{conditions:?}"));
+    let text: String = conditions.iter().map(ToString::to_string).collect();
+    let hash = Sha256::digest(text);
     hash.iter().take(8).fold(format!("{PORTS}-if-"), |name, byte| format!("{name}{byte:02x}"))
 }
 
