@@ -89,26 +89,28 @@ fn iptables_keeps_bridges_apart() {
         reaches(&pods[0], &pods[1], &own[1]);
         is_cut_off(&pods[2], &pods[0], &own[0]);
         is_cut_off(&pods[0], &pods[2], &own[2]);
-        let same =
-            "-m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)\"";
+        let said = |policy: &str| {
+            format!("-m comment --comment \"CNI firewall plugin rules (ingressPolicy: {policy})\"")
+        };
+        let (same, any) = (said("same-bridge"), said("same-bridge|isolated"));
         let stage = |number: u8| format!("CNI-ISOLATION-STAGE-{number}");
         let [one, two] = [stage(1), stage(2)];
         let all = [
-            ("FORWARD", vec![format!("FORWARD {same} -j {one}")]),
+            ("FORWARD", vec![format!("FORWARD {any} -j {one}")]),
             (
                 &*one,
                 ["br1", "br0"]
                     .iter()
                     .map(|own| format!("{one} -i {own} ! -o {own} {same} -j {two}"))
-                    .chain([format!("{one} {same} -j RETURN")])
+                    .chain([format!("{one} {any} -j RETURN")])
                     .collect(),
             ),
             (
                 &*two,
                 ["br1", "br0"]
                     .iter()
-                    .map(|own| format!("{two} -o {own} {same} -j DROP"))
-                    .chain([format!("{two} {same} -j RETURN")])
+                    .map(|own| format!("{two} -o {own} {any} -j DROP"))
+                    .chain([format!("{two} {any} -j RETURN")])
                     .collect(),
             ),
         ];

@@ -161,7 +161,8 @@ pub(crate) fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
 
 #[test]
 fn every_client_reaches_every_mapping() {
-    case(|bed| assert_eq!(matrix(bed, json!({})), [""; 0]));
+    // Go 1.1.1 has iptables only, and ignores the key.
+    case(|bed| assert_eq!(matrix(bed, json!({"backend": "nftables"})), [""; 0]));
 }
 
 #[test]

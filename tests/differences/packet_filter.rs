@@ -83,7 +83,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ),
     (
         "portmap_iptables::the_rules_are_those_of_the_go_plugin",
-        Differs,
+        What::Older,
         "Its CHECK of two families looks for the rules of one in the other.",
     ),
     (

@@ -38,5 +38,5 @@ pub use call::{Call, CniError, Outcome};
 pub use death::Death;
 pub use network::Network;
 pub use place::{Place, Sandbox};
-pub use programs::{REFERENCE, bin_dir, is_reference};
+pub use programs::{REFERENCE, bin_dir, is_later_reference, is_reference, later_reference};
 pub use snapshot::Snapshot;

@@ -16,6 +16,17 @@ pub fn workspace() -> &'static Path {
 /// Where distributions put the reference plugins, for tests of both on one host.
 pub const REFERENCE: &str = "/usr/lib/cni";
 
+/// A later version of them than most distributions ship: 1.9 knows nftables, GC and STATUS.
+/// `tests/prepare` fetches it where it can.
+pub fn later_reference() -> Option<&'static str> {
+    static DIR: OnceLock<Option<String>> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = workspace().join("target/go-plugins/usr/lib/cni");
+        dir.join("portmap").exists().then(|| dir.display().to_string())
+    });
+    dir.as_deref()
+}
+
 /// The directory of the plugins under test: `CNI_BIN_DIR`, or `bin/`, where `make` puts ours.
 pub fn bin_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -38,5 +49,15 @@ pub fn is_reference() -> bool {
             panic!("{}: {error}: run `make` first", bridge.display());
         });
         !answer.stdout.starts_with(b"CNI bridge plugin girder-")
+    })
+}
+
+/// Whether they are a reference that knows today's version of the protocol.
+pub fn is_later_reference() -> bool {
+    static LATER: OnceLock<bool> = OnceLock::new();
+    *LATER.get_or_init(|| {
+        let asked = Command::new(bin_dir().join("bridge")).env("CNI_COMMAND", "VERSION").output();
+        is_reference()
+            && asked.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("1.1.0"))
     })
 }

@@ -46,8 +46,8 @@ fn pod(ip: IpAddr) -> [Rule; 2] {
 
 fn policy(bridge: &str, is_isolated: bool) -> Vec<Rule> {
     let said = |policy| comment(&format!("CNI firewall plugin rules (ingressPolicy: {policy})"));
-    let any = said("same-bridge");
-    let own = if is_isolated { said("isolated") } else { any.clone() };
+    let any = said("same-bridge|isolated");
+    let own = said(if is_isolated { "isolated" } else { "same-bridge" });
     let within = Rule::first(STAGE_1, format!("-i {bridge} -o {bridge} {own} -j DROP"));
     let mut rules = vec![
         Rule::first(FORWARD, format!("{any} -j {STAGE_1}")),
