@@ -1,7 +1,7 @@
 //! A node whose pods were made by the Go plugins, after ours have taken their place.
 
 use serde_json::{Value, json};
-use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed};
+use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed, later_reference};
 
 use crate::{
     differences::case,
@@ -11,18 +11,63 @@ use crate::{
 
 const LEGACY: &str = "/run/test/legacy";
 
+/// A version of theirs, and whom it asks to filter packets.
+#[derive(Clone, Copy)]
+struct Theirs {
+    dir: &'static str,
+    /// Where it finds programs first.
+    path: &'static str,
+    /// Whether that is nft.
+    nft: bool,
+}
+
+const IPTABLES: Theirs = Theirs { dir: REFERENCE, path: "/nowhere", nft: false };
+
+impl Theirs {
+    /// 1.1.1 with both kinds of iptables; and a later version with both of its backends.
+    fn all() -> Vec<Self> {
+        let later = later_reference().into_iter();
+        let later = later.flat_map(|dir| [false, true].map(|nft| Self { dir, nft, ..IPTABLES }));
+        [IPTABLES, Self { path: LEGACY, ..IPTABLES }].into_iter().chain(later).collect()
+    }
+
+    fn keys(self, plugin: &str) -> Value {
+        match plugin {
+            _ if !self.nft => json!({}),
+            "bridge" => json!({"ipMasqBackend": "nftables"}),
+            _ => json!({"backend": "nftables"}),
+        }
+    }
+
+    /// What it has made, without counters.
+    fn rules(self, bed: &Testbed) -> String {
+        if self.path != LEGACY {
+            return bed.succeed("nft", &["-s", "list", "ruleset"]);
+        }
+        let script = "iptables-legacy-save -t nat; ip6tables-legacy-save -t nat";
+        let text = bed.succeed("sh", &["-c", script]);
+        let rules = text.lines().filter(|line| line.starts_with([':', '-']));
+        rules.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()
+    }
+}
+
 /// A bridge and portmap of theirs, and the same of ours.
 struct Upgrade<'bed> {
     bed: &'bed Testbed,
+    theirs: Theirs,
     bridge: Value,
     portmap: Value,
-    path: String,
     before: Snapshot,
 }
 
 impl<'bed> Upgrade<'bed> {
     /// With an attachment of theirs that stays, so that what is shared is there.
-    fn new(bed: &'bed Testbed, path: &str, keys: &Value) -> Self {
+    fn new(bed: &'bed Testbed, theirs: Theirs, keys: &Value) -> Self {
+        let link = format!(
+            "mkdir -p {LEGACY} && cd {LEGACY} && for tool in iptables ip6tables; do \
+             for end in '' -save -restore; do ln -s /usr/sbin/$tool-legacy$end $tool$end; done; done"
+        );
+        bed.succeed("sh", &["-c", &link]);
         let bridge = changed(changed(config(), &json!({"cniVersion": "1.0.0"})), keys);
         let portmap = json!({
             "cniVersion": "1.0.0", "name": bridge["name"], "type": "portmap",
@@ -31,18 +76,18 @@ impl<'bed> Upgrade<'bed> {
                 {"hostPort": 53, "containerPort": 53, "protocol": "udp"}
             ]}
         });
-        let (path, before) = (format!("{path}:{PROGRAMS}"), bed.snapshot());
-        let mut upgrade = Self { bed, bridge, portmap, path, before };
+        let mut upgrade = Self { bed, theirs, bridge, portmap, before: bed.snapshot() };
         upgrade.add(&bed.sandbox("resident"), "resident");
         upgrade.before = bed.snapshot();
         upgrade
     }
 
     fn theirs(&self, config: &Value, pod: &Sandbox, container: &str) -> Outcome {
-        let plugin = config["type"].as_str().unwrap();
-        let call = self.bed.plugin(plugin).program(format!("{REFERENCE}/{plugin}"));
-        let call = call.command("ADD").container(container).ifname("eth0").netns(pod.path());
-        call.cni_path(REFERENCE).env("PATH", &self.path).config(config).run()
+        let (plugin, Theirs { dir, path, .. }) = (config["type"].as_str().unwrap(), self.theirs);
+        let config = changed(config.clone(), &self.theirs.keys(plugin));
+        let call = self.bed.plugin(plugin).program(format!("{dir}/{plugin}")).command("ADD");
+        let call = call.container(container).ifname("eth0").netns(pod.path()).cni_path(dir);
+        call.env("PATH", &format!("{path}:{PROGRAMS}")).config(&config).run()
     }
 
     fn add(&self, pod: &Sandbox, container: &str) -> Value {
@@ -65,38 +110,19 @@ impl<'bed> Upgrade<'bed> {
     }
 }
 
-/// Directories with programs of both kinds of iptables.
-fn flavours(bed: &Testbed) -> [&'static str; 2] {
-    let link = format!(
-        "mkdir -p {LEGACY} && cd {LEGACY} && for tool in iptables ip6tables; do \
-         for end in '' -save -restore; do ln -s /usr/sbin/$tool-legacy$end $tool$end; done; done"
-    );
-    bed.succeed("sh", &["-c", &link]);
-    ["/nowhere", LEGACY]
-}
-
-/// What that kind of iptables says of itself, without counters.
-fn saved(bed: &Testbed, flavour: usize) -> String {
-    let kind = ["nft", "legacy"][flavour];
-    let script = format!("iptables-{kind}-save -t nat; ip6tables-{kind}-save -t nat");
-    let text = bed.succeed("sh", &["-c", &script]);
-    let rules = text.lines().filter(|line| line.starts_with([':', '-']));
-    rules.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()
-}
-
 #[test]
 fn del_of_ours_removes_what_add_of_theirs_has_made() {
-    for flavour in 0..2 {
+    for theirs in Theirs::all() {
         case(|bed| {
-            let upgrade = Upgrade::new(bed, flavours(bed)[flavour], &json!({}));
-            let before = saved(bed, flavour);
+            let upgrade = Upgrade::new(bed, theirs, &json!({}));
+            let before = theirs.rules(bed);
             for known in [true, false] {
                 let pod = bed.sandbox("pod");
                 let result = upgrade.add(&pod, "c1");
-                assert_ne!(saved(bed, flavour), before);
+                assert_ne!(theirs.rules(bed), before);
                 upgrade.del(Some(&pod), "c1", known.then_some(&result));
                 bed.assert_unchanged_since(&upgrade.before);
-                assert_eq!(saved(bed, flavour), before);
+                assert_eq!(theirs.rules(bed), before);
                 pod.destroy();
             }
         });
@@ -112,8 +138,8 @@ struct Heir<'bed> {
 }
 
 impl<'bed> Heir<'bed> {
-    fn new(bed: &'bed Testbed, flavour: usize) -> Self {
-        let upgrade = Upgrade::new(bed, flavours(bed)[flavour], &json!({}));
+    fn new(bed: &'bed Testbed, theirs: Theirs) -> Self {
+        let upgrade = Upgrade::new(bed, theirs, &json!({}));
         let (theirs, ours) = (bed.sandbox("theirs"), bed.sandbox("ours"));
         upgrade.add(&theirs, "c1");
         let call = bed.plugin("bridge").command("ADD").container("c2").ifname("eth0");
@@ -136,10 +162,10 @@ impl<'bed> Heir<'bed> {
 
 #[test]
 fn a_lost_container_of_theirs_gives_its_ports_up() {
-    for flavour in 0..2 {
+    for theirs in Theirs::all() {
         case(|bed| {
             let neighbour = bed.neighbour();
-            let heir = Heir::new(bed, flavour);
+            let heir = Heir::new(bed, theirs);
             heir.resident_goes();
             let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
             let before = bed.snapshot();
@@ -161,7 +187,8 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
             let server = heir.ours.tcp_server("0.0.0.0:80");
             assert!(neighbour.tcp("203.0.113.1:8080", &server).is_ok());
             assert!(bed.tcp("127.0.0.1:8080", &server).is_ok());
-            assert!(!saved(bed, flavour).contains("CNI-DN-"));
+            let left = theirs.rules(bed);
+            assert!(!left.contains("CNI-DN-") && !left.contains("comment \"c1\""), "{left}");
         });
     }
 }
@@ -170,7 +197,7 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
 fn ports_of_one_address_are_in_nobodys_way_at_another() {
     case(|bed| {
         let _neighbour = bed.neighbour();
-        let heir = Heir::new(bed, 0);
+        let heir = Heir::new(bed, IPTABLES);
         heir.resident_goes();
         // As later versions write it, by nft.
         let script = "table ip cni_hostport {\n chain hostports {\n ip daddr 203.0.113.1 tcp dport \
@@ -189,7 +216,7 @@ fn ports_of_one_address_are_in_nobodys_way_at_another() {
 #[test]
 fn a_spoof_check_of_theirs_goes_too() {
     case(|bed| {
-        let upgrade = Upgrade::new(bed, "/nowhere", &json!({"macspoofchk": true}));
+        let upgrade = Upgrade::new(bed, IPTABLES, &json!({"macspoofchk": true}));
         let pod = bed.sandbox("pod");
         let result = upgrade.add(&pod, "c1");
         upgrade.del(Some(&pod), "c1", Some(&result));
@@ -199,28 +226,25 @@ fn a_spoof_check_of_theirs_goes_too() {
 
 #[test]
 fn gc_of_ours_removes_what_lost_containers_of_theirs_had() {
-    case(|bed| {
-        let upgrade = Upgrade::new(bed, "/nowhere", &json!({"macspoofchk": true}));
-        let chain = "table inet cni_plugins_masquerade {\n chain masq_checks {\n }\n}\n";
-        let resident = masquerading(bed, "eth0:resident");
-        bed.feed("nft", &["-f", "-"], format!("{chain}{resident}").as_bytes());
-        let before = bed.snapshot();
-        let pod = bed.sandbox("pod");
-        upgrade.add(&pod, "c1");
-        // As later versions write it, by nft.
-        let rule = masquerading(bed, "eth0:c1");
-        let made = bed.feed("nft", &["-f", "-"], rule.as_bytes());
-        assert!(made.status.success(), "{made:?}");
-        crate::pods::destroy(bed, &pod);
-        let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
-        let now = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
-        for config in [&upgrade.portmap, &upgrade.bridge] {
-            let config = changed(config.clone(), &now);
-            let plugin = config["type"].as_str().unwrap();
-            bed.plugin(plugin).command("GC").config(&config).run().silent();
-        }
-        bed.assert_unchanged_since(&before);
-    });
+    for theirs in Theirs::all() {
+        case(|bed| {
+            let upgrade = Upgrade::new(bed, theirs, &json!({"macspoofchk": true}));
+            let (before, rules) = (bed.snapshot(), theirs.rules(bed));
+            let pod = bed.sandbox("pod");
+            upgrade.add(&pod, "c1");
+            assert_ne!(theirs.rules(bed), rules);
+            crate::pods::destroy(bed, &pod);
+            let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
+            let now = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
+            for config in [&upgrade.portmap, &upgrade.bridge] {
+                let config = changed(config.clone(), &now);
+                let plugin = config["type"].as_str().unwrap();
+                bed.plugin(plugin).command("GC").config(&config).run().silent();
+            }
+            bed.assert_unchanged_since(&before);
+            assert_eq!(theirs.rules(bed), rules);
+        });
+    }
 }
 
 /// A rule of theirs for an interface and container of the network.
@@ -239,7 +263,7 @@ fn masquerading(bed: &Testbed, instance: &str) -> String {
 #[test]
 fn rules_of_nft_go_by_their_comments() {
     case(|bed| {
-        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        let upgrade = Upgrade::new(bed, IPTABLES, &json!({}));
         // As later versions write them: for c1, and for others that stay.
         let script = r#"
             table inet cni_plugins_masquerade {
@@ -271,7 +295,7 @@ fn rules_of_nft_go_by_their_comments() {
 #[test]
 fn what_is_not_theirs_stays() {
     case(|bed| {
-        let upgrade = Upgrade::new(bed, "/nowhere", &json!({}));
+        let upgrade = Upgrade::new(bed, IPTABLES, &json!({}));
         let own = "iptables -t nat -N CNI-mine; iptables -t nat -A POSTROUTING -m comment \
                    --comment 'id: \"c1\"' -j CNI-mine; iptables -t nat -A PREROUTING -p tcp \
                    --dport 99 -j REDIRECT --to-ports 98";

@@ -145,20 +145,31 @@ impl Reference {
         errors: &mut Errors,
     ) -> Vec<String> {
         let before = format!("name: \"{network}\" id: \"");
-        let mut stale: Vec<String> = Vec::new();
+        let mut named: Vec<String> = Vec::new();
         for family in FAMILIES {
             for parent in parents {
                 let rules = self.nft.list_rules(nat(family), parent);
                 let rules = errors.note(rules.map_err(Error::from)).unwrap_or_default();
-                let named = rules.iter().filter_map(|rule| rule.text_between(&before, '"'));
-                let is_stale =
-                    |id: &&str| !valid.iter().any(|other| other.container.as_str() == *id);
-                stale.extend(named.filter(is_stale).map(str::to_owned));
+                named.extend(
+                    rules
+                        .iter()
+                        .filter_map(|rule| rule.text_between(&before, '"'))
+                        .map(str::to_owned),
+                );
             }
+            // The older kind's quotes are escaped.
+            let before = before.replace('"', "\\\"");
+            let of_parent = |line: &String| {
+                parents.iter().any(|parent| line.starts_with(&format!("-A {parent} ")))
+            };
+            let container =
+                |line: String| Some(line.split_once(&before)?.1.split('\\').next()?.to_owned());
+            named.extend(list_legacy(family).into_iter().filter(of_parent).filter_map(container));
         }
-        stale.sort();
-        stale.dedup();
-        stale
+        named.retain(|id| !valid.iter().any(|other| other.container.as_str() == id));
+        named.sort();
+        named.dedup();
+        named
     }
 
     fn delete_chains(&mut self, chains: &[Entered], errors: &mut Errors) {
@@ -280,6 +291,17 @@ fn hash(parts: &[&str], digits: usize) -> String {
     let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     text.truncate(digits);
     text
+}
+
+/// Rules in the table of the older kind, if there is one and its program shows them.
+fn list_legacy(family: net::Family) -> Vec<String> {
+    if !iptables::has_legacy(family, "nat") {
+        return Vec::new();
+    }
+    iptables::save_legacy(family, "nat").unwrap_or_else(|error| {
+        report(format_args!("rules of iptables cannot be looked at: {error}"));
+        Vec::new()
+    })
 }
 
 /// The same in tables of the older kind, of which only the programs know.

@@ -37,6 +37,26 @@ impl HostPorts {
         }
         Ok(())
     }
+
+    /// Removes what leads to containers that are gone, of rules that do not tell their network.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or refuses.
+    pub fn sweep_shadows(&self, valid: &[Attachment]) -> Result<()> {
+        let (mut reference, mut errors) = (Reference::open()?, Errors::default());
+        for family in [Family::V4, Family::V6] {
+            for Redirected { holder, pod, .. } in reference.list_redirects(family, |_| true)? {
+                let is_valid = valid.iter().any(|other| holder.is_named(other.container.as_str()));
+                if !holder.tells_network()
+                    && !is_valid
+                    && in_use::is_nobodys(&self.host.netlink, pod)?
+                {
+                    reference.delete_redirects(&holder, &mut errors);
+                }
+            }
+        }
+        errors.into_result()
+    }
 }
 
 /// A port has an owner who may be alive.

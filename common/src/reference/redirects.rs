@@ -1,9 +1,9 @@
 //! Ports of the host that rules of the reference lead to its containers. They come before ours.
 
-use super::{DNAT, Entered, HOSTPORT, Reference, nat};
-use crate::cni::{Errors, NetworkName, Result, report};
+use super::{DNAT, Entered, HOSTPORT, Reference, list_legacy, nat};
+use crate::cni::{Errors, NetworkName, Result};
+use crate::net;
 use crate::net::nft::{KnownRule, Redirect, Table};
-use crate::net::{self, iptables};
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,11 +29,21 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
+    /// Whether its rules tell of which network it is. Those of nft do not.
+    pub(crate) fn tells_network(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    /// Whether its rules name this container.
+    pub(crate) fn is_named(&self, container: &str) -> bool {
+        self.container.as_deref() == Some(container)
+    }
+
     /// Whether it is this container.
     pub(crate) fn is(&self, network: &NetworkName, container: &str) -> bool {
         match &self.chain {
             Some(chain) => *chain == super::port_chain(network, container),
-            None => self.container.as_deref() == Some(container),
+            None => self.is_named(container),
         }
     }
 }
@@ -84,12 +94,7 @@ impl Reference {
                 found.extend(redirected(&holder, rule.redirect()));
             }
         }
-        if iptables::has_legacy(family, "nat") {
-            match iptables::save_legacy(family, "nat") {
-                Ok(saved) => found.extend(of_legacy(&saved)),
-                Err(error) => report(format_args!("rules of iptables may be in the way: {error}")),
-            }
-        }
+        found.extend(of_legacy(&list_legacy(family)));
         found.retain(|one| is_wanted(one.port));
         Ok(found)
     }

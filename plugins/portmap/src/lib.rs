@@ -73,6 +73,7 @@ impl Plugin for Portmap {
     fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.sweep(&request.call.network.name, &request.valid));
+            errors.note(ports.sweep_shadows(&request.valid));
         }
         if let Some(mut reference) = errors.note(Reference::open()) {
             reference.sweep_ports(&request.call.network.name, &request.valid, errors);
