@@ -23,13 +23,19 @@ use crate::{
 /// Where a runtime's plugins find programs: the reference starts `iptables`.
 const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The same on a host that has nft only. (Where it finds iptables, the DEL of 1.9.1 fails, for it
+/// asks for chains that its ADD has not made.)
+const ONLY_NFT: &str = "/run/only-nft";
+
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
     /// Our plugins.
     Ours,
-    /// The Go plugins, where they are installed.
+    /// The Go plugins, where they are installed: with iptables.
     Reference,
+    /// A later version of them, where `tests/prepare` has found one: with nft.
+    Later,
     /// A veth pair and nothing else.
     Kernel,
 }
@@ -58,7 +64,7 @@ impl Attached<'_, '_> {
         let Self { contender, case, sandbox, chain, add } = self;
         let del = contender.inside(|| match contender.who {
             Who::Kernel => kernel::delete(),
-            Who::Ours | Who::Reference => {
+            Who::Ours | Who::Reference | Who::Later => {
                 let del = |config| Ok(contender.call(case, "DEL", config, &sandbox)?.0);
                 chain.iter().rev().map(del).sum()
             }
@@ -89,11 +95,14 @@ impl Contender {
             config["ipMasq"] == true
                 || ["firewall", "portmap"].iter().any(|it| config["type"] == *it)
         };
-        if reference.join("bridge").exists()
-            && !takes_ages
-            && (machine::has_iptables() || !case.chain.iter().any(filters))
-        {
+        let is_able = machine::has_iptables() || !case.chain.iter().any(filters);
+        if reference.join("bridge").exists() && !takes_ages && is_able {
             all.push(Self::new(Who::Reference, reference));
+        }
+        // Its firewall knows no nft.
+        let knows_nft = case.chain.iter().all(|config| config["type"] != "firewall");
+        if let Some(later) = testbed::later_reference().filter(|_| !takes_ages && knows_nft) {
+            all.push(Self::new(Who::Later, Path::new(later)));
         }
         if case.has_link {
             all.push(Self::new(Who::Kernel, Path::new("/")));
@@ -103,7 +112,10 @@ impl Contender {
     }
 
     fn new(who: Who, bin: &Path) -> Self {
-        Self { who, bin: bin.to_owned(), bed: Testbed::new(), sandboxes: AtomicUsize::new(0) }
+        let bed = Testbed::new();
+        let link = format!("mkdir {ONLY_NFT} && ln -s \"$(command -v nft)\" {ONLY_NFT}");
+        bed.succeed("sh", &["-c", &link]);
+        Self { who, bin: bin.to_owned(), bed, sandboxes: AtomicUsize::new(0) }
     }
 
     pub(crate) fn who(&self) -> Who {
@@ -175,9 +187,22 @@ impl Contender {
         let sandbox = self.sandbox();
         let (add, chain) = self.inside(|| match self.who {
             Who::Kernel => Ok((kernel::create(sandbox.path())?, Vec::new())),
-            Who::Ours | Who::Reference => self.attach_chain(case, &sandbox),
+            Who::Ours | Who::Reference | Who::Later => self.attach_chain(case, &sandbox),
         })?;
         Ok(Attached { contender: self, case, sandbox, chain, add })
+    }
+
+    /// The case's configurations, with the backend that this contender is there for.
+    fn chain(&self, case: &Case) -> Vec<Value> {
+        let mut chain = case.chain.clone();
+        for config in chain.iter_mut().filter(|_| self.who == Who::Later) {
+            match config["type"].as_str() {
+                Some("bridge") => config["ipMasqBackend"] = json!("nftables"),
+                Some("portmap") => config["backend"] = json!("nftables"),
+                _ => {}
+            }
+        }
+        chain
     }
 
     fn attach_chain(
@@ -185,7 +210,7 @@ impl Contender {
         case: &Case,
         sandbox: &Sandbox,
     ) -> Result<(Duration, Vec<Value>), String> {
-        let (mut took, mut chain) = (Duration::ZERO, case.chain.clone());
+        let (mut took, mut chain) = (Duration::ZERO, self.chain(case));
         for place in 0..chain.len() {
             let (add, output) = self.call(case, "ADD", &chain[place], sandbox)?;
             took += add;
@@ -201,7 +226,7 @@ impl Contender {
     /// Attaches many fresh sandboxes at once, and then detaches them at once.
     pub(crate) fn crowd(&self, case: &Case, number: usize) -> Result<Pair, String> {
         let sandboxes: Vec<_> = (0..number).map(|_| self.sandbox()).collect();
-        let configs = vec![case.chain[0].clone(); number];
+        let configs = vec![self.chain(case)[0].clone(); number];
         self.inside(|| {
             let (add, results) = self.call_all(case, "ADD", &configs, &sandboxes)?;
             let mut configs = configs;
@@ -280,7 +305,7 @@ impl Contender {
         let mut command = Command::new(self.bin.join(config["type"].as_str().unwrap_or_default()));
         command
             .env_clear()
-            .env("PATH", PROGRAMS)
+            .env("PATH", if self.who == Who::Later { ONLY_NFT } else { PROGRAMS })
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", id)
             .env("CNI_NETNS", sandbox.path())

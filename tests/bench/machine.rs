@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, thread};
 
-use testbed::{REFERENCE, bin_dir};
+use testbed::{REFERENCE, bin_dir, later_reference};
 
 /// Whether the reference can masquerade.
 pub(crate) fn has_iptables() -> bool {
@@ -34,6 +34,10 @@ pub(crate) fn facts() -> Vec<String> {
         format!("Go: {REFERENCE}, {version}")
     } else {
         format!("Go: {REFERENCE}, {version}; without iptables it does not masquerade")
+    });
+    facts.push(match later_reference() {
+        Some(directory) => format!("Go, nft: {directory}"),
+        None => "Go, nft: not here (tests/prepare looks for it)".into(),
     });
     facts
 }

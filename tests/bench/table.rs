@@ -60,7 +60,8 @@ fn number(ms: f64) -> String {
 /// Markdown that can be read as it is.
 pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples) {
     let mut rows = vec![
-        ["", "Girder", "Go plugins", "bare veth pair", "Girder / Go", "goal"].map(String::from),
+        ["", "Girder", "Go, iptables", "Go, nft", "bare veth pair", "Girder / Go", "goal"]
+            .map(String::from),
     ];
     for case in cases {
         for (verb, name) in ["ADD", "DEL"].into_iter().enumerate() {
@@ -68,7 +69,7 @@ pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3, 4, 5].map(|column| width(column).unwrap_or_default());
+    let widths = [0, 1, 2, 3, 4, 5, 6].map(|column| width(column).unwrap_or_default());
     for (number, row) in rows.iter().enumerate() {
         print_row(row, &widths);
         if number == 0 {
@@ -78,7 +79,7 @@ pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples
     }
 }
 
-fn print_row(row: &[String; 6], widths: &[usize; 6]) {
+fn print_row(row: &[String; 7], widths: &[usize; 7]) {
     let [name, figures @ ..] = row;
     let name = name.replace(':', "-");
     print!("| {name:width$} |", width = widths[0]);
@@ -88,18 +89,22 @@ fn print_row(row: &[String; 6], widths: &[usize; 6]) {
     println!();
 }
 
-fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 6] {
+fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 7] {
     let of = |who| samples.summary(&case.name, who, verb);
-    let (ours, reference) = (of(Who::Ours), of(Who::Reference));
-    let ratio = ours.as_ref().zip(reference.as_ref());
-    let ratio = ratio.map(|(ours, reference)| ours.median / reference.median);
+    let [ours, reference, later] = [Who::Ours, Who::Reference, Who::Later].map(of);
+    let ratio = |other: &Option<Summary>| {
+        let both = ours.as_ref().zip(other.as_ref());
+        both.map(|(ours, other)| format!("{:.2}", ours.median / other.median))
+    };
+    let ratios: Vec<_> = [&reference, &later].into_iter().filter_map(ratio).collect();
     let cell = |summary: Option<Summary>| summary.map_or(String::new(), |summary| summary.cell());
     [
         format!("{} {name}", case.name),
         cell(ours),
         cell(reference),
+        cell(later),
         cell(of(Who::Kernel)),
-        ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+        ratios.join(", "),
         goal(case, samples, verb),
     ]
 }
