@@ -9,7 +9,8 @@ mod walk;
 use crate::chain::Runtime;
 use crate::directory;
 use crate::list::{ConfigList, PluginConfig};
-use common::cni::{Version, json};
+use crate::request;
+use common::cni::{Version, examine, json};
 use ranges::Span;
 use schema::{Plugin, Role};
 use serde_json::{Map, Value};
@@ -177,6 +178,7 @@ impl<'a> Validator<'a> {
             bridge::check(keys, at, findings);
         }
         capabilities(plugin, at, findings);
+        refusal(list, plugin, at, findings);
         let ipam = ipam_section(keys);
         ipam.map(|ipam| self.ipam(list, ipam, at, findings)).unwrap_or_default()
     }
@@ -301,6 +303,24 @@ fn version(list: &ConfigList, findings: &mut Findings) {
     } else if version < Version::V1_1_0 {
         let text = format!("{version} has no GC and STATUS: {} has", Version::V1_1_0);
         findings.add(Level::Note, at, text);
+    }
+}
+
+/// What the plugin itself finds wrong, unless something was found that it would trip over.
+fn refusal(list: &ConfigList, plugin: &PluginConfig, at: &str, findings: &mut Findings) {
+    let is_wrong = |finding: &Finding| finding.level == Level::Error;
+    if findings.0.iter().any(|finding| is_wrong(finding) && finding.path.starts_with(at)) {
+        return;
+    }
+    let stdin = request::of_network(list, plugin).to_string().into_bytes();
+    let outcome = match plugin.kind.as_str() {
+        "bridge" => examine::<::bridge::Bridge>(stdin),
+        "firewall" => examine::<firewall::Filter>(stdin),
+        "portmap" => examine::<portmap::Portmap>(stdin),
+        _ => Ok(()),
+    };
+    if let Err(error) = outcome {
+        findings.add(Level::Error, at, error.to_string());
     }
 }
 
@@ -446,6 +466,21 @@ mod tests {
         ] {
             let found = check(&bed, &[("a.conflist", text)]);
             assert!(found.first().is_some_and(|f| f.starts_with(wrong)), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn plugins_of_ours_say_themselves_what_they_refuse() {
+        let bed = Bed::new(&ALL);
+        let both = list(r#"{"type": "bridge", "hairpinMode": true, "promiscMode": true}"#);
+        let odd =
+            list(r#"{"type": "bridge"}, {"type": "portmap", "conditionsV4": ["tcp", "dport"]}"#);
+        for (text, wrong) in [
+            (both, "error: plugins[0]: cannot set hairpin mode and promiscuous mode"),
+            (odd, "error: plugins[1]: conditionsV4: \"tcp dport\" is not understood"),
+        ] {
+            let found = check(&bed, &[("a.conflist", &text)]);
+            assert!(found.len() == 1 && found[0].starts_with(wrong), "{text}: {found:?}");
         }
     }
 

@@ -27,6 +27,6 @@ pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
 pub use owner::Owner;
-pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, run};
+pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, examine, run};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
 pub use version::Version;

@@ -53,6 +53,14 @@ pub trait Plugin: Sized {
     fn status(&self, request: &Status<'_>) -> Result<()>;
 }
 
+/// What ADD finds wrong with a configuration before it touches anything.
+///
+/// # Errors
+/// That.
+pub fn examine<P: Plugin>(stdin: Vec<u8>) -> Result<()> {
+    P::load(&Call::understood(Verb::Add, stdin)?).map(drop)
+}
+
 /// What every call has.
 #[derive(Debug)]
 pub struct Call {
@@ -71,15 +79,17 @@ impl Call {
     /// # Errors
     /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
     pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+        let call = Self::understood(Verb::Check, stdin)?;
+        let result = call.network.prev_result(call.version)?;
+        let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
+        Ok((call, result))
+    }
+
+    fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
         let keys = Keys::parse(&stdin)?;
         let version = keys.version()?;
         let network = Network::new(stdin, keys)?;
-        let result = network.prev_result(version)?;
-        let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
-        Ok((
-            Self { verb: Verb::Check, network, version, environment: Environment::default() },
-            result,
-        ))
+        Ok(Self { verb, network, version, environment: Environment::default() })
     }
 
     /// `CNI_ARGS`.
