@@ -250,20 +250,20 @@ mod tests {
         );
         assert_eq!(all.deleted(), "-D CNI-FORWARD -s fd00::2/128 -j ACCEPT");
         let added: Vec<_> = policy("br0", true).iter().map(Rule::added).collect();
-        let same =
-            "-m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)\"";
-        let own = same.replace("same-bridge", "isolated");
+        let said =
+            |policy| comment(&format!("CNI firewall plugin rules (ingressPolicy: {policy})"));
+        let (any, own) = (said("same-bridge|isolated"), said("isolated"));
         assert_eq!(
             added,
             [
-                format!("-I FORWARD 1 {same} -j CNI-ISOLATION-STAGE-1"),
+                format!("-I FORWARD 1 {any} -j CNI-ISOLATION-STAGE-1"),
                 format!(
                     "-I CNI-ISOLATION-STAGE-1 1 -i br0 ! -o br0 {own} -j CNI-ISOLATION-STAGE-2"
                 ),
                 format!("-I CNI-ISOLATION-STAGE-1 1 -i br0 -o br0 {own} -j DROP"),
-                format!("-A CNI-ISOLATION-STAGE-1 {same} -j RETURN"),
-                format!("-I CNI-ISOLATION-STAGE-2 1 -o br0 {same} -j DROP"),
-                format!("-A CNI-ISOLATION-STAGE-2 {same} -j RETURN"),
+                format!("-A CNI-ISOLATION-STAGE-1 {any} -j RETURN"),
+                format!("-I CNI-ISOLATION-STAGE-2 1 -o br0 {any} -j DROP"),
+                format!("-A CNI-ISOLATION-STAGE-2 {any} -j RETURN"),
             ]
         );
     }
