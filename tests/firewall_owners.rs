@@ -6,6 +6,7 @@ use testbed::{Snapshot, Testbed, bin_dir};
 use crate::{
     differences::case,
     firewall::{Chain, drop_forwarded, is_cut_off, neighbour, outside, reaches},
+    packet_filter::traced,
 };
 
 /// A chain on a host where the shared rules are there already, and what the host is like then.
@@ -279,20 +280,8 @@ fn no_program_is_started_where_nobody_drops() {
     case(|bed| {
         let (chain, pod) = (Chain::new(bed, isolated()), bed.sandbox("pod"));
         chain.bridge.add(&pod, "c1").success();
-        let config = chain.config("c1").to_string();
-        let program = bin_dir().join("firewall");
-        let starts = |verb: &str| {
-            let script = format!(
-                "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH=/x CNI_NETNS={} \
-                 strace -f -o /run/test/trace -e trace=clone,clone3,fork,vfork,execve {}",
-                pod.path(),
-                program.display(),
-            );
-            let ran = bed.feed("sh", &["-c", &script], config.as_bytes());
-            assert!(ran.status.success(), "{ran:?}");
-            let trace = bed.read("/run/test/trace");
-            trace.lines().filter(|line| !line.contains("+++")).count()
-        };
+        let config = chain.config("c1");
+        let starts = |verb: &str| traced(bed, verb, pod.path(), &config).1;
         for verb in ["ADD", "CHECK", "DEL"] {
             assert_eq!(starts(verb), 1, "{verb}: its own execve and nothing else");
         }

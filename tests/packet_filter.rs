@@ -53,35 +53,39 @@ impl<'bed> Node<'bed> {
         }
     }
 
-    /// A verb of every plugin, under strace: the programs that each has run.
-    fn programs(&self, verb: &str, netns: &str) -> Vec<usize> {
+    /// A verb of every plugin: the processes that each was.
+    fn processes(&self, verb: &str, netns: &str) -> Vec<usize> {
         let mut known = json!({"runtimeConfig": {"portMappings": [
             {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
         ]}});
         let count = |plugin: &Value| {
-            let program = bin_dir().join(plugin["type"].as_str().unwrap());
-            let script = format!(
-                "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH={} \
-                 CNI_NETNS={netns} strace -f -o /run/test/trace -e trace=clone,clone3,fork,vfork,\
-                 execve {}",
-                bin_dir().display(),
-                program.display(),
-            );
-            let config = changed(plugin.clone(), &known).to_string();
-            let ran = self.bed.feed("sh", &["-c", &script], config.as_bytes());
-            assert!(ran.status.success(), "{ran:?}");
+            let (stdout, processes) =
+                traced(self.bed, verb, netns, &changed(plugin.clone(), &known));
             if verb == "ADD" {
-                known["prevResult"] = serde_json::from_slice(&ran.stdout).unwrap();
+                known["prevResult"] = serde_json::from_slice(&stdout).unwrap();
             }
-            let trace = self.bed.read("/run/test/trace");
-            let calls: Vec<_> = trace.lines().filter(|line| !line.contains(" resumed>")).collect();
-            let of = |what: &str| calls.iter().filter(|line| line.contains(what)).count();
-            // A process or thread for each further program, and no other.
-            assert_eq!(of("clone3(") + of("clone(") + of("fork("), of("execve(") - 1, "{trace}");
-            of("execve(")
+            processes
         };
         self.plugins.iter().map(count).collect()
     }
+}
+
+/// A verb of a plugin for c1, under strace: what it said, and how many processes and threads
+/// that took.
+pub(crate) fn traced(bed: &Testbed, verb: &str, netns: &str, config: &Value) -> (Vec<u8>, usize) {
+    let directory = bin_dir().display();
+    let script = format!(
+        "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH={directory} \
+         CNI_NETNS={netns} strace -f -o /run/test/trace -e trace=clone,clone3,fork,vfork,execve \
+         {directory}/{}",
+        config["type"].as_str().unwrap(),
+    );
+    let ran = bed.feed("sh", &["-c", &script], config.to_string().as_bytes());
+    assert!(ran.status.success(), "{ran:?}");
+    let trace = bed.read("/run/test/trace");
+    let calls: Vec<_> = trace.lines().filter(|line| !line.contains(" resumed>")).collect();
+    let of = |what: &str| calls.iter().filter(|line| line.contains(what)).count();
+    (ran.stdout, 1 + of("clone3(") + of("clone(") + of("fork("))
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn no_program_is_started_but_ipam() {
     case(|bed| {
         let (node, pod) = (Node::new(bed, 1), bed.sandbox("pod"));
         for verb in ["ADD", "DEL"] {
-            assert_eq!(node.programs(verb, pod.path()), [2, 1, 1], "{verb}");
+            assert_eq!(node.processes(verb, pod.path()), [2, 1, 1], "{verb}");
         }
     });
 }
