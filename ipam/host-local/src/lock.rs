@@ -157,7 +157,13 @@ mod tests {
         let lock = Lock::acquire(&path, SHORT).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Lock::acquire(&path, Duration::from_secs(60)));
-            std::thread::sleep(SHORT);
+            let inode = format!(":{} ", path.metadata().unwrap().ino());
+            let waits = |line: &str| line.contains("-> FLOCK") && line.contains(&inode);
+            let start = Instant::now();
+            while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+                assert!(start.elapsed() < Duration::from_secs(60), "nobody waits");
+                std::thread::yield_now();
+            }
             drop(lock);
             assert!(waiting.join().unwrap().is_ok());
         });
