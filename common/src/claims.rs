@@ -177,8 +177,8 @@ impl Claims {
     /// Mends what is shared where it is not whole.
     fn ensure(&mut self, ground: &impl Ground) -> Result<()> {
         let declaration = ground.declare()?;
-        if !self.nft.is_whole(&declaration)? {
-            self.nft.commit(declaration)?;
+        if !self.is_declared(&declaration)? {
+            self.commit(declaration)?;
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Claims {
     /// # Errors
     /// When the kernel cannot be asked.
     pub(crate) fn is_whole(&mut self, ground: &impl Ground) -> Result<bool> {
-        Ok(self.nft.is_whole(&ground.declare()?)?)
+        self.is_declared(&ground.declare()?)
     }
 
     /// Removes what is in the way of claims that are not made here.

@@ -314,7 +314,7 @@ impl Firewall {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn find_refusals(&mut self) -> Result<Vec<String>> {
-        forwarding::find_refusals(self.claims.nft(), [Family::V4, Family::V6].into_iter())
+        forwarding::find_refusals(self.claims.nft(), Family::ALL.into_iter())
     }
 
     /// Whether connections could be let through at all.

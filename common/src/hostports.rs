@@ -48,7 +48,7 @@ mod shadows;
 mod span;
 
 pub use conditions::Condition;
-pub use span::{At, Mapping, SCTP, TCP, UDP};
+pub use span::{At, Mapping, SCTP, TCP, UDP, protocol};
 
 use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
@@ -168,12 +168,7 @@ impl HostPorts {
         let ground = Ports::new(publication, &owner, &self.host.netlink);
         let claimant = Claimant { owner: owner.clone(), note };
         self.claims.create(&claims, &claimant, &ground, undo)?;
-        // Not before: what makes it safe is there now.
-        self.open_localhost(publication)?;
-        for (pod, spans) in publication.spans() {
-            flows::forget_before(&self.host.netlink, pod.ip(), &spans);
-        }
-        Ok(())
+        self.open_ways(publication)
     }
 
     /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
@@ -183,11 +178,16 @@ impl HostPorts {
         Holding::Own(Elements::new(claims, Claimant { owner, note }, declaration))
     }
 
-    fn open_localhost(&self, publication: &Publication) -> Result<()> {
+    /// What comes last: only now is there what makes a way for 127.0.0.1 safe, and where
+    /// connections are to lead.
+    fn open_ways(&self, publication: &Publication) -> Result<()> {
         if let Some(key) = self.localnet(publication)? {
             sysctl::set(&key, "1").map_err(|error| {
                 Error::internal(format!("unable to enable route_localnet: {error}"))
             })?;
+        }
+        for (pod, spans) in publication.spans() {
+            flows::forget_before(&self.host.netlink, pod.ip(), &spans);
         }
         Ok(())
     }

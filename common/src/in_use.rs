@@ -35,33 +35,61 @@ pub fn tenant(address: IpAddr) -> Option<String> {
     })
 }
 
-/// Whether it is proven that no container of this host has an address: no namespace at the other end
-/// of a veth pair has it, and it is not reached by any other kind of link.
-///
-/// # Errors
-/// When the kernel cannot be asked.
-pub fn is_nobodys(netlink: &Netlink, address: IpAddr) -> Result<bool> {
-    let links = netlink.list_links()?;
-    let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
-    let peers: BTreeSet<_> = links.iter().filter_map(|link| link.peer_netns).collect();
-    for netns in peers {
-        // A namespace that ends just now need not answer, but one that may not be asked lives.
-        match netlink.has_address_in(netns, address) {
-            Ok(Some(false)) => {}
-            _ => return Ok(false),
+/// The containers of this host, as the namespaces at the other ends of its veth pairs tell. They
+/// are looked at once, when the first question comes.
+pub struct Residents<'a> {
+    netlink: &'a Netlink,
+    found: Option<Found>,
+}
+
+struct Found {
+    links: Vec<Link>,
+    /// None if a namespace does not answer: then anybody may be there.
+    addresses: Option<BTreeSet<IpAddr>>,
+}
+
+impl<'a> Residents<'a> {
+    /// Nothing is asked yet.
+    pub fn new(netlink: &'a Netlink) -> Self {
+        Self { netlink, found: None }
+    }
+
+    /// Whether it is proven that none of them has an address: no namespace has it, and it is not
+    /// reached by any other kind of link.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn lack(&mut self, address: IpAddr) -> Result<bool> {
+        let Found { links, addresses } = match &mut self.found {
+            Some(found) => found,
+            none => none.insert(Found::look(self.netlink)?),
+        };
+        if addresses.as_ref().is_none_or(|addresses| addresses.contains(&address)) {
+            return Ok(false);
         }
+        let Ok(route) = self.netlink.find_route_to(address) else { return Ok(false) };
+        let Some(route) = route else { return Ok(true) };
+        // Behind a router it may be anybody's, a macvlan's of this host too.
+        if route.gateway.is_some() {
+            return Ok(false);
+        }
+        let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
+        let mut ways = links.iter().filter(|link| Some(link.index) == route.oif);
+        Ok(ways.all(|way| {
+            let mut ports = links.iter().filter(|link| link.master == Some(way.index));
+            is_veth(way) || way.kind.as_deref() == Some("bridge") && ports.all(is_veth)
+        }))
     }
-    let Ok(route) = netlink.find_route_to(address) else { return Ok(false) };
-    let Some(route) = route else { return Ok(true) };
-    // Behind a router it may be anybody's, a macvlan's of this host too.
-    if route.gateway.is_some() {
-        return Ok(false);
+}
+
+impl Found {
+    fn look(netlink: &Netlink) -> Result<Self> {
+        let links = netlink.list_links()?;
+        let peers: BTreeSet<_> = links.iter().filter_map(|link| link.peer_netns).collect();
+        let of_peer = |netns: i32| netlink.list_addresses_in(netns).ok().flatten();
+        let addresses: Option<Vec<_>> = peers.into_iter().map(of_peer).collect();
+        Ok(Self { links, addresses: addresses.map(|all| all.into_iter().flatten().collect()) })
     }
-    let mut ways = links.iter().filter(|link| Some(link.index) == route.oif);
-    Ok(ways.all(|way| {
-        let mut ports = links.iter().filter(|link| link.master == Some(way.index));
-        is_veth(way) || way.kind.as_deref() == Some("bridge") && ports.all(is_veth)
-    }))
 }
 
 /// Marks the link behind which these addresses live. A kernel before 5.5 has no such names: then

@@ -26,7 +26,7 @@ use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
-    Make, Policy, SRCNAT, Set, SetName, Verdict,
+    Make, Policy, SRCNAT, Set, SetName, Verdict, octets,
 };
 use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
@@ -110,7 +110,7 @@ impl Masquerade {
         Ok(())
     }
 
-    /// What [`create`](Self::create) makes in our own tables.
+    /// What [`create`](Self::create) makes.
     ///
     /// # Errors
     /// When it cannot be expressed.
@@ -188,14 +188,6 @@ const MAPS: [Shared; 2] =
 
 fn map_of(ip: IpAddr) -> Shared {
     MAPS[usize::from(ip.is_ipv6())]
-}
-
-/// An address as the packet filter has it.
-pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
 }
 
 /// A pod's address in its subnet, and what is not masqueraded there.

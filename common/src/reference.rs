@@ -15,9 +15,6 @@ use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
 use crate::net::{self, iptables};
 use sha2::{Digest as _, Sha512};
 
-/// Those that have addresses to translate.
-const FAMILIES: [net::Family; 2] = [net::Family::V4, net::Family::V6];
-
 /// Masquerading by `nft`.
 const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
 const MASQUERADING: &str = "masq_checks";
@@ -79,7 +76,7 @@ impl Reference {
 
     /// Of nft, whose rules do not tell the network.
     fn delete_rules_of(&mut self, container: &str, errors: &mut Errors) {
-        for family in FAMILIES {
+        for family in net::Family::ALL {
             let table = Table { family: family.into(), name: HOSTPORT };
             for chain in ["hostports", "hostip_hostports", "masquerading"] {
                 let ours = |rule: &KnownRule| rule.comment() == Some(container);
@@ -146,7 +143,7 @@ impl Reference {
     ) -> Vec<String> {
         let before = format!("name: \"{network}\" id: \"");
         let mut named: Vec<String> = Vec::new();
-        for family in FAMILIES {
+        for family in net::Family::ALL {
             for parent in parents {
                 let rules = self.nft.list_rules(nat(family), parent);
                 let rules = errors.note(rules.map_err(Error::from)).unwrap_or_default();
@@ -173,7 +170,7 @@ impl Reference {
     }
 
     fn delete_chains(&mut self, chains: &[Entered], errors: &mut Errors) {
-        for family in FAMILIES {
+        for family in net::Family::ALL {
             for chain in chains {
                 errors.note(self.delete_chain(nat(family), chain));
             }

@@ -126,9 +126,11 @@ impl Missing {
                     continue;
                 }
             };
-            accepted.extend(
-                of_one.into_iter().filter(|one| !accepted.contains(one)).collect::<Vec<_>>(),
-            );
+            for one in of_one {
+                if !accepted.contains(&one) {
+                    accepted.push(one);
+                }
+            }
             // Many attachments stand on one ground.
             if !grounds.contains(&declaration) {
                 grounds.push(declaration);

@@ -163,6 +163,16 @@ impl Errors {
         outcome.map_err(|error| self.0.push(error.into())).ok()
     }
 
+    /// What a work that carries on after errors leaves: see [`into_result`](Self::into_result).
+    ///
+    /// # Errors
+    /// When it noted at least one.
+    pub fn collect(work: impl FnOnce(&mut Self)) -> Result<()> {
+        let mut errors = Self::default();
+        work(&mut errors);
+        errors.into_result()
+    }
+
     /// All errors as one, with the code of the first.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::iptables::{self, CHAIN, FORWARD, filter};
 use super::ruleset::ACCEPTED;
 use crate::cni::{Code, Context as _, Error, Result, report};
 use crate::net::Family;
-use crate::net::iptables::{Rule, ensure};
+use crate::net::iptables::{Rule, comment, ensure};
 use crate::net::nft::{self, Hook, KnownChain, KnownRule, Nft, Policy, Table};
 
 /// The comment of our rule, by which it is found.
@@ -48,7 +48,7 @@ impl Filter {
 /// The way to our mark, in iptables' words.
 fn way(admin_chain: &str) -> Vec<Rule> {
     let mark = format!("-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}");
-    let ours = Rule::last(CHAIN, format!("{} {mark} -j ACCEPT", iptables::comment(OURS)));
+    let ours = Rule::last(CHAIN, format!("{} {mark} -j ACCEPT", comment(OURS)));
     [iptables::way(admin_chain).as_slice(), &[ours]].concat()
 }
 

@@ -3,9 +3,8 @@
 
 use super::{Ingress, Passage};
 use crate::cni::{Code, Error, Errors, Result, report};
-use crate::masquerade::octets;
-use crate::net::iptables::{self, Rule, script};
-use crate::net::nft::{Nft, Table};
+use crate::net::iptables::{self, Rule, comment, script};
+use crate::net::nft::{Nft, Table, octets};
 use crate::net::{self, Family};
 use crate::undo::Undo;
 use std::net::IpAddr;
@@ -18,12 +17,6 @@ const TABLE: &str = "filter";
 const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
 /// And leaves by a closed bridge.
 const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
-
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
-pub(super) fn comment(text: &str) -> String {
-    format!("-m comment --comment \"{text}\"")
-}
 
 /// The way from `FORWARD` to what is let through, with the operator's own rules before it.
 pub(super) fn way(admin_chain: &str) -> [Rule; 2] {
@@ -67,14 +60,13 @@ pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<Vec<Rule>> 
     Ok(iptables::missing(&iptables::save(family, TABLE)?, rules))
 }
 
-fn of_family(passage: &Passage, family: Family) -> Vec<IpAddr> {
-    let own = passage.addresses().iter().filter(|ip| Family::of(**ip) == family);
-    own.copied().collect()
+fn of_family(addresses: &[IpAddr], family: Family) -> Vec<IpAddr> {
+    addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect()
 }
 
 /// What a passage needs in a family: chains, and rules in the reference's order.
 fn plan(passage: &Passage, family: Family, admin_chain: &str) -> (Vec<Rule>, bool) {
-    let addresses = of_family(passage, family);
+    let addresses = of_family(passage.addresses(), family);
     let mut rules = Vec::new();
     if addresses.is_empty() {
         return (rules, false);
@@ -110,12 +102,8 @@ fn refuse_odd_bridge(passage: &Passage) -> Result<()> {
 pub fn create(passage: &Passage, admin_chain: &str, undo: &mut Undo) -> Result<()> {
     refuse_odd_bridge(passage)?;
     let own = passage.addresses().to_vec();
-    undo.push("rules of iptables", move || {
-        let mut errors = Errors::default();
-        delete(&own, &mut errors);
-        errors.into_result()
-    });
-    for family in FAMILIES {
+    undo.push("rules of iptables", move || Errors::collect(|errors| delete(&own, errors)));
+    for family in Family::ALL {
         let (rules, is_closed) = plan(passage, family, admin_chain);
         let stages = [STAGE_1, STAGE_2].into_iter().filter(|_| is_closed);
         let chains: Vec<_> = [CHAIN, admin_chain].into_iter().chain(stages).collect();
@@ -132,7 +120,7 @@ pub fn create(passage: &Passage, admin_chain: &str, undo: &mut Undo) -> Result<(
 /// When the programs are missing, or refuse.
 pub fn verify(passage: &Passage, admin_chain: &str) -> Result<Vec<String>> {
     let mut differences = Vec::new();
-    for family in FAMILIES {
+    for family in Family::ALL {
         let (rules, _) = plan(passage, family, admin_chain);
         if !rules.is_empty() {
             let missing = missing(family, &rules)?;
@@ -149,9 +137,8 @@ pub fn verify(passage: &Passage, admin_chain: &str) -> Result<Vec<String>> {
 /// often. Whether there is anything is asked of the kernel: where nobody uses iptables, no
 /// program is started, nor missed.
 pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
-    for family in FAMILIES {
-        let own: Vec<_> =
-            addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect();
+    for family in Family::ALL {
+        let own = of_family(addresses, family);
         if own.is_empty() || !errors.note(may_have(family, &own)).unwrap_or_default() {
             continue;
         }

@@ -3,8 +3,7 @@
 use super::ruleset::{self, PODS, PORTS, set_of};
 use crate::claims::{Claim, Ground, Shared, port_key};
 use crate::cni::{Error, IfName, Result, Success};
-use crate::masquerade::octets;
-use crate::net::nft::{Batch, Element, Key};
+use crate::net::nft::{Batch, Element, Key, octets};
 use std::net::IpAddr;
 
 /// From where a pod is reached.

@@ -3,10 +3,10 @@
 
 use super::ground::Ports;
 use super::span;
-use super::{At, HostPorts, Mapping, Publication, Sources, flows, spans};
+use super::{At, HostPorts, Mapping, Publication, Sources, spans};
 use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result};
 use crate::net::Family;
-use crate::net::iptables::{Rule, ensure_with, missing, save};
+use crate::net::iptables::{Rule, comment, ensure_with, missing, save};
 use crate::reference::{DNAT, Reference, port_chain};
 use crate::undo::Undo;
 
@@ -69,20 +69,15 @@ impl HostPorts {
         self.claims.displace(&publication.claims(), &ground)?;
         let (own_network, own) = (network.clone(), attachment.clone());
         undo.push("host ports of iptables", move || {
-            let mut errors = Errors::default();
-            Reference::open()?.delete_ports(&own_network, &own, &mut errors);
-            errors.into_result()
+            let mut reference = Reference::open()?;
+            Errors::collect(|errors| reference.delete_ports(&own_network, &own, errors))
         });
         for part in parts(publication, options, network, attachment) {
             let (chains, rules) = part.shared();
             let chains: Vec<_> = chains.iter().map(String::as_str).collect();
             ensure_with(part.family(), TABLE, (&chains, &rules), &part.script())?;
         }
-        self.open_localhost(publication)?;
-        for (pod, spans) in publication.spans() {
-            flows::forget_before(&self.host.netlink, pod.ip(), &spans);
-        }
-        Ok(())
+        self.open_ways(publication)
     }
 
     /// Every rule that is not as it should be.
@@ -160,7 +155,6 @@ impl Part<'_> {
         let (mut chains, mut rules) = (vec![DNAT.to_owned()], ways.to_vec());
         if let (true, Mark::Bit(bit)) = (self.marks(), &self.options.mark) {
             let mark = format!("{0:#x}/{0:#x}", 1_u32 << bit);
-            let comment = |text: &str| format!("-m comment --comment \"{text}\"");
             let (set, asks) = (
                 comment("CNI portfwd masquerade mark"),
                 comment("CNI portfwd requiring masquerade"),
@@ -198,12 +192,11 @@ impl Part<'_> {
             .iter()
             .map(|word| format!(" {word}"))
             .collect();
-        let (comment, chain) = (&self.comment, &self.chain);
+        let (comment, chain) = (comment(&self.comment), &self.chain);
         let way = |protocol: &str, ports: &[String]| {
             let ports = ports.join(",");
             format!(
-                "-A {DNAT} -p {protocol} -m comment --comment \"{comment}\" -m multiport \
-                 --dports {ports}{conditions} -j {chain}"
+                "-A {DNAT} -p {protocol} {comment} -m multiport --dports {ports}{conditions} -j {chain}"
             )
         };
         let of_protocol = |(protocol, ports): &(&str, Vec<String>)| -> Vec<String> {

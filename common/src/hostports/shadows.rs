@@ -4,7 +4,7 @@
 use super::span::Span;
 use super::{HostPorts, Publication, ports};
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result};
-use crate::in_use;
+use crate::in_use::Residents;
 use crate::net::Family;
 use crate::reference::{Redirected, Reference};
 
@@ -20,19 +20,18 @@ impl HostPorts {
         attachment: &Attachment,
     ) -> Result<()> {
         let mut reference = Reference::open()?;
+        let mut residents = Residents::new(&self.host.netlink);
         for (pod, spans) in publication.spans().filter(|(_, spans)| !spans.is_empty()) {
             let holds = |port| spans.iter().any(|span| (span.first..=span.last).contains(&port));
             for shadow in reference.list_redirects(Family::of(pod.ip()), holds)? {
                 let Some(span) = spans.iter().find(|span| span.meets(&shadow)) else { continue };
                 if !shadow.holder.is(network, attachment.container.as_str())
                     && !publication.addresses.iter().any(|own| own.ip() == shadow.pod)
-                    && !in_use::is_nobodys(&self.host.netlink, shadow.pod)?
+                    && !residents.lack(shadow.pod)?
                 {
                     return Err(taken(&ports(span), &shadow.holder));
                 }
-                let mut errors = Errors::default();
-                reference.delete_redirects(&shadow.holder, &mut errors);
-                errors.into_result()?;
+                Errors::collect(|errors| reference.delete_redirects(&shadow.holder, errors))?;
             }
         }
         Ok(())
@@ -44,13 +43,11 @@ impl HostPorts {
     /// When the kernel cannot be asked, or refuses.
     pub fn sweep_shadows(&self, valid: &[Attachment]) -> Result<()> {
         let (mut reference, mut errors) = (Reference::open()?, Errors::default());
-        for family in [Family::V4, Family::V6] {
-            for Redirected { holder, pod, .. } in reference.list_redirects(family, |_| true)? {
+        let mut residents = Residents::new(&self.host.netlink);
+        for family in Family::ALL {
+            for Redirected { holder, pod, .. } in reference.list_redirects_of_nft(family)? {
                 let is_valid = valid.iter().any(|other| holder.is_named(other.container.as_str()));
-                if !holder.tells_network()
-                    && !is_valid
-                    && in_use::is_nobodys(&self.host.netlink, pod)?
-                {
+                if !is_valid && residents.lack(pod)? {
                     reference.delete_redirects(&holder, &mut errors);
                 }
             }

@@ -3,8 +3,7 @@
 use super::ruleset::{GATES, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use crate::claims::{Claim, Shared, TABLES};
 use crate::cni::{Cidr, Error, Result};
-use crate::masquerade::octets;
-use crate::net::nft::{Data, Key, SetName, Verdict, concat};
+use crate::net::nft::{Data, Key, SetName, Verdict, concat, octets};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -137,6 +136,16 @@ pub(super) fn name(protocol: u8) -> &'static str {
         TCP => "tcp",
         UDP => "udp",
         _ => "sctp",
+    }
+}
+
+/// The protocol of a name in lower case.
+pub fn protocol(name: &str) -> Option<u8> {
+    match name {
+        "tcp" => Some(TCP),
+        "udp" => Some(UDP),
+        "sctp" => Some(SCTP),
+        _ => None,
     }
 }
 

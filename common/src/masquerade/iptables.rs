@@ -4,7 +4,7 @@
 use super::Scope;
 use crate::cni::{Attachment, Cidr, Errors, NetworkName, Result, Success};
 use crate::net::Family;
-use crate::net::iptables::{Rule, ensure, missing, save};
+use crate::net::iptables::{Rule, comment, ensure, missing, save};
 use crate::reference::{Reference, masquerade_chain};
 use crate::restore::Elsewhere;
 use crate::undo::Undo;
@@ -24,12 +24,11 @@ pub fn create(
 ) -> Result<()> {
     let (own_network, own) = (network.clone(), attachment.clone());
     undo.push("masquerading by iptables", move || {
-        let mut errors = Errors::default();
-        Reference::open()?.delete_masquerade(&own_network, &own, &mut errors);
-        errors.into_result()
+        let mut reference = Reference::open()?;
+        Errors::collect(|errors| reference.delete_masquerade(&own_network, &own, errors))
     });
     let chain = masquerade_chain(network, attachment.container.as_str());
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         let rules = rules(success, scope, family, (network, attachment));
         if !rules.is_empty() {
             ensure(family, TABLE, &[&chain], &rules)?;
@@ -66,7 +65,7 @@ pub fn verify(
     whose: (&NetworkName, &Attachment),
 ) -> Result<Vec<String>> {
     let mut differences = Vec::new();
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         let rules = rules(success, scope, family, whose);
         if !rules.is_empty() {
             let gone = missing(&save(family, TABLE)?, &rules);
@@ -84,8 +83,7 @@ fn rules(
 ) -> Vec<Rule> {
     let container = attachment.container.as_str();
     let chain = masquerade_chain(network, container);
-    let comment =
-        format!("-m comment --comment \"name: \\\"{network}\\\" id: \\\"{container}\\\"\"");
+    let comment = comment(&format!("name: \\\"{network}\\\" id: \\\"{container}\\\""));
     let (multicast, length) =
         if family == Family::V4 { ("224.0.0.0/4", 32) } else { ("ff00::/8", 128) };
     let is_own = |address: &Cidr| Family::of(address.ip()) == family && scope.has(address);

@@ -248,28 +248,25 @@ impl Netlink {
         })
     }
 
-    /// Whether a link of another namespace has an address: of the one that this one calls `netns`
+    /// All addresses in another namespace: the one that this one calls `netns`
     /// ([`Link::peer_netns`](super::Link)). None if the kernel, before 4.20, does not tell.
-    pub fn has_address_in(&self, netns: i32, address: IpAddr) -> Result<Option<bool>> {
+    pub fn list_addresses_in(&self, netns: i32) -> Result<Option<Vec<IpAddr>>> {
         let mut message = AddressMessage::default();
-        message.header.family =
-            if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let there = AddressAttribute::TargetNetNsId(netns);
         message.attributes.push(there.clone());
         let answer = self.dump(&RouteNetlinkMessage::GetAddress(message), || {
             format!("list addresses of namespace {netns}")
         })?;
-        let mut has_it = false;
+        let mut addresses = Vec::new();
         for message in answer {
             let RouteNetlinkMessage::NewAddress(message) = message else { continue };
             // It told of this namespace instead.
             if !message.attributes.contains(&there) {
                 return Ok(None);
             }
-            has_it |=
-                Address::from_message(&message).is_some_and(|one| one.address.ip() == address);
+            addresses.extend(Address::from_message(&message).map(|one| one.address.ip()));
         }
-        Ok(Some(has_it))
+        Ok(Some(addresses))
     }
 
     fn dump_addresses(&self, family: AddressFamily, index: u32) -> Result<Vec<Address>> {

@@ -69,6 +69,11 @@ pub fn has_legacy(family: Family, table: &str) -> bool {
     names.is_ok_and(|names| names.lines().any(|name| name == table))
 }
 
+/// The match that carries a comment, whose quotes are escaped.
+pub fn comment(text: &str) -> String {
+    format!("-m comment --comment \"{text}\"")
+}
+
 /// A rule, as `iptables-save` writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -2,6 +2,7 @@
 
 use super::{DNAT, Entered, HOSTPORT, Reference, list_legacy, nat};
 use crate::cni::{Errors, NetworkName, Result};
+use crate::hostports::protocol;
 use crate::net;
 use crate::net::nft::{KnownRule, Redirect, Table};
 use std::fmt::{self, Display};
@@ -29,11 +30,6 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Whether its rules tell of which network it is. Those of nft do not.
-    pub(crate) fn tells_network(&self) -> bool {
-        self.chain.is_some()
-    }
-
     /// Whether its rules name this container.
     pub(crate) fn is_named(&self, container: &str) -> bool {
         self.container.as_deref() == Some(container)
@@ -72,8 +68,7 @@ impl Reference {
         family: net::Family,
         is_wanted: impl Fn(u16) -> bool,
     ) -> Result<Vec<Redirected>> {
-        let (nat, own) = (nat(family), Table { family: family.into(), name: HOSTPORT });
-        let mut found = Vec::new();
+        let (nat, mut found) = (nat(family), self.list_redirects_of_nft(family)?);
         if self.nft.find_chain(nat, DNAT)?.is_some() {
             for way in self.nft.list_rules(nat, DNAT)? {
                 let ports = way.ports();
@@ -87,15 +82,24 @@ impl Reference {
                 }
             }
         }
-        if self.nft.find_chain(own, "hostports")?.is_some() {
-            for rule in self.nft.list_rules(own, "hostports")? {
+        found.extend(of_legacy(&list_legacy(family)));
+        found.retain(|one| is_wanted(one.port));
+        Ok(found)
+    }
+
+    /// Those of them that do not tell their network.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn list_redirects_of_nft(&mut self, family: net::Family) -> Result<Vec<Redirected>> {
+        let (table, mut found) = (Table { family: family.into(), name: HOSTPORT }, Vec::new());
+        if self.nft.find_chain(table, "hostports")?.is_some() {
+            for rule in self.nft.list_rules(table, "hostports")? {
                 let container = rule.comment().map(str::to_owned);
                 let holder = Holder { container, ..Holder::default() };
                 found.extend(redirected(&holder, rule.redirect()));
             }
         }
-        found.extend(of_legacy(&list_legacy(family)));
-        found.retain(|one| is_wanted(one.port));
         Ok(found)
     }
 
@@ -138,14 +142,8 @@ fn of_legacy(saved: &[String]) -> Vec<Redirected> {
             network: word("dnat name: \\\""),
             container: word("id: \\\""),
         };
-        let protocol = match after("-p") {
-            Some("tcp") => Some(6),
-            Some("udp") => Some(17),
-            Some("sctp") => Some(132),
-            _ => None,
-        };
         let rule = Redirect {
-            protocol,
+            protocol: after("-p").and_then(protocol),
             port: after("--dport").and_then(|port| port.parse().ok()),
             destination: after("-d").and_then(|at| at.split('/').next()?.parse().ok()),
             to: to.parse::<SocketAddr>().ok().map(|to| to.ip()),

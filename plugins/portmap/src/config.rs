@@ -4,7 +4,7 @@
 use crate::conditions;
 use common::cni::{Call, Verb};
 use common::hostports::iptables::{Mark, Options};
-use common::hostports::{At, Condition, Mapping, Publication, SCTP, Sources, TCP, UDP};
+use common::hostports::{At, Condition, Mapping, Publication, Sources, protocol};
 use common::{Error, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -184,15 +184,11 @@ impl Entry {
         };
         let container_port = port(self.container_port, "container")?;
         let host_port = port(self.host_port, "host")?;
-        let protocol = match self.protocol.to_ascii_lowercase().as_str() {
-            "tcp" => TCP,
-            "udp" => UDP,
-            "sctp" => SCTP,
-            other => {
-                let msg = format!("unknown protocol {other:?} of host port {host_port}");
-                return Err(Error::config(msg).details("there are tcp, udp and sctp"));
-            }
-        };
+        let name = self.protocol.to_ascii_lowercase();
+        let protocol = protocol(&name).ok_or_else(|| {
+            let msg = format!("unknown protocol {name:?} of host port {host_port}");
+            Error::config(msg).details("there are tcp, udp and sctp")
+        })?;
         Ok(Mapping { at: self.at()?, protocol, host_port, container_port })
     }
 

@@ -256,7 +256,8 @@ fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<V
     Ok(steps)
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+/// An address as the packet has it.
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

@@ -89,7 +89,7 @@ impl KnownRule {
     /// The comment of nft(8).
     pub fn comment(&self) -> Option<&str> {
         const NFTA_RULE_USERDATA: u16 = 7;
-        let notes = redirect::find(self.bytes.get(NFGENMSG..)?, NFTA_RULE_USERDATA)?;
+        let notes = find(self.bytes.get(NFGENMSG..)?, NFTA_RULE_USERDATA)?;
         let [0, length, rest @ ..] = notes else { return None };
         let text = rest.get(..usize::from(*length))?.strip_suffix(&[0])?;
         std::str::from_utf8(text).ok()
@@ -134,6 +134,19 @@ fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
         }
     }
     Ok(None)
+}
+
+/// The value of an attribute, if it is there.
+pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// Kind and value of each.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
+        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
+        Some((kind, attribute.into_inner().get(4..length)?))
+    })
 }
 
 fn text(value: &[u8]) -> String {

@@ -18,7 +18,7 @@ mod set;
 mod table;
 
 pub use batch::{Batch, Make};
-pub use expr::{Expr, Target, Verdict};
+pub use expr::{Expr, Target, Verdict, octets};
 pub use field::{Address, Field};
 pub use known::{KnownChain, KnownRule};
 pub use redirect::Redirect;

@@ -3,9 +3,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::NlasIterator;
-
-use super::known::NFGENMSG;
+use super::known::{NFGENMSG, attributes, find};
 
 /// What a rule that translates destinations asks for, and where it leads. None: it does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -156,15 +154,4 @@ fn value(data: &[u8]) -> Option<&[u8]> {
 
 fn number(attributes: &[u8], kind: u16) -> Option<u32> {
     find(attributes, kind)?.try_into().ok().map(u32::from_be_bytes)
-}
-
-pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
-}
-
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        Some((kind, attribute.into_inner().get(4..length)?))
-    })
 }
