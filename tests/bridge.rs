@@ -11,7 +11,7 @@ use crate::differences::case;
 pub(crate) fn config(changes: &Value) -> Value {
     let mut config = json!({
         "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br0", "isGateway": true,
-        "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}
+        "ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0}
     });
     for (key, value) in changes.as_object().unwrap() {
         config[key] = value.clone();
@@ -22,7 +22,7 @@ pub(crate) fn config(changes: &Value) -> Value {
 /// One address of each family.
 pub(crate) fn dual() -> Value {
     let ranges = json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]);
-    json!({"ipam": {"type": "host-local", "ranges": ranges}, "isDefaultGateway": true})
+    json!({"ipam": {"type": "host-local", "ranges": ranges, "graceAge": 0}, "isDefaultGateway": true})
 }
 
 /// The addresses of a result.

@@ -135,18 +135,27 @@ fn a_late_failure_leaves_nothing() {
 }
 
 #[test]
-fn a_failing_ipam_plugin_is_told_to_delete() {
+fn an_ipam_plugin_that_dies_is_told_to_delete_and_one_that_refuses_is_not() {
     case(|bed| {
-        let log = "#!/bin/sh\necho $CNI_COMMAND >> /run/test/calls\ncat > /dev/null\n\
-                   [ $CNI_COMMAND = DEL ] && exit 0\n\
-                   echo '{\"cniVersion\": \"1.0.0\", \"code\": 11, \"msg\": \"no\"}'; exit 1\n";
-        bed.script("broken", log);
+        let refusal = "echo '{\"cniVersion\": \"1.0.0\", \"code\": 11, \"msg\": \"no\"}'; exit 1";
         let pod = bed.sandbox("pod");
-        let network = bed.network(config(&json!({"ipam": {"type": "broken"}})));
-        let error = network.add(&pod, "c1").error();
-        assert!(error.code == 11 && error.msg.contains("no"), "{error:?}");
-        assert_eq!(bed.read("/run/test/calls"), "ADD\nDEL\n");
-        assert!(!has_link(&pod, "eth0"));
+        for (name, end, words, calls) in [
+            ("refuses", refusal, "no", "ADD\n"),
+            ("dies", "kill -9 $$", "signal: 9", "ADD\nDEL\n"),
+            ("mumbles", "echo oops; exit 1", "oops", "ADD\nDEL\n"),
+            ("answers-nonsense", "echo oops", "nonsense", "ADD\nDEL\n"),
+        ] {
+            let log = format!(
+                "#!/bin/sh\necho $CNI_COMMAND >> /run/test/{name}\ncat > /dev/null\n\
+                 [ $CNI_COMMAND = DEL ] && exit 0\n{end}\n"
+            );
+            bed.script(name, &log);
+            let network = bed.network(config(&json!({"ipam": {"type": name}})));
+            let error = network.add(&pod, "c1").error();
+            assert!(error.msg.contains(words), "{name}: {error:?}");
+            assert_eq!(bed.read(&format!("/run/test/{name}")), calls, "{name}");
+            assert!(!has_link(&pod, "eth0"), "{name}");
+        }
     });
 }
 

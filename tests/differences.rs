@@ -95,7 +95,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It asks the IPAM plugin, which layer 2 does not have.",
     ),
     (
-        "bridge_undo::a_failing_ipam_plugin_is_told_to_delete",
+        "bridge_undo::an_ipam_plugin_that_dies_is_told_to_delete_and_one_that_refuses_is_not",
         Differs,
         "It does not, although the specification wants it.",
     ),

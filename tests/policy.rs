@@ -18,7 +18,7 @@ const BINARY: u64 = 3 << 20;
 const LINES: usize = 400;
 
 /// The modules of `common` that know both the protocol and the kernel.
-const JOINTS: [&str; 10] = [
+const JOINTS: [&str; 11] = [
     "sandbox.rs",
     "veth.rs",
     "claims.rs",
@@ -27,6 +27,7 @@ const JOINTS: [&str; 10] = [
     "spoof.rs",
     "hostports.rs",
     "in_use.rs",
+    "kept.rs",
     "reference.rs",
     "restore.rs",
 ];

@@ -72,7 +72,7 @@ fn asked_on_the_command_line_a_plugin_says_its_version() {
     case(|bed| {
         each(|bed, plugin, _| {
             let outcome = bed.plugin(plugin).argument("--version").run();
-            let about = format!("CNI {plugin} plugin girder-");
+            let about = format!("CNI {plugin} plugin v1.9.1+girder.");
             assert!(outcome.success().stdout.starts_with(&about), "{outcome}");
         })(bed);
     });

@@ -5,9 +5,10 @@
 
 mod comment;
 
-pub(crate) use comment::{is_same_attachment, is_stale, owns, split};
+pub(crate) use comment::{is_same_attachment, owns, split};
 
-use crate::cni::{Attachment, NetworkName, Owner, Result};
+use crate::cni::{Owner, Result};
+use crate::kept::Kept;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
 
@@ -290,18 +291,12 @@ impl Claims {
         Ok(found)
     }
 
-    /// Removes every element of these sets that belongs to an attachment of the network that is
-    /// not valid any more.
+    /// Removes every element of these sets that belongs to nobody who is kept.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn sweep(
-        &mut self,
-        sets: &[Shared],
-        network: &NetworkName,
-        valid: &[Attachment],
-    ) -> Result<()> {
-        self.delete_where(sets, is_stale(network, valid)).map(drop)
+    pub(crate) fn sweep(&mut self, sets: &[Shared], kept: &Kept<'_>) -> Result<()> {
+        self.delete_where(sets, |comment| kept.is_stale(comment)).map(drop)
     }
 
     /// Every element of these sets whose comment is `wanted`.

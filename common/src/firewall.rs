@@ -47,10 +47,9 @@ mod ruleset;
 
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
-use crate::claims::{
-    Claim, Claimant, Claims, Ground as _, Shared, is_same_attachment, is_stale, port_key,
-};
-use crate::cni::{Attachment, Code, Error, NetworkName, Owner, Result, Success, report};
+use crate::claims::{Claim, Claimant, Claims, Ground as _, Shared, is_same_attachment, port_key};
+use crate::cni::{Code, Error, NetworkName, Owner, Result, Success, report};
+use crate::kept::Kept;
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Key, Make, concat};
 use crate::restore::{Elements, Holding};
@@ -216,16 +215,12 @@ impl Firewall {
         Ok(own)
     }
 
-    /// The addresses of attachments of the network that are not valid any more.
+    /// The addresses of attachments that nobody keeps.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn list_stale_addresses(
-        &mut self,
-        network: &NetworkName,
-        valid: &[Attachment],
-    ) -> Result<Vec<IpAddr>> {
-        self.addresses_where(is_stale(network, valid))
+    pub fn list_stale_addresses(&mut self, kept: &Kept<'_>) -> Result<Vec<IpAddr>> {
+        self.addresses_where(|comment| kept.is_stale(comment))
     }
 
     fn addresses_where(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Vec<IpAddr>> {
@@ -263,10 +258,11 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
+    pub fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
         let owned: Vec<_> = pods().into_iter().chain([PORTS]).collect();
-        self.claims.sweep(&owned, network, valid)?;
-        if valid.is_empty() {
+        self.claims.sweep(&owned, kept)?;
+        let others = self.claims.list_where(&owned, |comment| Owner::is_of(comment, network))?;
+        if others.is_empty() {
             let of_family = |is_ipv6| [BRIDGES, WAYS].map(|name| set_of(name, is_ipv6));
             let bridges = [false, true].map(of_family).concat();
             self.claims.delete_where(&bridges, |comment| comment == network.label())?;

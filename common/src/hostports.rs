@@ -52,12 +52,12 @@ pub use span::{At, Mapping, SCTP, TCP, UDP, protocol};
 
 use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
+use crate::kept::{Kept, link_names};
 use crate::net::nft::{Data, Element, Key, SetName, Verdict};
 use crate::net::{has_link, sysctl};
 use crate::restore::{Elements, Holding};
 use crate::sandbox::Host;
 use crate::undo::Undo;
-use crate::veth::host_name;
 use conditions::chain_name;
 use ground::{Ports, VETH, has_veth};
 use ruleset::{ALL, GATES, SOURCES, TARGETS};
@@ -173,7 +173,7 @@ impl HostPorts {
 
     /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
     pub fn holding(publication: &Publication, owner: Owner) -> Holding {
-        let note = has_link(&host_name(&owner)).then_some(VETH);
+        let note = link_names(&owner).iter().any(|name| has_link(name)).then_some(VETH);
         let (claims, declaration) = (publication.claims(), ground::declare(publication));
         Holding::Own(Elements::new(claims, Claimant { owner, note }, declaration))
     }
@@ -270,7 +270,8 @@ impl HostPorts {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        self.claims.sweep(&all_sets(), network, valid)
+        let kept = Kept::new(&self.host.netlink, network, valid);
+        self.claims.sweep(&all_sets(), &kept)
     }
 
     /// Every port that does not lead where it should.

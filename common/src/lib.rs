@@ -16,6 +16,7 @@
 //! | [`restore`] | | what attachments have in the packet filter, made anew |
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
+//! | [`kept`] | | what garbage collection leaves alone |
 //! | [`undo`] | below all | rollback by default |
 
 mod claims;
@@ -23,6 +24,7 @@ pub mod cni;
 pub mod firewall;
 pub mod hostports;
 pub mod in_use;
+pub mod kept;
 pub mod masquerade;
 pub mod net;
 pub mod reference;

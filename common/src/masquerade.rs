@@ -24,6 +24,7 @@
 
 use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
+use crate::kept::Kept;
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
     Make, Policy, SRCNAT, Set, SetName, Verdict, octets,
@@ -149,12 +150,12 @@ impl Masquerade {
         Ok(())
     }
 
-    /// Removes what belongs to attachments of the network that are not valid any more.
+    /// Removes what belongs to nobody who is kept.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        self.claims.sweep(&MAPS, network, valid)
+    pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
+        self.claims.sweep(&MAPS, kept)
     }
 
     /// Every address of the result that is not masqueraded as it should be.

@@ -4,11 +4,11 @@
 //! table bridge girder {
 //!     set checked-ports {                   # an element per pod, with its owner as comment
 //!         type ifname
-//!         elements = { "veth814c47b8" comment "pods c1 eth0" }
+//!         elements = { "veth814c47b8d5e" comment "pods c1 eth0" }
 //!     }
 //!     set checked-macs {
 //!         type ifname . ether_addr
-//!         elements = { "veth814c47b8" . 02:00:00:00:00:01 comment "pods c1 eth0" }
+//!         elements = { "veth814c47b8d5e" . 02:00:00:00:00:01 comment "pods c1 eth0" }
 //!     }
 //!     chain spoofcheck {
 //!         type filter hook prerouting priority -300; policy accept;
@@ -22,7 +22,8 @@
 use crate::claims::{
     ABOUT, BRIDGE as TABLE, Claim, Claimant, Claims, Ground, Shared, owns, port_key,
 };
-use crate::cni::{Attachment, NetworkName, Owner, Result, Success};
+use crate::cni::{Owner, Result, Success};
+use crate::kept::{Kept, link_names};
 use crate::net::Mac;
 use crate::net::nft::{
     Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make,
@@ -57,7 +58,7 @@ impl SpoofCheck {
     /// When the kernel refuses.
     pub fn create(&mut self, mac: Mac, owner: &Owner, undo: &mut Undo) -> Result<()> {
         let claimant = Claimant { owner: owner.clone(), note: None };
-        self.claims.create(&claims(owner, Some(mac)), &claimant, &Rule, undo)
+        self.claims.create(&claims(&host_name(owner), Some(mac)), &claimant, &Rule, undo)
     }
 
     /// What [`create`](Self::create) made for the attachment of this result.
@@ -66,7 +67,7 @@ impl SpoofCheck {
     /// When it cannot be expressed.
     pub fn holding(success: &Success, owner: &Owner) -> Result<Holding> {
         let claimant = Claimant { owner: owner.clone(), note: None };
-        let claims = claims(owner, mac_of(Some(success), owner));
+        let claims = claims(&port_of(success, owner), mac_of(Some(success), owner));
         Ok(Holding::Own(Elements::new(claims, claimant, Rule.declare()?)))
     }
 
@@ -78,20 +79,22 @@ impl SpoofCheck {
     pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
         let ours = |comment: &str| owns(owner, comment);
         let known = mac_of(success, owner);
-        let spots = claims(owner, known).into_iter().map(|claim| (claim.set, claim.key));
-        self.claims.delete(&spots.collect::<Vec<_>>(), ours)?;
+        let of_name = |name: &String| claims(name, known);
+        let names = link_names(owner);
+        let all = names.iter().flat_map(of_name).map(|claim| (claim.set, claim.key));
+        self.claims.delete(&all.collect::<Vec<_>>(), ours)?;
         if known.is_none() {
             self.claims.delete_where(&[MACS], ours)?;
         }
         Ok(())
     }
 
-    /// Removes what belongs to attachments of the network that are not valid any more.
+    /// Removes what belongs to nobody who is kept.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        self.claims.sweep(&[PORTS, MACS], network, valid)
+    pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
+        self.claims.sweep(&[PORTS, MACS], kept)
     }
 
     /// Whether the result's hardware address is the only one that gets through.
@@ -99,9 +102,10 @@ impl SpoofCheck {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn verify(&mut self, success: &Success, owner: &Owner) -> Result<Vec<String>> {
-        let claims = claims(owner, mac_of(Some(success), owner));
+        let port = port_of(success, owner);
+        let claims = claims(&port, mac_of(Some(success), owner));
         let missing = self.claims.missing(&claims, owner)?;
-        let difference = || format!("source addresses of {} are not checked", host_name(owner));
+        let difference = || format!("source addresses of {port} are not checked");
         let is_there = missing.is_empty() && self.claims.is_whole(&Rule)?;
         Ok((!is_there).then(difference).into_iter().collect())
     }
@@ -116,8 +120,15 @@ fn mac_of(success: Option<&Success>, owner: &Owner) -> Option<Mac> {
     own?.mac.as_deref()?.parse().ok()
 }
 
-fn claims(owner: &Owner, mac: Option<Mac>) -> Vec<Claim> {
-    let port = port_key(&host_name(owner));
+/// The host's end, under the name that the result tells.
+fn port_of(success: &Success, owner: &Owner) -> String {
+    let names = link_names(owner);
+    let is_named = |name: &&String| success.interfaces.iter().any(|entry| entry.name == **name);
+    names.iter().find(is_named).map_or_else(|| host_name(owner), Clone::clone)
+}
+
+fn claims(port: &str, mac: Option<Mac>) -> Vec<Claim> {
+    let port = port_key(port);
     let own = mac.map(|mac| (MACS, concat(&[&port, &mac.0]).into()));
     let all = std::iter::once((PORTS, Key::from(port))).chain(own);
     all.map(|(set, key)| Claim { set, key, data: None }).collect()
@@ -165,6 +176,7 @@ impl Ground for Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cni::Attachment;
 
     #[test]
     fn the_containers_address_is_that_of_its_own_interface() {
@@ -184,7 +196,8 @@ mod tests {
         ];
         let success = Success { interfaces, ..Success::default() };
         assert_eq!(mac_of(Some(&success), &owner).unwrap().to_string(), "02:00:00:00:00:03");
-        assert_eq!(claims(&owner, None).len(), 1);
-        assert_eq!(claims(&owner, Some(Mac([2; 6])))[1].key.first().len(), 24);
+        assert_eq!(port_of(&success, &owner), host_name(&owner));
+        assert_eq!(claims("veth1", None).len(), 1);
+        assert_eq!(claims("veth1", Some(Mac([2; 6])))[1].key.first().len(), 24);
     }
 }

@@ -1,9 +1,11 @@
 //! A veth pair between the host and a sandbox: one attachment's own.
 
 use crate::cni::{Attachment, Code, Error, IfName, NetnsPath, NetworkName, Owner, Result, Success};
-use crate::net::{Link, Mac, Netlink, PortChange, VethEnd, VethPair, sysctl};
+use crate::kept::{Kept, alias, is_unfinished, link_names, presence_name};
+use crate::net::{Link, Mac, Netlink, PortChange, Presence, VethEnd, VethPair, sysctl};
 use crate::sandbox::{Host, Sandbox};
 use crate::undo::Undo;
+use std::time::Duration;
 
 /// What a pair is to be.
 pub struct Veth<'a> {
@@ -20,6 +22,8 @@ pub struct Veth<'a> {
     pub master: Option<u32>,
     /// Settings of that port.
     pub port: Port,
+    /// How long GC spares it, whatever it is told of who is valid.
+    pub grace_age: Duration,
 }
 
 /// What a bridge port does beyond forwarding.
@@ -47,8 +51,9 @@ impl Veth<'_> {
     pub fn create(&self, host: &Host, sandbox: &Sandbox, undo: &mut Undo) -> Result<Pair> {
         let name = host_name(self.owner);
         let mac = self.mac.map_or_else(Mac::random, Ok)?;
+        let host_mac = Mac::random()?;
         let pair = VethPair {
-            host: VethEnd { name: &name, mac: Mac::random()? },
+            host: VethEnd { name: &name, mac: host_mac },
             peer: VethEnd { name: self.ifname.as_str(), mac },
             peer_netns: &sandbox.netns,
             mtu: self.mtu,
@@ -56,6 +61,17 @@ impl Veth<'_> {
             // Should we be killed before the alias is there, GC knows whose it is.
             group: self.owner.network_mark(),
         };
+        let made = name.clone();
+        // Before it is made: the kernel may do so, and its answer be lost. The random address tells
+        // it from a pair of the same name that another call has made.
+        undo.push(format!("veth {made}"), move || {
+            let netlink = Netlink::open()?;
+            if let Some(link) = netlink.find_link(&made)?.filter(|link| link.mac == Some(host_mac))
+            {
+                netlink.delete_link(link.index)?;
+            }
+            Ok(())
+        });
         let link = host.netlink.create_veth(&pair).map_err(|error| {
             if !error.is_exists() {
                 return Error::from(error).context("failed to make veth pair");
@@ -63,11 +79,6 @@ impl Veth<'_> {
             let raced = refuse_existing(host, sandbox, self.ifname, self.owner).err();
             raced.unwrap_or_else(|| error.into())
         })?;
-        let made = name.clone();
-        undo.push(format!("veth {made}"), move || {
-            Netlink::open()?.delete_link_by_name(&made)?;
-            Ok(())
-        });
         ignore_router_advertisements(&name);
         host.netlink.change_port(link.index, &self.change())?;
         let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
@@ -79,7 +90,7 @@ impl Veth<'_> {
     fn change(&self) -> PortChange {
         let of_port = |flag: bool| self.master.map(|_| flag);
         PortChange {
-            alias: Some(self.owner.as_str().to_owned()),
+            alias: Some(alias(self.owner, self.grace_age)),
             up: true,
             group: Some(0),
             hairpin: of_port(self.port.hairpin),
@@ -112,17 +123,56 @@ pub fn refuse_existing(
             format!("container veth name ({name:?}) already exists in {path}: CNI_IFNAME is taken");
         return Err(Error::new(Code::BadEnvironment, msg).details(way_out));
     }
-    let name = host_name(owner);
-    if host.netlink.find_link(&name)?.is_some() {
-        let msg = format!("the host's end {name:?} of this attachment already exists");
-        return Err(Error::internal(msg).details(way_out));
+    for name in link_names(owner) {
+        let Some(link) = host.netlink.find_link(&name)? else { continue };
+        // 32 bits are few: by the former name, it may be a stranger's.
+        if name == host_name(owner) || is_end_of(&link, owner) {
+            let msg = format!("the host's end {name:?} of this attachment already exists");
+            return Err(Error::internal(msg).details(way_out));
+        }
     }
     Ok(())
 }
 
 /// The name of the host's end, which the owner alone tells.
 pub fn host_name(owner: &Owner) -> String {
-    format!("veth{}", owner.tag())
+    let [name, _] = link_names(owner);
+    name
+}
+
+/// The host's end of the attachment's pair, whose alias says that it is that, under whichever name
+/// it was made.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn find_host_end(netlink: &Netlink, owner: &Owner) -> Result<Option<Link>> {
+    for name in link_names(owner) {
+        if let Some(link) = netlink.find_link(&name)?
+            && is_end_of(&link, owner)
+        {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
+}
+
+fn is_end_of(link: &Link, owner: &Owner) -> bool {
+    link.alias.as_deref().is_some_and(|alias| owner.is_in(alias))
+}
+
+/// Announces that the attachment is being added, for as long as the answer lives: of two ADDs of one
+/// attachment, each would find the other's half and take back what is not its own.
+///
+/// # Errors
+/// Code 11 when another process is at it.
+pub fn begin_add(owner: &Owner) -> Result<Presence> {
+    Presence::announce(&presence_name(&host_name(owner))).map_err(|error| {
+        if !error.is_exists() {
+            return error.into();
+        }
+        let msg = format!("another ADD of this attachment ({}) is running", owner.as_str());
+        Error::new(Code::TryAgain, msg).details("wait for its answer; DEL comes before another ADD")
+    })
 }
 
 /// Deletes the attachment's pair, wherever one of its ends can be found.
@@ -136,11 +186,13 @@ pub fn delete(
     attachment: &Attachment,
 ) -> Result<()> {
     let owner = attachment.owner(network);
-    if let Some(link) = host.netlink.find_link(&host_name(&owner))?
-        && (link.alias.as_deref() == Some(owner.as_str()) || is_unfinished(&link, network))
-    {
-        host.netlink.delete_link(link.index)?;
-        return Ok(());
+    for name in link_names(&owner) {
+        if let Some(link) = host.netlink.find_link(&name)?
+            && (is_end_of(&link, &owner) || is_unfinished(&link, network))
+        {
+            host.netlink.delete_link(link.index)?;
+            return Ok(());
+        }
     }
     // Made by another implementation, or nothing at all.
     let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
@@ -153,11 +205,6 @@ pub fn delete(
     Ok(())
 }
 
-/// Whether an ADD to this network was killed between making the link and noting its owner on it.
-fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
-    link.alias.is_none() && link.group == network.mark() && link.name.starts_with("veth")
-}
-
 /// Whether the path that the runtime gave leads, by now, into somebody else's container.
 fn belongs_to_another(host: &Host, link: &Link, owner: &Owner) -> Result<bool> {
     let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
@@ -165,31 +212,21 @@ fn belongs_to_another(host: &Host, link: &Link, owner: &Owner) -> Result<bool> {
     };
     match host.netlink.read_link(peer) {
         Ok(peer) => Ok(peer.peer == Some(link.index)
-            && peer
-                .alias
-                .is_some_and(|alias| alias.split(' ').count() == 3 && alias != owner.as_str())),
+            && peer.alias.is_some_and(|alias| Owner::is_any(&alias) && !owner.is_in(&alias))),
         Err(error) if error.is_gone() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Deletes the pairs of a network whose attachment is not valid any more.
+/// Deletes the pairs of a network that belong to nobody who is kept.
 ///
 /// # Errors
-/// When the kernel refuses; the other pairs are gone then all the same.
-pub fn sweep(host: &Host, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-    let valid: Vec<Owner> = valid.iter().map(|attachment| attachment.owner(network)).collect();
-    let mut errors = crate::cni::Errors::default();
-    for link in host.netlink.list_links()? {
-        let alias = link.alias.as_deref().unwrap_or_default();
-        let is_dead = Owner::is_of(alias, network)
-            && link.name.starts_with("veth")
-            && !valid.iter().any(|owner| owner.as_str() == alias);
-        if is_dead || is_unfinished(&link, network) {
-            errors.note(host.netlink.delete_link(link.index));
-        }
-    }
-    errors.into_result()
+/// When the kernel refuses.
+pub fn sweep(netlink: &Netlink, kept: &Kept<'_>) -> Result<()> {
+    let mut stale = netlink.list_links()?;
+    stale.retain(|link| kept.is_stale_link(link));
+    let stale: Vec<_> = stale.iter().map(|link| link.index).collect();
+    Ok(netlink.delete_links(&stale)?)
 }
 
 /// Every difference between the result of ADD and the pair that is there.

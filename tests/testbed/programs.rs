@@ -48,7 +48,7 @@ pub fn is_reference() -> bool {
         let answer = asked.unwrap_or_else(|error| {
             panic!("{}: {error}: run `make` first", bridge.display());
         });
-        !answer.stdout.starts_with(b"CNI bridge plugin girder-")
+        !String::from_utf8_lossy(&answer.stdout).contains("+girder.")
     })
 }
 

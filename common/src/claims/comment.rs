@@ -1,27 +1,15 @@
 //! Whose an element is, as its comment says: the owner, and perhaps one word more.
 
-use crate::cni::{Attachment, NetworkName, Owner};
-
-/// Whether a comment names an attachment of the network that is not valid any more.
-pub(crate) fn is_stale(network: &NetworkName, valid: &[Attachment]) -> impl Fn(&str) -> bool {
-    let valid: Vec<_> = valid.iter().map(|attachment| attachment.owner(network)).collect();
-    move |comment| {
-        let (owner, _) = split(comment);
-        Owner::is_of(owner, network) && !valid.iter().any(|valid| valid.as_str() == owner)
-    }
-}
+use crate::cni::Owner;
 
 /// Owner and note of a comment.
 pub(crate) fn split(comment: &str) -> (&str, Option<&str>) {
-    match comment.match_indices(' ').nth(2) {
-        Some((at, _)) => (&comment[..at], Some(&comment[at + 1..])),
-        None => (comment, None),
-    }
+    Owner::split(comment)
 }
 
 /// Whether the comment names this owner.
 pub(crate) fn owns(owner: &Owner, comment: &str) -> bool {
-    split(comment).0 == owner.as_str()
+    owner.is_in(comment)
 }
 
 /// Whether the comment names the same container and interface, of whatever network: networks may
@@ -34,6 +22,7 @@ pub(crate) fn is_same_attachment(owner: &Owner, comment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cni::Attachment;
 
     fn owner(network: &str, container: &str) -> Owner {
         let attachment =

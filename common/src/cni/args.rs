@@ -149,6 +149,10 @@ impl FromStr for IfName {
         if text == "." || text == ".." {
             return Err(error("interface name is . or .."));
         }
+        // The kernel would put a number of its choice there (`dev_alloc_name`).
+        if text.contains('%') {
+            return Err(error("interface name contains %"));
+        }
         if text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) {
             return Err(error("interface name contains / or : or whitespace characters"));
         }
@@ -203,6 +207,9 @@ impl Display for NetnsPath {
 /// link tells its IPAM plugin, which is asked before there is one. Plugins of others ignore it.
 pub(super) const LINK: &str = "GIRDER_LINK";
 
+/// Our own variable: how many plugins wait for the one that reads it.
+pub(super) const DEPTH: &str = "GIRDER_DEPTH";
+
 /// The raw environment. An empty variable is an absent one.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -214,6 +221,7 @@ pub struct Environment {
     pub(super) path: Option<String>,
     pub(super) netns_override: Option<String>,
     pub(super) link: Option<String>,
+    pub(super) depth: u32,
 }
 
 impl Environment {
@@ -233,6 +241,7 @@ impl Environment {
             path: variable("CNI_PATH"),
             netns_override: variable("CNI_NETNS_OVERRIDE"),
             link: variable(LINK),
+            depth: variable(DEPTH).and_then(|depth| depth.parse().ok()).unwrap_or(0),
         }
     }
 

@@ -85,6 +85,18 @@ impl Network {
             .map_err(|error| Error::config(format!("failed to load netconf: {error}")))
     }
 
+    /// What stands at the end of a path of keys, for DEL and GC: `None` if it is not there, or is
+    /// not a `T`. Somebody may have edited the configuration since ADD, and a key that cannot be
+    /// understood any more must not keep an attachment from being removed.
+    pub fn tolerant<T: DeserializeOwned>(&self, path: &[&str]) -> Option<T> {
+        let (first, rest) = path.split_first()?;
+        let mut value = json::get(&self.keys, first)?;
+        for key in rest {
+            value = json::get(value.as_object()?, key)?;
+        }
+        json::from_value(value).ok()
+    }
+
     /// The result of the previous plugin (ADD), or the final one (CHECK, DEL).
     ///
     /// # Errors

@@ -1,13 +1,15 @@
 //! Other plugins: found in `CNI_PATH`, run with our environment and the same bytes on stdin
 //! (specification, section "Plugin Delegation").
 
-use super::args::LINK;
+use super::args::{DEPTH, LINK};
 use super::{Code, Context as _, Error, Result, Success, Verb, Version, report};
 use crate::Undo;
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
 
 /// A plugin that serves a part of another one's request, as an IPAM plugin does.
 #[derive(Clone, Debug)]
@@ -15,6 +17,7 @@ pub struct Delegate {
     executable: PathBuf,
     stdin: Vec<u8>,
     version: Version,
+    depth: u32,
 }
 
 /// A delegate's ADD that has been started. Dropping it waits for its end, so that no DEL can
@@ -24,26 +27,47 @@ pub struct Delegate {
 pub struct Running {
     child: Option<Child>,
     delegate: Delegate,
+    is_del_owed: Rc<Cell<bool>>,
+}
+
+/// How a plugin that was run ended.
+enum Ending {
+    /// With success, and this on stdout.
+    Answer(Vec<u8>),
+    /// With an error of its own, after which it holds nothing.
+    Refusal(Error),
+    /// In any other way, after which nobody knows what it has done.
+    Death(Error),
 }
 
 impl Delegate {
-    pub(super) fn new(executable: PathBuf, stdin: &[u8], version: Version) -> Self {
-        Self { executable, stdin: stdin.to_vec(), version }
+    pub(super) fn new(executable: PathBuf, stdin: &[u8], version: Version, depth: u32) -> Self {
+        Self { executable, stdin: stdin.to_vec(), version, depth }
     }
 
-    /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. Its DEL is
-    /// registered first: a delegate that fails, or is killed, may have kept something. `link` is
-    /// the one of the host that the kernel will remove with the container's namespace: as long as
-    /// it is there, so is the attachment.
+    /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` is the
+    /// one of the host that the kernel will remove with the container's namespace: as long as it is
+    /// there, so is the attachment.
+    ///
+    /// Its DEL is owed from the moment that it runs until it answers with an error: one that has
+    /// answered so holds nothing, and a DEL would take what an earlier ADD of the same attachment
+    /// holds, as of which it may just have complained.
     ///
     /// # Errors
     /// When it cannot be executed.
     pub fn start_add(&self, link: &str, undo: &mut Undo) -> Result<Running> {
-        let delegate = self.clone();
-        undo.push(format!("ADD of {}", self.executable.display()), move || delegate.del());
-        let environment = [("CNI_COMMAND", Verb::Add.as_str()), (LINK, link)];
-        let child = spawn(&self.executable, &environment, &self.stdin)?;
-        Ok(Running { child: Some(child), delegate: self.clone() })
+        let is_del_owed = Rc::new(Cell::new(false));
+        let (delegate, is_owed) = (self.clone(), Rc::clone(&is_del_owed));
+        undo.push(format!("ADD of {}", self.executable.display()), move || {
+            if is_owed.get() { delegate.del() } else { Ok(()) }
+        });
+        let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
+        let environment = [verb, (LINK, link), (DEPTH, &depth)];
+        let mut child = spawn(&self.executable, &environment)?;
+        is_del_owed.set(true);
+        let fed = feed(&mut child, &self.executable, &self.stdin);
+        let running = Running { child: Some(child), delegate: self.clone(), is_del_owed };
+        fed.map(|()| running)
     }
 
     /// # Errors
@@ -71,7 +95,8 @@ impl Delegate {
     }
 
     fn call(&self, verb: Verb) -> Result<()> {
-        let environment = [("CNI_COMMAND", verb.as_str())];
+        let depth = self.depth.to_string();
+        let environment = [("CNI_COMMAND", verb.as_str()), (DEPTH, &depth)];
         execute(&self.executable, &environment, &self.stdin).map(drop)
     }
 }
@@ -85,7 +110,10 @@ impl Running {
         let Some(child) = self.child.take() else {
             return Err(Error::internal("a delegate's answer can be taken only once"));
         };
-        let stdout = collect(child, &self.delegate.executable)?;
+        let stdout = match self.collect(child) {
+            Ending::Answer(stdout) => stdout,
+            Ending::Refusal(error) | Ending::Death(error) => return Err(error),
+        };
         let nonsense = |error: &dyn std::fmt::Display| {
             let plugin = self.delegate.executable.display();
             Error::new(Code::Decode, format!("{plugin} answered ADD with nonsense: {error}"))
@@ -95,11 +123,21 @@ impl Running {
     }
 }
 
+impl Running {
+    fn collect(&self, child: Child) -> Ending {
+        let ending = collect(child, &self.delegate.executable);
+        if matches!(ending, Ending::Refusal(_)) {
+            self.is_del_owed.set(false);
+        }
+        ending
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             // The caller has an error of its own to report; this one's clean-up is its DEL.
-            drop(child.wait_with_output());
+            self.collect(child);
         }
     }
 }
@@ -130,55 +168,66 @@ pub fn find(kind: &str, directories: &[PathBuf]) -> Result<PathBuf> {
 /// # Errors
 /// The plugin's own error, or one that says how it died.
 pub fn execute(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Vec<u8>> {
-    collect(spawn(executable, environment, stdin)?, executable)
+    let mut child = spawn(executable, environment)?;
+    let fed = feed(&mut child, executable, stdin);
+    match (fed, collect(child, executable)) {
+        (Ok(()), Ending::Answer(stdout)) => Ok(stdout),
+        (Err(error), _) | (_, Ending::Refusal(error) | Ending::Death(error)) => Err(error),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that runs programs")]
-fn spawn(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Child> {
+fn spawn(executable: &Path, environment: &[(&str, &str)]) -> Result<Child> {
     let spawned = Command::new(executable)
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = spawned.map_err(|error| {
+    spawned.map_err(|error| {
         // Somebody is writing the file: an installation in progress, over in a moment.
         let is_busy = error.kind() == ErrorKind::ExecutableFileBusy;
         let code = if is_busy { Code::TryAgain } else { Code::Io };
         Error::new(code, format!("failed to execute {}: {error}", executable.display()))
-    })?;
-    if let Some(mut pipe) = child.stdin.take() {
-        match pipe.write_all(stdin) {
-            // It may answer without having read all: that is its affair.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                drop(pipe);
-                drop(child.wait_with_output());
-                return Err(error).context(format!("failed to write to {}", executable.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(child)
+    })
 }
 
-fn collect(child: Child, executable: &Path) -> Result<Vec<u8>> {
-    let output = child
-        .wait_with_output()
-        .context(format!("failed to read the answer of {}", executable.display()))?;
+fn feed(child: &mut Child, executable: &Path, stdin: &[u8]) -> Result<()> {
+    let Some(mut pipe) = child.stdin.take() else { return Ok(()) };
+    match pipe.write_all(stdin) {
+        // It may answer without having read all: that is its affair.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context(format!("failed to write to {}", executable.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn collect(child: Child, executable: &Path) -> Ending {
+    let output = child.wait_with_output();
+    let output =
+        match output.context(format!("failed to read the answer of {}", executable.display())) {
+            Ok(output) => output,
+            Err(error) => return Ending::Death(error),
+        };
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !stderr.trim().is_empty() {
         report(stderr.trim_end());
     }
-    if output.status.success() { Ok(output.stdout) } else { Err(failure(&output, executable)) }
+    if output.status.success() {
+        Ending::Answer(output.stdout)
+    } else {
+        failure(&output, executable)
+    }
 }
 
 /// The error of a plugin that did not end well. Texts as in the Go library, which users know.
-fn failure(output: &Output, executable: &Path) -> Error {
+fn failure(output: &Output, executable: &Path) -> Ending {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let status = output.status;
     let msg = match serde_json::from_slice(&output.stdout) {
-        Ok(error) => return error,
+        Ok(error) => return Ending::Refusal(error),
         Err(error) if !stdout.trim().is_empty() => format!(
             "netplugin failed but error parsing its diagnostic message {:?}: {error}",
             stdout.trim()
@@ -188,7 +237,8 @@ fn failure(output: &Output, executable: &Path) -> Error {
         }
         Err(_) => format!("netplugin failed: {:?}: {status}", stderr.trim()),
     };
-    Error::internal(msg).details(format!("the plugin was {}", executable.display()))
+    let details = format!("the plugin was {}", executable.display());
+    Ending::Death(Error::internal(msg).details(details))
 }
 
 #[cfg(test)]

@@ -26,14 +26,37 @@ const CONTAINER_LENGTH: usize = 64;
 pub struct Owner(String);
 
 impl Owner {
+    /// The owner that somebody else's comment, or a link's alias, has named.
+    pub(crate) fn written(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// As written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// What is written beside an object: the owner, and perhaps a note after it.
+    pub fn split(text: &str) -> (&str, Option<&str>) {
+        match text.match_indices(' ').nth(2) {
+            Some((at, _)) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        }
+    }
+
+    /// Whether it is this owner that `text`, with a note or without, is about.
+    pub fn is_in(&self, text: &str) -> bool {
+        Self::split(text).0 == self.0
+    }
+
+    /// Whether `text` names any owner at all.
+    pub fn is_any(text: &str) -> bool {
+        Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
+    }
+
     /// Whether the owner that `text` names is an attachment to `network`.
     pub fn is_of(text: &str, network: &NetworkName) -> bool {
-        text.split(' ').next() == Some(&*network.label()) && text.split(' ').count() == 3
+        Self::is_any(text) && text.split(' ').next() == Some(&*network.label())
     }
 
     /// The network, as [`NetworkName::label`].
@@ -46,8 +69,15 @@ impl Owner {
         mark(self.network())
     }
 
-    /// 32 bits that stand for this owner, in hexadecimal, where there is room for no more.
+    /// 44 bits that stand for this owner, in hexadecimal: with "veth" before them, a link's name.
     pub fn tag(&self) -> String {
+        let mut tag = hex(&Sha256::digest(&self.0)[..6]);
+        tag.truncate(11);
+        tag
+    }
+
+    /// The 32 bits that stood for it before there were 44 of them.
+    pub fn former_tag(&self) -> String {
         hex(&Sha256::digest(&self.0)[..4])
     }
 }
@@ -95,10 +125,15 @@ mod tests {
             ("pods".parse().unwrap(), "n".repeat(255).parse().unwrap());
         let owner = attachment("c1").owner(&short);
         assert_eq!(owner.as_str(), "pods c1 eth0");
-        assert_eq!(owner.tag(), "814c47b8");
+        assert_eq!((owner.tag().len(), owner.former_tag().as_str()), (11, "814c47b8"));
+        assert!(owner.tag().starts_with("814c47b8"));
+        assert_eq!(Owner::split("pods c1 eth0 a note"), ("pods c1 eth0", Some("a note")));
+        assert!(owner.is_in("pods c1 eth0") && owner.is_in("pods c1 eth0 a note"));
+        assert!(!owner.is_in("pods c1 eth01") && !owner.is_in("other c1 eth0"));
+        assert!(Owner::is_any("a b c") && !Owner::is_any("a b ") && !Owner::is_any("uplink"));
         assert_eq!(owner.network_mark(), short.mark());
         assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
-        assert!(!Owner::is_of("pods of mine", &long) && !Owner::is_of("pods", &short));
+        assert!(Owner::is_of("pods c1 eth0 a note", &short) && !Owner::is_of("pods", &short));
         let owner = attachment(&"c".repeat(300)).owner(&long);
         assert!(owner.as_str().len() <= 121, "{owner:?}");
         assert!(Owner::is_of(owner.as_str(), &long));

@@ -7,6 +7,7 @@ use super::{
     Result, Success, Verb, Version, delegate, report,
 };
 use crate::Undo;
+use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -22,7 +23,7 @@ pub trait Plugin: Sized {
     /// One line for `--help`.
     const ABOUT: &'static str;
 
-    /// Understands the configuration. Touches nothing.
+    /// Understands the configuration, for ADD, CHECK and STATUS. Touches nothing.
     ///
     /// # Errors
     /// Code 7: every conflict is found here. Code 4 for `CNI_ARGS`.
@@ -35,7 +36,11 @@ pub trait Plugin: Sized {
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success>;
 
     /// Detaches: does every step whatever became of the others. What is gone already is success.
-    fn del(&self, request: &Del<'_>, errors: &mut Errors);
+    ///
+    /// There is no `self`, because the configuration may have been edited, or broken, since ADD:
+    /// what ADD made is found by its owner, and the few keys that tell where to look are read with
+    /// [`Network::tolerant`].
+    fn del(request: &Del<'_>, errors: &mut Errors);
 
     /// Compares what is there with what ADD answered.
     ///
@@ -43,8 +48,9 @@ pub trait Plugin: Sized {
     /// Naming every difference.
     fn check(&self, request: &Check<'_>) -> Result<()>;
 
-    /// Removes what belongs to no valid attachment; carries on after an error.
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors);
+    /// Removes what belongs to no valid attachment; carries on after an error. There is no `self`
+    /// for the same reason as in [`del`](Self::del).
+    fn gc(request: &Gc<'_>, errors: &mut Errors);
 
     /// Says whether an ADD could be served now.
     ///
@@ -116,7 +122,23 @@ impl Call {
         let path = self.environment.path.as_deref().unwrap_or_default();
         let directories: Vec<_> = path.split(':').map(PathBuf::from).collect();
         let executable = delegate::find(kind, &directories)?;
-        Ok(Delegate::new(executable, self.network.bytes(), self.version))
+        let depth = self.environment.depth + 1;
+        if depth > MAX_DEPTH {
+            let msg = format!("plugins delegate to each other without end: {kind:?} is the latest");
+            return Err(Error::config(msg).details(format!(
+                "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\""
+            )));
+        }
+        Ok(Delegate::new(executable, self.network.bytes(), self.version, depth))
+    }
+
+    /// The IPAM plugin that the configuration names, if it names one, for DEL and GC.
+    ///
+    /// # Errors
+    /// Code 7 when `CNI_PATH` has no such plugin.
+    pub fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
+        let kind = self.network.tolerant::<String>(&["ipam", "type"]);
+        kind.filter(|kind| !kind.is_empty()).map(|kind| self.delegate(&kind)).transpose()
     }
 }
 
@@ -179,8 +201,17 @@ pub struct Status<'a> {
     pub call: &'a Call,
 }
 
+/// The deepest chain that makes sense is a wrapper (Multus), flannel, bridge and host-local; a
+/// configuration that names a plugin as its own delegate would start processes without end.
+const MAX_DEPTH: u32 = 8;
+
+/// The version of the Go plugins whose behaviour ours covers. nerdctl and Nomad parse the line that
+/// a plugin prints about itself, and choose what they ask for by it.
+const COVERS: &str = "1.9.1";
+
 /// The `main` of a plugin: reads the request, has it served, answers.
 pub fn run<P: Plugin>() -> ExitCode {
+    survive_file_size_limit();
     let mut stdout = std::io::stdout().lock();
     let help = match std::env::args().nth(1).as_deref() {
         Some("--version" | "-V") => about::<P>(),
@@ -193,10 +224,18 @@ pub fn run<P: Plugin>() -> ExitCode {
     if writeln!(stdout, "{help}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A write beyond RLIMIT_FSIZE ends a process by a signal, without an answer; with the signal
+/// blocked it is an error like any other (setrlimit(2)). Delegates start with nothing blocked.
+fn survive_file_size_limit() {
+    if let Err(error) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        report(format_args!("cannot block SIGXFSZ: {error}"));
+    }
+}
+
 fn about<P: Plugin>() -> String {
     let versions = Version::ALL.map(Version::as_str).join(", ");
     format!(
-        "CNI {} plugin girder-{}\nCNI protocol versions supported: {versions}",
+        "CNI {} plugin v{COVERS}+girder.{}\nCNI protocol versions supported: {versions}",
         P::NAME,
         env!("CARGO_PKG_VERSION")
     )
@@ -282,18 +321,17 @@ fn serve<P: Plugin>(
         return Err(Error::new(Code::IncompatibleVersion, msg)
             .details(format!("{verb} exists since {since}, the configuration is {version}")));
     }
-    let call = Call { verb, network, version, environment: environment.clone() };
-    let plugin = P::load(&call)?;
-    dispatch(&plugin, &call, stdout)
+    dispatch::<P>(&Call { verb, network, version, environment: environment.clone() }, stdout)
 }
 
-fn dispatch<P: Plugin>(plugin: &P, call: &Call, stdout: &mut dyn Write) -> Result<()> {
+fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
     let missing = |what: &str| Error::config(format!("Required {what} missing"));
     let prev_result = || call.network.prev_result(call.version);
     let attachment = || call.environment.attachment();
     let mut errors = Errors::default();
     match call.verb {
         Verb::Add => {
+            let plugin = P::load(call)?;
             let netns = call.netns()?.ok_or_else(|| missing("CNI_NETNS"))?;
             let (attachment, prev_result) = (attachment()?, prev_result()?);
             let mut undo = Undo::new();
@@ -310,18 +348,19 @@ fn dispatch<P: Plugin>(plugin: &P, call: &Call, stdout: &mut dyn Write) -> Resul
                 report(error);
                 None
             });
-            plugin.del(&Del { call, attachment, netns, prev_result }, &mut errors);
+            P::del(&Del { call, attachment, netns, prev_result }, &mut errors);
         }
         Verb::Check => {
+            let plugin = P::load(call)?;
             let netns = call.netns()?.ok_or_else(|| missing("CNI_NETNS"))?;
             let prev_result = prev_result()?.ok_or_else(|| missing("prevResult"))?;
             plugin.check(&Check { call, attachment: attachment()?, netns, prev_result })?;
         }
         Verb::Gc => {
             let valid = call.network.valid_attachments()?;
-            plugin.gc(&Gc { call, valid }, &mut errors);
+            P::gc(&Gc { call, valid }, &mut errors);
         }
-        Verb::Status => plugin.status(&Status { call })?,
+        Verb::Status => P::load(call)?.status(&Status { call })?,
         Verb::Version => {}
     }
     errors.into_result()
@@ -371,7 +410,7 @@ mod tests {
             }
         }
 
-        fn del(&self, _: &Del<'_>, errors: &mut Errors) {
+        fn del(_: &Del<'_>, errors: &mut Errors) {
             errors.note(Err::<(), _>(Error::internal("one")));
             errors.note(Err::<(), _>(Error::internal("two")));
         }
@@ -380,7 +419,7 @@ mod tests {
             Ok(())
         }
 
-        fn gc(&self, _: &Gc<'_>, _: &mut Errors) {}
+        fn gc(_: &Gc<'_>, _: &mut Errors) {}
 
         fn status(&self, _: &Status<'_>) -> Result<()> {
             Ok(())

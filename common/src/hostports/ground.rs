@@ -9,7 +9,7 @@ use crate::claims::{Claim, Ground, Shared, TABLES, is_same_attachment, split};
 use crate::cni::{Attachment, Owner, Result};
 use crate::net::Netlink;
 use crate::net::nft::{Batch, Element, Family, Key, SetName};
-use crate::veth::host_name;
+use crate::veth::find_host_end;
 use std::cell::RefCell;
 
 /// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
@@ -17,8 +17,7 @@ pub(super) const VETH: &str = "veth";
 
 /// Whether the host has the owner's end of a veth pair of ours.
 pub(super) fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
-    let link = netlink.find_link(&host_name(owner))?;
-    Ok(link.is_some_and(|link| link.alias.as_deref() == Some(owner.as_str())))
+    Ok(find_host_end(netlink, owner)?.is_some())
 }
 
 /// What is behind the elements of one ADD.

@@ -15,7 +15,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{AF_INET, AF_INET6, EAGAIN, ENOBUFS, MSG_DONTWAIT};
 
-use super::{Context, Error, Family, Result};
+use super::{Context, Error, Family, Result, at_home};
 
 /// Which connections. What is none matches any; one of the three must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Conntrack {
     /// If the kernel has no nfnetlink.
     pub fn open() -> Result<Self> {
         let what = || "open connection tracking".to_owned();
+        at_home()?;
         let socket = Socket::new(NETLINK_NETFILTER).doing(what)?;
         socket.set_cap_ack(true).doing(what)?;
         Ok(Self { socket })

@@ -1,16 +1,13 @@
-//! Links: found, created in pairs, raised, deleted.
-
-use std::os::fd::{AsFd, AsRawFd};
+//! Links: found, created, raised, deleted.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-    Prop, State,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
 };
 use nix::libc;
 
-use super::{Error, Mac, Netlink, Netns, Result};
+use super::{Error, Mac, Netlink, Result};
 
 /// The number of the link of that name, or that has it as an alternative name, in the namespace of
 /// the calling thread. One ioctl(2), without a netlink socket.
@@ -100,32 +97,6 @@ impl Link {
     }
 }
 
-/// One end of a veth pair that is to be made.
-#[derive(Debug, Clone, Copy)]
-pub struct VethEnd<'a> {
-    /// Its name, at most 15 bytes.
-    pub name: &'a str,
-    /// Its address. One that is given is never changed by udev or by the kernel.
-    pub mac: Mac,
-}
-
-/// A veth pair that is to be made.
-#[derive(Debug, Clone, Copy)]
-pub struct VethPair<'a> {
-    /// The end in the namespace of the socket.
-    pub host: VethEnd<'a>,
-    /// The end in `peer_netns`.
-    pub peer: VethEnd<'a>,
-    /// Where `peer` goes.
-    pub peer_netns: &'a Netns,
-    /// Of both ends, in bytes; `None` for the kernel's default.
-    pub mtu: Option<u32>,
-    /// The index of the bridge that `host` becomes a port of.
-    pub master: Option<u32>,
-    /// The group of `host`: unlike an alias, it can be given when the link is made.
-    pub group: u32,
-}
-
 impl Netlink {
     /// The link of that name, or that has it as an alternative name. `None` if there is none.
     ///
@@ -167,38 +138,6 @@ impl Netlink {
             self.dump_links(message, || format!("list ports of {}", self.name_of(master)))?;
         links.retain(|link| link.master == Some(master));
         Ok(links)
-    }
-
-    /// Makes both ends, in their namespaces, with one message (drivers/net/veth.c); returns the
-    /// host's. Both are down: raise the other end through a socket in its namespace, because the
-    /// kernel refuses to create it raised (ENOTCONN). If anything is refused nothing is left behind.
-    ///
-    /// # Errors
-    /// [`Error::is_exists`] if either name is taken in its namespace.
-    pub fn create_veth(&self, pair: &VethPair<'_>) -> Result<Link> {
-        let VethPair { host, peer, peer_netns, mtu, master, group } = *pair;
-        let end = |end: VethEnd<'_>| {
-            let mut message = LinkMessage::default();
-            message.attributes.push(name_attribute(end.name));
-            message.attributes.push(mac_attribute(end.mac));
-            message.attributes.extend(mtu.map(LinkAttribute::Mtu));
-            message
-        };
-        let mut other = end(peer);
-        other.attributes.push(LinkAttribute::NetNsFd(peer_netns.as_fd().as_raw_fd()));
-        let mut message = end(host);
-        message.attributes.extend(master.map(LinkAttribute::Controller));
-        message.attributes.push(LinkAttribute::Group(group));
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
-        ]));
-        let link = self.create_link(message, || {
-            let (host, peer, netns) = (host.name, peer.name, peer_netns.path());
-            format!("create veth pair of {host:?} and {peer:?} in {netns:?}")
-        })?;
-        // The kernel sends the echo before it attaches the link to its master.
-        Ok(Link { master, ..link })
     }
 
     /// Sets the largest packet of a link, in bytes. A bridge that was told so keeps it, whatever
@@ -269,11 +208,33 @@ impl Netlink {
         self.delete(message, || format!("delete {}", self.name_of(index)))
     }
 
-    /// As [`Netlink::delete_link`], by name.
-    pub fn delete_link_by_name(&self, name: &str) -> Result<bool> {
+    /// Deletes links, all with one wait for the kernel: they are put into a group of their own
+    /// first (`rtnl_group_dellink` in net/core/rtnetlink.c). What is gone already is success.
+    ///
+    /// # Errors
+    /// As [`Netlink::delete_link`]; then none of them may be gone.
+    pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
+        if let [] | [_] = indexes {
+            return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
+        }
+        let taken: Vec<_> = self.list_links()?.iter().map(|link| link.group).collect();
+        let group = loop {
+            let [_, _, bytes @ ..] = Mac::random()?.0;
+            let group = u32::from_ne_bytes(bytes);
+            if !taken.contains(&group) {
+                break group;
+            }
+        };
+        for index in indexes {
+            let what = |link: &str| format!("put {link} into group {group}");
+            match self.set_attribute(*index, LinkAttribute::Group(group), what) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
         let mut message = LinkMessage::default();
-        message.attributes.push(name_attribute(name));
-        self.delete(message, || format!("delete {name:?}"))
+        message.attributes.push(LinkAttribute::Group(group));
+        self.delete(message, || format!("delete {} links", indexes.len())).map(drop)
     }
 
     fn delete(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<bool> {

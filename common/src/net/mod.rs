@@ -8,17 +8,22 @@ mod link;
 mod netlink;
 mod netns;
 pub mod nft;
+mod presence;
 mod route;
 pub mod sysctl;
+mod veth;
 
 use std::io;
 
 pub use addr::{Address, AddressOptions, Mac, is_local};
 pub use bridge::{Glance, Port, PortChange, Vlan};
-pub use link::{Link, VethEnd, VethPair, has_link, index_of};
+pub use link::{Link, has_link, index_of};
 pub use netlink::Netlink;
 pub use netns::Netns;
+pub(crate) use netns::at_home;
+pub use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
+pub use veth::{VethEnd, VethPair};
 
 /// What the kernel refused, as a sentence that names the object.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use rtnetlink::proto::Connection;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::{Context, Error, Netns, Result};
+use super::{Context, Error, Netns, Result, at_home};
 
 /// How often a question is asked again if the answer changed while the kernel gave it.
 const ATTEMPTS: usize = 50;
@@ -63,6 +63,7 @@ impl Netlink {
     /// # Errors
     /// If there are no file descriptors left.
     pub fn open() -> Result<Self> {
+        at_home()?;
         let channel = with_runtime(|runtime| {
             let _context = runtime.enter();
             Channel::open().doing(|| "open a netlink socket".into())

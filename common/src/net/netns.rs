@@ -1,5 +1,6 @@
 //! Network namespaces: opened by path, compared by identity, entered for the length of a call.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -59,12 +60,14 @@ impl Netns {
     /// If the namespace cannot be entered: EPERM without CAP_SYS_ADMIN, EINVAL for a file of procfs
     /// that is no network namespace. `work` has not run then.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let home = Home(Self::current()?);
+        at_home()?;
+        let home = Self::current()?;
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .doing(|| format!("enter network namespace {:?}", self.path))?;
+        let home = Home(home);
         let outcome = work();
         drop(home);
-        Ok(outcome)
+        at_home().map(|()| outcome)
     }
 }
 
@@ -80,11 +83,29 @@ struct Home(Netns);
 impl Drop for Home {
     fn drop(&mut self) {
         if setns(&self.0.file, CloneFlags::CLONE_NEWNET).is_err() {
-            // Whoever runs on would take a stranger's namespace for the host's: every later change,
-            // a rollback above all, would hit the wrong links. Nothing is worse than that.
-            std::process::abort();
+            IS_ASTRAY.set(true);
         }
     }
+}
+
+thread_local! {
+    /// Whether the thread could not return to its own namespace.
+    static IS_ASTRAY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Refuses to do anything more where the thread is not in its own namespace: it would take a
+/// stranger's namespace for the host's, and every change, a rollback above all, would hit the wrong
+/// links.
+///
+/// # Errors
+/// When it could not return there.
+pub(crate) fn at_home() -> Result<()> {
+    if IS_ASTRAY.get() {
+        let reason =
+            "the kernel has refused it, so nothing more is done, and nothing is rolled back";
+        return Err(Error::new("return to the host's network namespace", reason));
+    }
+    Ok(())
 }
 
 /// As Go spells the texts of errors, which scripts of users look for.

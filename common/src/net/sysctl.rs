@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Context, Result};
+use super::{Context, Result, at_home};
 
 /// The value of a setting such as `net/ipv4/ip_forward`, without the line's end. `None` if this
 /// kernel, or this link, does not have it. The path is written with slashes, because the name of a
@@ -27,6 +27,7 @@ pub fn read(path: &str) -> Result<Option<String>> {
 /// # Errors
 /// If the setting does not exist ([`super::Error::is_gone`]), or the kernel refuses the value.
 pub fn set(path: &str, value: &str) -> Result<bool> {
+    at_home()?;
     if read(path)?.as_deref() == Some(value) {
         return Ok(false);
     }

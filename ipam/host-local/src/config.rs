@@ -2,21 +2,19 @@
 
 use crate::range::{Limits, RangeSet};
 use crate::resolv;
-use crate::value::{Block, OptionalIp, RequestedIp, Timeout};
-use common::cni::{Cidr, Context as _, Dns, Route, Version};
+use crate::value::{Block, OptionalIp, RequestedIp};
+use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Version};
+use common::kept::GRACE_AGE;
 use common::{Call, Code, Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// Far longer than anybody holds the lock, and well within what a runtime grants a plugin.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// An ADD takes seconds at worst, and whoever collects garbage does so now and then.
-const GRACE_AGE: Duration = Duration::from_secs(60);
 
 /// The part that says where the leases are. It stands apart because DEL and GC need no more: an
 /// attachment must get rid of its addresses whatever has become of the ranges since.
@@ -78,18 +76,31 @@ impl Pool {
         }
         let config: Config = network.config()?;
         let ipam = config.ipam.ok_or_else(no_ipam)?;
-        let data_dir = ipam.data_dir.filter(|path| !path.is_empty());
-        let mut directory = PathBuf::from(data_dir.unwrap_or_else(|| DATA_DIR.to_owned()));
-        directory.push(network.name.as_str());
-        let lock_timeout = ipam.lock_timeout.map_or(LOCK_TIMEOUT, |timeout| timeout.0);
         Ok(Self {
-            directory,
-            lock_timeout,
+            directory: directory(network, ipam.data_dir),
+            lock_timeout: ipam.lock_timeout.map_or(LOCK_TIMEOUT, |timeout| timeout.0),
             reclaim: ipam.reclaim.unwrap_or_default(),
             grace_age: ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
             sticky: ipam.sticky,
         })
     }
+
+    /// The same for DEL and GC: a key that cannot be understood any more counts as absent.
+    pub fn load_tolerantly(network: &Network) -> Self {
+        let age = |key| network.tolerant::<Timeout>(&["ipam", key]).map(|age| age.0);
+        Self {
+            directory: directory(network, network.tolerant(&["ipam", "dataDir"])),
+            lock_timeout: age("lockTimeout").unwrap_or(LOCK_TIMEOUT),
+            reclaim: network.tolerant(&["ipam", "reclaim"]).unwrap_or_default(),
+            grace_age: age("graceAge").unwrap_or(GRACE_AGE),
+            sticky: network.tolerant(&["ipam", "sticky"]),
+        }
+    }
+}
+
+fn directory(network: &Network, data_dir: Option<String>) -> PathBuf {
+    let data_dir = data_dir.filter(|path| !path.is_empty());
+    Path::new(data_dir.as_deref().unwrap_or(DATA_DIR)).join(network.name.as_str())
 }
 
 /// What to hand out, and what to tell with it.

@@ -22,7 +22,6 @@ const ATTEMPTS: usize = 5;
 
 struct HostLocal {
     pool: Pool,
-    /// Empty where it is not needed: DEL and GC.
     plan: Plan,
 }
 
@@ -33,7 +32,6 @@ impl Plugin for HostLocal {
     fn load(call: &Call) -> Result<Self> {
         let plan = match call.verb {
             Verb::Add => Plan::load_with_requests(call)?,
-            Verb::Del | Verb::Gc => Plan::default(),
             _ => Plan::load(call)?,
         };
         Ok(Self { pool: Pool::load(&call.network)?, plan })
@@ -46,8 +44,9 @@ impl Plugin for HostLocal {
         Ok(Success { ips, routes: self.plan.routes.clone(), dns, ..Success::default() })
     }
 
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
-        errors.note(delete_lease(&self.pool, &Owner::from(&request.attachment)));
+    fn del(request: &Del<'_>, errors: &mut Errors) {
+        let pool = Pool::load_tolerantly(&request.call.network);
+        errors.note(delete_lease(&pool, &Owner::from(&request.attachment)));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -72,8 +71,9 @@ impl Plugin for HostLocal {
         lost(&format!("{} of prevResult: not in its lease of {held:?}", missing.join(", ")))
     }
 
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
-        errors.note(self.sweep_leases(&request.valid));
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
+        let pool = Pool::load_tolerantly(&request.call.network);
+        errors.note(sweep_leases(&pool, &request.valid));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -191,18 +191,6 @@ impl HostLocal {
         Ok(leases.into_iter().flat_map(|lease| lease.addresses).collect())
     }
 
-    fn sweep_leases(&self, valid: &[Attachment]) -> Result<()> {
-        let Some(mut store) = Store::open(&self.pool)? else { return Ok(()) };
-        let valid: HashSet<_> = valid.iter().map(Owner::from).collect();
-        let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
-        let stale = store.leases_where(|lease| {
-            let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
-            // The list was made before its ADD was answered.
-            !is_valid && !reclaim::is_young(lease, &self.pool)
-        })?;
-        store.release(&stale)
-    }
-
     /// Who asks, as it will be proven later that it is no more.
     fn holder(&self, request: &Add<'_>) -> Result<Holder> {
         let args = request.call.args()?;
@@ -237,6 +225,18 @@ fn delete_lease(pool: &Pool, owner: &Owner) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
     let leases = leases_of(&mut store, owner)?;
     store.release(&leases)
+}
+
+fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
+    let Some(mut store) = Store::open(pool)? else { return Ok(()) };
+    let valid: HashSet<_> = valid.iter().map(Owner::from).collect();
+    let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
+    let stale = store.leases_where(|lease| {
+        let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
+        // The list was made before its ADD was answered.
+        !is_valid && !reclaim::is_young(lease, pool)
+    })?;
+    store.release(&stale)
 }
 
 fn main() -> ExitCode {

@@ -2,13 +2,15 @@
 //! touched.
 
 use crate::vlan::Vlans;
-use common::cni::{Call, Cidr, Dns, IfName, Verb};
+use common::cni::{Call, Cidr, CniArgs, Dns, IfName, Timeout, Verb};
+use common::kept::GRACE_AGE;
 use common::masquerade::{Backend, Scope};
 use common::net::Mac;
 use common::{Error, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected, Visitor};
 use std::fmt;
+use std::time::Duration;
 
 /// The keys of a bridge network, as they stand in the file.
 #[derive(Debug, Default, Deserialize)]
@@ -82,9 +84,10 @@ pub(crate) struct TrunkEntry {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Ipam {
     r#type: String,
+    grace_age: Option<Timeout>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +124,8 @@ pub(crate) struct Plan {
     /// Whether the container may send with its own hardware address only.
     pub(crate) spoof_check: bool,
     pub(crate) vlans: Option<Vlans>,
+    /// How long GC spares an attachment that is not listed as valid.
+    pub(crate) grace_age: Duration,
     pub(crate) layer: Layer,
 }
 
@@ -176,10 +181,7 @@ pub(crate) enum Gateway {
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        // DEL and GC must work for what another version of this plugin has built.
-        if matches!(call.verb, Verb::Add | Verb::Check | Verb::Status) {
-            config.refuse_unsupported()?;
-        }
+        config.refuse_unsupported()?;
         let bridge = config.bridge.as_deref().unwrap_or("cni0");
         let bridge = bridge.parse::<IfName>().map_err(|error| {
             Error::config(format!("failed to create bridge {bridge:?}: {error}"))
@@ -207,6 +209,7 @@ impl Plan {
             isolated: config.port_isolation,
             spoof_check: config.macspoofchk,
             vlans: config.vlans()?,
+            grace_age: config.ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
             layer: config.layer()?,
         })
     }
@@ -234,7 +237,8 @@ impl Config {
 
     /// `runtimeConfig` beats `args`, which beats `CNI_ARGS`.
     fn mac(&self, call: &Call) -> Result<Option<String>> {
-        let args = call.args()?;
+        // Only an attachment has arguments: STATUS is not about one.
+        let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
         let given = self.runtime_config.mac.as_deref().or(self.args.cni.mac.as_deref());
         Ok(given.or(args.get("MAC")).filter(|mac| !mac.is_empty()).map(str::to_owned))
     }

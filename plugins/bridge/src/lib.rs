@@ -7,6 +7,7 @@ mod vlan;
 
 use common::cni::delegate::Running;
 use common::cni::{Delegate, NetworkName, Owner};
+use common::kept::Kept;
 use common::net::Link;
 use common::restore::{Filtering, Holding};
 use common::sandbox::{Ipv6Addresses, interface, no_differences};
@@ -33,11 +34,14 @@ impl Plugin for Bridge {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
+        if request.link.is_some() {
+            let msg = "bridge hands out no addresses: \"ipam\" names it as its \"type\"";
+            return Err(Error::config(msg));
+        }
         let owner = request.attachment.owner(&request.call.network.name);
+        let _running = veth::begin_add(&owner)?;
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         let found = switch::find(&host, &self.plan)?;
-        // Before IPAM is asked: taking back what it gives would take the lease of the attachment
-        // that is there already.
         veth::refuse_existing(&host, &sandbox, &request.attachment.ifname, &owner)?;
         let mut ipam = Ipam::start(self.ipam(request.call)?, &veth::host_name(&owner), undo)?;
         if found.is_none() {
@@ -76,33 +80,28 @@ impl Plugin for Bridge {
         Ok(success)
     }
 
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
-        let network = &request.call.network.name;
+    fn del(request: &Del<'_>, errors: &mut Errors) {
+        let (network, result) = (&request.call.network.name, request.prev_result.as_ref());
         let owner = request.attachment.owner(network);
-        let (mut masquerade, mut spoof_check) = self.packet_filter(errors);
-        if let Some(masquerade) = &mut masquerade {
-            errors.note(masquerade.delete(request.prev_result.as_ref(), &owner));
-        }
-        // What our predecessor has made for it, before the node was upgraded.
-        let filters = masquerade.is_some() || spoof_check.is_some();
-        let mut reference = filters.then(|| errors.note(Reference::open())).flatten();
-        if let Some(reference) = &mut reference {
-            reference.delete_masquerade(network, &request.attachment, errors);
+        let mut filters = Filters::open(errors);
+        if let Some(filters) = &mut filters {
+            errors.note(filters.masquerade.delete(result, &owner));
+            // What the Go plugin has made for it, before the node was upgraded.
+            filters.reference.delete_masquerade(network, &request.attachment, errors);
         }
         if let Some(host) = errors.note(Host::open()) {
             let netns = request.netns.as_ref();
             errors.note(veth::delete(&host, netns, network, &request.attachment));
         }
         // Not before the link is gone: somebody else may get the address at once.
-        if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
+        if let Some(Some(ipam)) = errors.note(request.call.tolerant_ipam()) {
             errors.note(ipam.del());
         }
-        // Not before the link is gone: until then its frames are checked.
-        if let Some(spoof_check) = &mut spoof_check {
-            errors.note(spoof_check.delete(request.prev_result.as_ref(), &owner));
+        // Not before the link is gone: until then its frames are checked. The sockets are closed
+        // here, after the deletion of the link, with which they then wait for the kernel.
+        if let Some(mut filters) = filters {
+            errors.note(filters.spoof_check.delete(result, &owner));
         }
-        // Closed after the deletion of the link, with which it then waits for the kernel.
-        drop((masquerade, reference));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -139,27 +138,22 @@ impl Plugin for Bridge {
         no_differences(&differences)
     }
 
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
         let network = &request.call.network.name;
-        let (mut masquerade, mut spoof_check) = self.packet_filter(errors);
-        if let Some(masquerade) = &mut masquerade {
-            errors.note(masquerade.sweep(network, &request.valid));
+        let Some(host) = errors.note(Host::open()) else { return };
+        let kept = Kept::new(&host.netlink, network, &request.valid);
+        let mut filters = Filters::open(errors);
+        if let Some(filters) = &mut filters {
+            errors.note(filters.masquerade.sweep(&kept));
+            filters.reference.sweep_masquerade(network, &request.valid, errors);
         }
-        let filters = masquerade.is_some() || spoof_check.is_some();
-        let mut reference = filters.then(|| errors.note(Reference::open())).flatten();
-        if let Some(reference) = &mut reference {
-            reference.sweep_masquerade(network, &request.valid, errors);
+        errors.note(veth::sweep(&host.netlink, &kept));
+        if let Some(filters) = &mut filters {
+            errors.note(filters.spoof_check.sweep(&kept));
         }
-        if let Some(host) = errors.note(Host::open()) {
-            errors.note(veth::sweep(&host, network, &request.valid));
-        }
-        if let Some(spoof_check) = &mut spoof_check {
-            errors.note(spoof_check.sweep(network, &request.valid));
-        }
-        if let Some(Some(ipam)) = errors.note(self.ipam(request.call)) {
+        if let Some(Some(ipam)) = errors.note(request.call.tolerant_ipam()) {
             errors.note(ipam.gc());
         }
-        drop((masquerade, reference));
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
@@ -191,14 +185,6 @@ impl Bridge {
         self.plan.layer3().map(|layer3| call.delegate(&layer3.ipam)).transpose()
     }
 
-    /// What of it this network uses.
-    fn packet_filter(&self, errors: &mut Errors) -> (Option<Masquerade>, Option<SpoofCheck>) {
-        let masquerades = self.plan.layer3().is_some_and(|layer3| layer3.masquerade.is_some());
-        let masquerade = masquerades.then(|| errors.note(Masquerade::open())).flatten();
-        let check = self.plan.spoof_check.then(|| errors.note(SpoofCheck::open())).flatten();
-        (masquerade, check)
-    }
-
     fn veth<'a>(&self, request: &'a Add<'_>, owner: &'a Owner, bridge: &Link) -> Veth<'a> {
         Veth {
             ifname: &request.attachment.ifname,
@@ -207,6 +193,7 @@ impl Bridge {
             mtu: self.plan.mtu,
             master: Some(bridge.index),
             port: Port { hairpin: self.plan.echo == Echo::Hairpin, isolated: self.plan.isolated },
+            grace_age: self.plan.grace_age,
         }
     }
 
@@ -237,6 +224,26 @@ impl Bridge {
             }
         }
         Ok(success)
+    }
+}
+
+/// What attachments may have in the packet filter, whatever their configuration says by now.
+struct Filters {
+    masquerade: Masquerade,
+    spoof_check: SpoofCheck,
+    reference: Reference,
+}
+
+impl Filters {
+    fn open(errors: &mut Errors) -> Option<Self> {
+        let open = || -> Result<Self> {
+            Ok(Self {
+                masquerade: Masquerade::open()?,
+                spoof_check: SpoofCheck::open()?,
+                reference: Reference::open()?,
+            })
+        };
+        errors.note(open())
     }
 }
 

@@ -1,9 +1,9 @@
 //! From JSON to what it means: every conflict between keys is found here, before anything is
 //! touched.
 
-use common::cni::{Call, Verb};
+use common::cni::Call;
 use common::firewall::Ingress;
-use common::{Error, Result};
+use common::{Error, Network, Result};
 use serde::Deserialize;
 
 /// The plugin's keys, as they stand in the file.
@@ -37,20 +37,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
-        let config: Config = call.network.config()?;
-        let plan = config.plan();
-        // DEL and GC look everywhere, and are not to fail for a configuration that was edited.
-        match call.verb {
-            Verb::Del | Verb::Gc => Ok(plan.unwrap_or_else(|_| Self {
-                backend: Backend::Any,
-                admin_chain: String::new(),
-                zone: or(config.firewalld_zone, "trusted"),
-                ingress: Ingress::Open,
-            })),
-            _ => plan,
-        }
+        call.network.config::<Config>()?.plan()
     }
 }
+
+/// The zone of firewalld that DEL and GC look at.
+pub(crate) fn zone_hint(network: &Network) -> String {
+    or(network.tolerant(&["firewalldZone"]).unwrap_or_default(), TRUSTED)
+}
+
+/// The zone in which firewalld lets everything through.
+const TRUSTED: &str = "trusted";
 
 impl Config {
     fn plan(&self) -> Result<Plan> {
@@ -77,7 +74,7 @@ impl Config {
         };
         let admin_chain = or(self.iptables_admin_chain_name.clone(), "CNI-ADMIN");
         refuse_bad_chain(&admin_chain)?;
-        Ok(Plan { backend, admin_chain, zone: or(self.firewalld_zone.clone(), "trusted"), ingress })
+        Ok(Plan { backend, admin_chain, zone: or(self.firewalld_zone.clone(), TRUSTED), ingress })
     }
 }
 

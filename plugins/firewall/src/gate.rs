@@ -151,13 +151,12 @@ impl Gate {
     }
 
     /// Takes back what others were asked to let through, whoever asked them, in whatever way.
-    pub(crate) fn delete(addresses: &[IpAddr], plan: &Plan, errors: &mut Errors) {
+    pub(crate) fn delete(addresses: &[IpAddr], zone: &str, errors: &mut Errors) {
         iptables::delete(addresses, errors);
-        let is_asked = matches!(plan.backend, Backend::Any | Backend::Firewalld);
-        if addresses.is_empty() || !is_asked {
+        if addresses.is_empty() {
             return;
         }
-        match Firewalld::find(&plan.zone) {
+        match Firewalld::find(zone) {
             Ok(Some(firewalld)) => addresses.iter().for_each(|ip| firewalld.delete_source(*ip)),
             Ok(None) => {}
             // Without it nothing is let through by it.

@@ -7,13 +7,14 @@ mod gate;
 
 use common::cni::NetworkName;
 use common::firewall::addresses;
+use common::kept::Kept;
 use common::restore::{Filtering, Holding};
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Plugin, Result, Status,
+    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Host, Plugin, Result, Status,
     Success, Undo,
 };
-use config::{Backend, Plan};
+use config::{Backend, Plan, zone_hint};
 use gate::Gate;
 
 /// The plugin.
@@ -40,14 +41,14 @@ impl Plugin for Filter {
         Ok(success.clone())
     }
 
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
+    fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
         let success = request.prev_result.as_ref();
         let Some(mut firewall) = errors.note(Firewall::open()) else { return };
         let listed = errors.note(firewall.list_addresses(success, &owner));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
         // Ours last: they say what there is to delete elsewhere.
-        Gate::delete(&own, &self.plan, errors);
+        Gate::delete(&own, &zone_hint(&request.call.network), errors);
         errors.note(firewall.delete(success, &own, &owner));
     }
 
@@ -57,12 +58,14 @@ impl Plugin for Filter {
         no_differences(&gate.verify(&request.prev_result, &self.plan, &owner)?)
     }
 
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
-        let (network, valid) = (&request.call.network.name, &request.valid);
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
+        let network = &request.call.network;
+        let Some(host) = errors.note(Host::open()) else { return };
+        let kept = Kept::new(&host.netlink, &network.name, &request.valid);
         let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let stale = errors.note(firewall.list_stale_addresses(network, valid));
-        Gate::delete(&stale.unwrap_or_default(), &self.plan, errors);
-        errors.note(firewall.sweep(network, valid));
+        let stale = errors.note(firewall.list_stale_addresses(&kept));
+        Gate::delete(&stale.unwrap_or_default(), &zone_hint(network), errors);
+        errors.note(firewall.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {

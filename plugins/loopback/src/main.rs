@@ -28,7 +28,7 @@ impl Plugin for Loopback {
         Ok(request.prev_result.clone().unwrap_or(success))
     }
 
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
+    fn del(request: &Del<'_>, errors: &mut Errors) {
         let Some(Some(sandbox)) = errors.note(Sandbox::find(request.netns.as_ref())) else {
             return;
         };
@@ -43,7 +43,7 @@ impl Plugin for Loopback {
         no_differences(down.as_slice())
     }
 
-    fn gc(&self, _: &Gc<'_>, _: &mut Errors) {
+    fn gc(_: &Gc<'_>, _: &mut Errors) {
         // lo lives and dies with its namespace.
     }
 

@@ -2,10 +2,10 @@
 //! touched.
 
 use crate::conditions;
-use common::cni::{Call, Verb};
+use common::cni::Call;
 use common::hostports::iptables::{Mark, Options};
 use common::hostports::{At, Condition, Mapping, Publication, Sources, protocol};
-use common::{Error, Result};
+use common::{Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
 
@@ -70,28 +70,14 @@ impl Backend {
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        let is_strict = matches!(call.verb, Verb::Add | Verb::Check);
-        let backend = match config.backend() {
-            // What another version of this plugin has understood is found all the same.
-            Err(_) if !is_strict => Backend::Nftables,
-            backend => backend?,
-        };
-        let iptables = (backend == Backend::Iptables).then(|| config.iptables());
-        // DEL finds by the owner what it is not told.
+        let iptables = (config.backend()? == Backend::Iptables).then(|| config.iptables());
         let conditions = match iptables {
-            None if is_strict => config.conditions()?,
-            _ => Default::default(),
+            None => config.conditions()?,
+            Some(_) => Default::default(),
         };
         let entries = &config.runtime_config.port_mappings;
-        let mappings = match entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>() {
-            Ok(mappings) => mappings,
-            Err(error) if is_strict => return Err(error),
-            // DEL finds by the owner what it is not told.
-            Err(_) => Vec::new(),
-        };
-        if is_strict {
-            Publication::refuse_overlaps(&mappings)?;
-        }
+        let mappings = entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>()?;
+        Publication::refuse_overlaps(&mappings)?;
         let masquerade = match config.snat.unwrap_or(true) {
             false => Sources::None,
             true if config.masq_all => Sources::All,
@@ -99,6 +85,12 @@ impl Plan {
         };
         Ok(Self { mappings, masquerade, conditions, iptables })
     }
+}
+
+/// The mappings that can still be understood: they save DEL a look at all elements.
+pub(crate) fn mapping_hints(network: &Network) -> Vec<Mapping> {
+    let entries = network.tolerant::<Vec<Entry>>(&["runtimeConfig", "portMappings"]);
+    entries.unwrap_or_default().iter().filter_map(|entry| entry.mapping().ok()).collect()
 }
 
 impl Config {

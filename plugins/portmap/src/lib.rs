@@ -11,7 +11,7 @@ use common::{
     Add, Attachment, Call, Check, Del, Error, Errors, Gc, Plugin, Reference, Result, Status,
     Success, Undo,
 };
-use config::Plan;
+use config::{Plan, mapping_hints};
 
 /// The plugin.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ impl Plugin for Portmap {
         Ok(success.clone())
     }
 
-    fn del(&self, request: &Del<'_>, errors: &mut Errors) {
+    fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
         if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.delete(&self.plan.mappings, &owner));
+            errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
         }
         // What our predecessor has made for it, before the node was upgraded.
         if let Some(mut reference) = errors.note(Reference::open()) {
@@ -70,7 +70,7 @@ impl Plugin for Portmap {
         })
     }
 
-    fn gc(&self, request: &Gc<'_>, errors: &mut Errors) {
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.sweep(&request.call.network.name, &request.valid));
             errors.note(ports.sweep_shadows(&request.valid));

@@ -35,7 +35,7 @@ use nix::errno::Errno;
 use nix::libc::{EAGAIN, EINTR, ENOBUFS, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::net::{Context, Error, Result};
+use crate::net::{Context, Error, Result, at_home};
 use reply::{Body, Reply, failure};
 
 /// An open line to the packet filter of the network namespace it was opened in.
@@ -61,6 +61,7 @@ impl Nft {
     /// without nftables, or a caller without `CAP_NET_ADMIN`, shows with the first call.
     pub fn open() -> Result<Self> {
         let what = || "open the packet filter".to_owned();
+        at_home()?;
         let socket = Socket::new(NETLINK_NETFILTER).doing(what)?;
         // The kernel's own words belong into our errors; the request that failed, which it would
         // send back too, does not: a failing batch sends many.

@@ -1,0 +1,58 @@
+//! What a process of this namespace says about itself for as long as it lives: an abstract unix
+//! socket (unix(7)). No file stands for it, it belongs to the network namespace, and the kernel
+//! removes it with its process, however that ends.
+
+use super::{Context as _, Error, Result, at_home};
+use nix::libc;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// A name that no other process of the namespace has as long as this value lives.
+#[derive(Debug)]
+pub struct Presence {
+    _socket: UnixDatagram,
+}
+
+impl Presence {
+    /// # Errors
+    /// [`Error::is_exists`] if another process has the name.
+    pub fn announce(name: &str) -> Result<Self> {
+        at_home()?;
+        let what = || format!("announce {name:?}");
+        let address = SocketAddr::from_abstract_name(name).doing(what)?;
+        match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => Ok(Self { _socket: socket }),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                Err(Error::from_errno(what(), libc::EEXIST, None))
+            }
+            Err(error) => Err(error).doing(what),
+        }
+    }
+
+    /// Whether a process has the name. In doubt one has.
+    pub fn is_announced(name: &str) -> bool {
+        let ask = || {
+            let address = SocketAddr::from_abstract_name(name)?;
+            UnixDatagram::unbound()?.connect_addr(&address)
+        };
+        ask().map_or_else(|error| error.kind() != ErrorKind::ConnectionRefused, |()| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_had_once_and_goes_with_its_process() {
+        let name = format!("girder-test/{}", std::process::id());
+        assert!(!Presence::is_announced(&name));
+        let first = Presence::announce(&name).unwrap();
+        assert!(Presence::is_announced(&name));
+        assert!(Presence::announce(&name).unwrap_err().is_exists());
+        drop(first);
+        assert!(!Presence::is_announced(&name));
+        Presence::announce(&name).unwrap();
+    }
+}
