@@ -1,6 +1,7 @@
 //! Every plugin against configurations that are nearly right: it answers, whatever it reads.
 
 use serde_json::json;
+use testbed::bin_dir;
 
 use crate::{
     differences::case,
@@ -76,6 +77,27 @@ fn whatever_it_reads_a_plugin_answers() {
                     pod.ip("link del eth0");
                 }
             }
+        })(bed);
+    });
+}
+
+#[test]
+fn what_nobody_reads_takes_little_memory() {
+    case(|bed| {
+        each(|bed, plugin, _| {
+            let mut large = config(plugin);
+            large["cniVersion"] = json!("1.1.0");
+            let entry = json!({"a": 1, "b": [1, 2, {"c": "x"}]});
+            large["somebody-elses"] = vec![entry; 300_000].into();
+            let program = bin_dir().join(plugin);
+            // Address space in KiB. The configuration has ten thousand of them.
+            let script = format!("ulimit -v 40000; exec {}", program.display());
+            let output = bed.feed(
+                "env",
+                &["-i", "CNI_COMMAND=STATUS", "CNI_PATH=/", "/bin/sh", "-c", &script],
+                large.to_string().as_bytes(),
+            );
+            assert_ne!(output.status.code(), None, "{plugin}: {output:?}");
         })(bed);
     });
 }

@@ -3,20 +3,57 @@
 use super::json;
 use super::{Attachment, Code, Error, NetworkName, Result, Success, Version};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
 
-/// The keys of a JSON object that is to be a network configuration.
-#[derive(Debug)]
-pub(super) struct Keys(Map<String, Value>);
+/// A JSON object that is to be a network configuration: its bytes, and where in them each of its
+/// keys has its value. A value is decoded when somebody asks for it: what belongs to others may be
+/// large, and takes ten times its size once it is decoded.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    bytes: Rc<Vec<u8>>,
+    values: BTreeMap<String, Range<usize>>,
+}
 
 impl Keys {
     /// # Errors
     /// Code 6 when it is no JSON object.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
-        match serde_json::from_slice(bytes).map_err(|error| decode(&error))? {
-            Value::Object(keys) => Ok(Self(keys)),
-            _ => Err(decode(&"a network configuration is a JSON object")),
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self> {
+        let found: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(&bytes).map_err(|error| decode(&error))?;
+        let place = |value: &RawValue| {
+            let start = value.get().as_ptr().addr() - bytes.as_ptr().addr();
+            start..start + value.get().len()
+        };
+        let values = found.into_iter().map(|(key, value)| (key, place(value))).collect();
+        Ok(Self { bytes: Rc::new(bytes), values })
+    }
+
+    /// The text of a key's value, found as [`json::get`] finds them.
+    fn text(&self, key: &str) -> Option<&[u8]> {
+        let is_it = |other: &str| other.eq_ignore_ascii_case(key);
+        let folded = || Some(self.values.iter().find(|(other, _)| is_it(other))?.1);
+        let place = self.values.get(key).or_else(folded)?;
+        self.bytes.get(place.clone()).filter(|text| *text != b"null")
+    }
+
+    /// # Errors
+    /// Code 6 when it cannot be decoded, as a number that is too large.
+    fn get(&self, key: &str) -> Result<Option<Value>> {
+        let value = self.text(key).map(serde_json::from_slice);
+        value.transpose().map_err(|error| decode(&error))
+    }
+
+    /// The keys of that name, decoded.
+    fn decode<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Map<String, Value>> {
+        let mut found = Map::new();
+        for name in names {
+            found.extend(self.get(name)?.map(|value| (name.to_owned(), value)));
         }
+        Ok(found)
     }
 
     /// `cniVersion`; absent is 0.1.0, as in every decoder.
@@ -24,7 +61,7 @@ impl Keys {
     /// # Errors
     /// Code 1 when it is none of ours, 6 when it is no string.
     pub(super) fn version(&self) -> Result<Version> {
-        match json::get(&self.0, "cniVersion") {
+        match self.get("cniVersion")? {
             None => Ok(Version::V0_1_0),
             Some(Value::String(version)) if version.is_empty() => Ok(Version::V0_1_0),
             Some(Value::String(version)) => version.parse(),
@@ -42,8 +79,7 @@ fn decode(error: &dyn std::fmt::Display) -> Error {
 pub struct Network {
     /// Unique on the node.
     pub name: NetworkName,
-    bytes: Vec<u8>,
-    keys: Map<String, Value>,
+    keys: Keys,
 }
 
 impl Network {
@@ -52,14 +88,13 @@ impl Network {
     /// # Errors
     /// Code 6 when it is no JSON object, 7 when it has no valid name.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
-        let keys = Keys::parse(&bytes)?;
-        Self::new(bytes, keys)
+        Self::new(Keys::parse(bytes)?)
     }
 
     /// # Errors
     /// Code 7 when there is no valid name among the keys.
-    pub(super) fn new(bytes: Vec<u8>, keys: Keys) -> Result<Self> {
-        let name = match json::get(&keys.0, "name") {
+    pub(super) fn new(keys: Keys) -> Result<Self> {
+        let name = match keys.get("name")? {
             None => return Err(Error::config("missing network name")),
             Some(Value::String(name)) if name.is_empty() => {
                 return Err(Error::config("missing network name"));
@@ -67,12 +102,12 @@ impl Network {
             Some(Value::String(name)) => name.parse()?,
             Some(_) => return Err(decode(&"name: must be a string")),
         };
-        Ok(Self { name, bytes, keys: keys.0 })
+        Ok(Self { name, keys })
     }
 
     /// The bytes as they came, for delegates.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(super) fn bytes(&self) -> &Rc<Vec<u8>> {
+        &self.keys.bytes
     }
 
     /// The same object as a plugin's own configuration.
@@ -80,8 +115,11 @@ impl Network {
     /// # Errors
     /// Code 7, naming the key.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        let value = Value::Object(self.keys.clone());
-        json::from_value(&value)
+        let keys = match json::fields_of::<T>() {
+            [] => self.keys.decode(self.keys.values.keys().map(String::as_str))?,
+            fields => self.keys.decode(fields.iter().copied())?,
+        };
+        json::from_value(&Value::Object(keys))
             .map_err(|error| Error::config(format!("failed to load netconf: {error}")))
     }
 
@@ -90,7 +128,8 @@ impl Network {
     /// understood any more must not keep an attachment from being removed.
     pub fn tolerant<T: DeserializeOwned>(&self, path: &[&str]) -> Option<T> {
         let (first, rest) = path.split_first()?;
-        let mut value = json::get(&self.keys, first)?;
+        let top = self.keys.get(first).ok()??;
+        let mut value = &top;
         for key in rest {
             value = json::get(value.as_object()?, key)?;
         }
@@ -102,8 +141,8 @@ impl Network {
     /// # Errors
     /// Code 6 when it is not a result of a version that we know.
     pub(super) fn prev_result(&self, version: Version) -> Result<Option<Success>> {
-        let Some(value) = json::get(&self.keys, "prevResult") else { return Ok(None) };
-        Success::decode(value, version)
+        let Some(value) = self.keys.get("prevResult")? else { return Ok(None) };
+        Success::decode(&value, version)
             .map(Some)
             .map_err(|error| error.context("could not parse prevResult"))
     }
@@ -115,11 +154,19 @@ impl Network {
     /// Code 7 when an entry is malformed: deleting by a list that was not understood is worse than
     /// deleting nothing.
     pub(super) fn valid_attachments(&self) -> Result<Vec<Attachment>> {
-        let list = ["cni.dev/valid-attachments", "cni.dev/attachments"]
-            .into_iter()
-            .find_map(|key| Some((key, json::get(&self.keys, key)?)));
-        let Some((key, list)) = list else { return Ok(Vec::new()) };
-        json::from_value(list).map_err(|error| Error::config(format!("{key}: {error}")))
+        for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+            let Some(text) = self.keys.text(key) else { continue };
+            let refuse = |error: &dyn std::fmt::Display| Error::config(format!("{key}: {error}"));
+            // One after the other, because there may be a hundred thousand.
+            let list: Vec<&RawValue> =
+                serde_json::from_slice(text).map_err(|error| refuse(&error))?;
+            let attachment = |entry: &&RawValue| {
+                let value: Value = serde_json::from_str(entry.get()).map_err(|e| refuse(&e))?;
+                json::from_value(&value).map_err(|error| refuse(&error))
+            };
+            return list.iter().map(attachment).collect();
+        }
+        Ok(Vec::new())
     }
 }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug)]
 pub struct Delegate {
     executable: PathBuf,
-    stdin: Vec<u8>,
+    stdin: Rc<Vec<u8>>,
     version: Version,
     depth: u32,
 }
@@ -41,8 +41,13 @@ enum Ending {
 }
 
 impl Delegate {
-    pub(super) fn new(executable: PathBuf, stdin: &[u8], version: Version, depth: u32) -> Self {
-        Self { executable, stdin: stdin.to_vec(), version, depth }
+    pub(super) fn new(
+        executable: PathBuf,
+        stdin: Rc<Vec<u8>>,
+        version: Version,
+        depth: u32,
+    ) -> Self {
+        Self { executable, stdin, version, depth }
     }
 
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` is the

@@ -92,9 +92,9 @@ impl Call {
     }
 
     fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
-        let keys = Keys::parse(&stdin)?;
+        let keys = Keys::parse(stdin)?;
         let version = keys.version()?;
-        let network = Network::new(stdin, keys)?;
+        let network = Network::new(keys)?;
         Ok(Self { verb, network, version, environment: Environment::default() })
     }
 
@@ -129,7 +129,7 @@ impl Call {
                 "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\""
             )));
         }
-        Ok(Delegate::new(executable, self.network.bytes(), self.version, depth))
+        Ok(Delegate::new(executable, self.network.bytes().clone(), self.version, depth))
     }
 
     /// The IPAM plugin that the configuration names, if it names one, for DEL and GC.
@@ -306,10 +306,10 @@ fn serve<P: Plugin>(
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).context("error reading from stdin")?;
-    let keys = Keys::parse(&bytes)?;
+    let keys = Keys::parse(bytes)?;
     let version = keys.version();
     *answer_in = version.as_ref().map_or(Version::V1_1_0, |version| *version);
-    let network = Network::new(bytes, keys)?;
+    let network = Network::new(keys)?;
     let (verb, version): (Verb, _) = (command.parse()?, version?);
     let since = match verb {
         Verb::Gc | Verb::Status => Version::V1_1_0,
