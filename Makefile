@@ -10,7 +10,7 @@ TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
 
-.PHONY: build demo test lint bench install clean
+.PHONY: build demo test torture lint bench install clean
 
 build:
 	$(BUILD) $(PROGRAMS:%=--package %)
@@ -29,7 +29,12 @@ test: build
 	@$(SUDO) tests/prepare
 	cargo test --locked --workspace --exclude tests
 	cargo test --locked --package tests --no-run
-	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} cargo test --locked --package tests
+	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} $(if $(TORTURE),TORTURE=1) \
+		cargo test --locked --package tests
+
+# The same with every fault, kill and race instead of a sample of them; takes half an hour.
+torture:
+	@$(MAKE) --no-print-directory test TORTURE=1
 
 lint:
 	cargo fmt --all --check

@@ -32,6 +32,7 @@ mod loopback;
 mod masquerade;
 mod masquerade_iptables;
 mod nonsense;
+mod overlap;
 mod packet_filter;
 mod pods;
 mod policy;

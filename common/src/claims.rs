@@ -7,10 +7,12 @@ mod comment;
 
 pub(crate) use comment::{is_same_attachment, owns, split};
 
-use crate::cni::{Owner, Result};
+use crate::cni::{Code, Error, Owner, Result};
 use crate::kept::Kept;
+use crate::net::Netlink;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
+use crate::veth::find_host_end;
 
 /// Where everything about addresses is, for each of the two internets.
 pub(crate) const TABLES: [Table<'static>; 2] =
@@ -340,6 +342,23 @@ impl Claims {
         }
         Ok(missing)
     }
+}
+
+/// Refuses to take what belongs to an address from another attachment that lives: its link is there.
+///
+/// # Errors
+/// Code 11 that names the other one.
+pub(crate) fn refuse_living(key: &Key, comment: &str, owner: &Owner) -> Result<()> {
+    let (other, _) = split(comment);
+    if is_same_attachment(owner, comment) {
+        return Ok(());
+    }
+    let Some(link) = find_host_end(&Netlink::open()?, &Owner::written(other))? else {
+        return Ok(());
+    };
+    let msg = format!("{key} is in use already, by {other:?} behind link {}", link.name);
+    Err(Error::new(Code::TryAgain, msg)
+        .details("subnets that this host routes must not overlap, whatever their bridge or VLAN"))
 }
 
 /// A link's name as the kernel compares it: sixteen bytes, filled up with NUL.

@@ -4,7 +4,7 @@
 //! of each address. The kernel lets no two links have one name, and forgets it with the link; so
 //! two containers never have one address, even after somebody has removed all leases.
 
-use crate::cni::{Code, Error, Result, report};
+use crate::cni::{Code, Error, Owner, Result, report};
 pub use crate::net::has_link;
 use crate::net::{Link, Netlink, index_of, is_local};
 use sha2::{Digest as _, Sha256};
@@ -12,15 +12,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The alternative name of the link of the host behind which an address lives. It has at most 15
-/// bytes.
-pub fn name(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(ip) => format!("ip-{:08x}", ip.to_bits()),
-        IpAddr::V6(ip) => {
-            let hash = Sha256::digest(ip.octets());
-            hash.iter().take(6).fold("ip-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
-        }
-    }
+/// bytes. What this host routes has one address once; where it does not, each segment does.
+pub fn name(segment: Option<&str>, address: IpAddr) -> String {
+    let (before, hash) = match (segment, address) {
+        (None, IpAddr::V4(ip)) => return format!("ip-{:08x}", ip.to_bits()),
+        (None, IpAddr::V6(ip)) => ("ip-", Sha256::digest(ip.octets())),
+        (Some(segment), _) => ("l2-", Sha256::digest(format!("{segment} {address}"))),
+    };
+    hash.iter().take(6).fold(before.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// Who lives under an address, as a sentence, if anybody does. No packet is sent: it takes some
@@ -29,7 +28,7 @@ pub fn tenant(address: IpAddr) -> Option<String> {
     if is_local(address) {
         return Some(format!("{address} is an address of this host"));
     }
-    let name = name(address);
+    let name = name(None, address);
     index_of(&name).map(|index| {
         format!("a container behind link {index} (altname {name}) of this host has {address}")
     })
@@ -96,28 +95,29 @@ impl Found {
 /// there is no mark.
 ///
 /// # Errors
-/// When another link has the mark.
-pub fn mark(netlink: &Netlink, index: u32, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
+/// Code 11 when another link has the mark.
+pub fn mark(
+    netlink: &Netlink,
+    index: u32,
+    segment: Option<&str>,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<()> {
     for address in addresses {
-        let name = name(address);
+        let name = name(segment, address);
         match netlink.add_name(index, &name) {
             Ok(()) => {}
             Err(error) if error.is_exists() => {
                 let other = netlink.find_link(&name).ok().flatten();
-                let own = netlink.read_link(index).ok();
-                let (other_master, master) =
-                    (other.as_ref().and_then(|link| link.master), own.and_then(|link| link.master));
-                // On another bridge, the same address is another one.
-                if other_master != master {
-                    continue;
-                }
                 let other = other.map_or(name, |link| match link.alias {
-                    Some(alias) => format!("{} ({alias})", link.name),
+                    Some(alias) => format!("{} ({})", link.name, Owner::split(&alias).0),
                     None => link.name,
                 });
                 let msg = format!("{address} is in use already");
-                return Err(Error::new(Code::TryAgain, msg)
-                    .details(format!("a container behind link {other} of this host has it")));
+                let mut details = format!("a container behind link {other} of this host has it");
+                if segment.is_none() {
+                    details.push_str("; subnets that this host routes must not overlap");
+                }
+                return Err(Error::new(Code::TryAgain, msg).details(details));
             }
             Err(error) => report(format_args!("{address} is not marked as in use: {error}")),
         }
@@ -131,9 +131,12 @@ mod tests {
 
     #[test]
     fn names_are_names_of_links() {
-        assert_eq!(name("10.1.0.2".parse().unwrap()), "ip-0a010002");
-        let name = name("fd00::2".parse().unwrap());
-        assert!(name.len() == 15 && name.starts_with("ip-"), "{name}");
+        let of = |segment, address: &str| name(segment, address.parse().unwrap());
+        assert_eq!(of(None, "10.1.0.2"), "ip-0a010002");
+        let ipv6 = of(None, "fd00::2");
+        assert!(ipv6.len() == 15 && ipv6.starts_with("ip-"), "{ipv6}");
+        let names = [of(Some("br0"), "10.1.0.2"), of(Some("br0 9"), "10.1.0.2")];
+        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == 15), "{names:?}");
     }
 
     #[test]

@@ -207,6 +207,9 @@ impl Display for NetnsPath {
 /// link tells its IPAM plugin, which is asked before there is one. Plugins of others ignore it.
 pub(super) const LINK: &str = "GIRDER_LINK";
 
+/// Our own variable: see [`Add::segment`](super::Add::segment).
+pub(super) const SEGMENT: &str = "GIRDER_SEGMENT";
+
 /// Our own variable: how many plugins wait for the one that reads it.
 pub(super) const DEPTH: &str = "GIRDER_DEPTH";
 
@@ -221,6 +224,7 @@ pub struct Environment {
     pub(super) path: Option<String>,
     pub(super) netns_override: Option<String>,
     pub(super) link: Option<String>,
+    pub(super) segment: Option<String>,
     pub(super) depth: u32,
 }
 
@@ -241,6 +245,7 @@ impl Environment {
             path: variable("CNI_PATH"),
             netns_override: variable("CNI_NETNS_OVERRIDE"),
             link: variable(LINK),
+            segment: variable(SEGMENT),
             depth: variable(DEPTH).and_then(|depth| depth.parse().ok()).unwrap_or(0),
         }
     }

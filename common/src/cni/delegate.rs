@@ -1,7 +1,7 @@
 //! Other plugins: found in `CNI_PATH`, run with our environment and the same bytes on stdin
 //! (specification, section "Plugin Delegation").
 
-use super::args::{DEPTH, LINK};
+use super::args::{DEPTH, LINK, SEGMENT};
 use super::{Code, Context as _, Error, Result, Success, Verb, Version, report};
 use crate::Undo;
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Delegate {
 
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` is the
     /// one of the host that the kernel will remove with the container's namespace: as long as it is
-    /// there, so is the attachment.
+    /// there, so is the attachment. `segment` is as in [`Add::segment`](super::Add::segment).
     ///
     /// Its DEL is owed from the moment that it runs until it answers with an error: one that has
     /// answered so holds nothing, and a DEL would take what an earlier ADD of the same attachment
@@ -60,14 +60,16 @@ impl Delegate {
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub fn start_add(&self, link: &str, undo: &mut Undo) -> Result<Running> {
+    pub fn start_add(&self, link: &str, segment: Option<&str>, undo: &mut Undo) -> Result<Running> {
         let is_del_owed = Rc::new(Cell::new(false));
         let (delegate, is_owed) = (self.clone(), Rc::clone(&is_del_owed));
         undo.push(format!("ADD of {}", self.executable.display()), move || {
             if is_owed.get() { delegate.del() } else { Ok(()) }
         });
         let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
-        let environment = [verb, (LINK, link), (DEPTH, &depth)];
+        // Empty is as good as absent, also if ours has one.
+        let segment = (SEGMENT, segment.unwrap_or_default());
+        let environment = [verb, (LINK, link), segment, (DEPTH, &depth)];
         let mut child = spawn(&self.executable, &environment)?;
         is_del_owed.set(true);
         let fed = feed(&mut child, &self.executable, &self.stdin);

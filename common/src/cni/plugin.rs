@@ -156,6 +156,9 @@ pub struct Add<'a> {
     /// The link of the host that the plugin which delegates to this one makes for the attachment,
     /// and that cannot outlive the container's namespace.
     pub link: Option<IfName>,
+    /// The part of the network below the addresses, as that plugin calls it, where this host routes
+    /// nothing: there, an address may be in use elsewhere on the host. None: it must be unique.
+    pub segment: Option<String>,
 }
 
 /// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
@@ -336,7 +339,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
             let (attachment, prev_result) = (attachment()?, prev_result()?);
             let mut undo = Undo::new();
             let link = call.environment.link();
-            let request = Add { call, attachment, netns, prev_result, link };
+            let segment = call.environment.segment.clone();
+            let request = Add { call, attachment, netns, prev_result, link, segment };
             let success = plugin.add(&request, &mut undo)?;
             print(stdout, &success.encode(call.version)?)?;
             undo.commit();

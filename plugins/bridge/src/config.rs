@@ -221,6 +221,17 @@ impl Plan {
         }
     }
 
+    /// Where an address need not be unique on the host, because the host does not route it: the
+    /// bridge, or a VLAN of it.
+    pub(crate) fn segment(&self) -> Option<String> {
+        let layer3 = self.layer3()?;
+        if layer3.gateway != Gateway::None || layer3.masquerade.is_some() {
+            return None;
+        }
+        let vlan = self.vlans.as_ref().and_then(|vlans| vlans.access);
+        Some(vlan.map_or_else(|| self.bridge.to_string(), |vlan| format!("{} {vlan}", self.bridge)))
+    }
+
     pub(crate) fn is_gateway(&self) -> bool {
         self.layer3().is_some_and(|layer3| layer3.gateway != Gateway::None)
     }

@@ -43,7 +43,9 @@ impl Plugin for Bridge {
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         let found = switch::find(&host, &self.plan)?;
         veth::refuse_existing(&host, &sandbox, &request.attachment.ifname, &owner)?;
-        let mut ipam = Ipam::start(self.ipam(request.call)?, &veth::host_name(&owner), undo)?;
+        let segment = self.plan.segment();
+        let place = (veth::host_name(&owner), segment.as_deref());
+        let mut ipam = Ipam::start(self.ipam(request.call)?, place, undo)?;
         if found.is_none() {
             // The bridge stays, whatever becomes of us: what may fail by bad input comes first.
             ipam.wait()?;
@@ -59,7 +61,7 @@ impl Plugin for Bridge {
         }
         let answer = ipam.wait()?;
         let addresses = answer.iter().flat_map(|answer| &answer.ips).map(|ip| ip.address.ip());
-        in_use::mark(&host.netlink, pair.host.index, addresses)?;
+        in_use::mark(&host.netlink, pair.host.index, segment.as_deref(), addresses)?;
         let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
         let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
         match &self.plan.layer {
@@ -260,9 +262,13 @@ enum Ipam {
 }
 
 impl Ipam {
-    fn start(ipam: Option<Delegate>, link: &str, undo: &mut Undo) -> Result<Self> {
+    fn start(
+        ipam: Option<Delegate>,
+        (link, segment): (String, Option<&str>),
+        undo: &mut Undo,
+    ) -> Result<Self> {
         Ok(match ipam {
-            Some(ipam) => Self::Running(ipam.start_add(link, undo)?),
+            Some(ipam) => Self::Running(ipam.start_add(&link, segment, undo)?),
             None => Self::None,
         })
     }
