@@ -18,9 +18,11 @@
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
 //! | [`kept`] | | what garbage collection leaves alone |
 //! | [`undo`] | below all | rollback by default |
+//! | [`mod@file`] | | files in places where somebody else may have put something in their stead |
 
 mod claims;
 pub mod cni;
+pub mod file;
 pub mod firewall;
 pub mod hostports;
 pub mod in_use;
