@@ -5,16 +5,19 @@ use crate::attachment::Target;
 use crate::list::ConfigList;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use common::cni::{Attachment, Context as _, NetworkName, Success, Version};
-use common::{Code, Error, Result};
+use common::cni::{Attachment, Context as _, NetworkName, Success, Version, report};
+use common::{Code, Error, Result, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 const KIND: &str = "cniCacheV1";
+
+/// In bytes. A pod with thousands of host ports has less than one of them.
+const LARGEST: u64 = 16 << 20;
 
 /// A directory of results.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ impl Default for Cache {
 /// A result, with what ADD was told.
 #[derive(Clone, Debug)]
 pub struct Cached {
+    /// The network that it is attached to.
+    pub network: NetworkName,
     /// What ADD was told; only the attachment in a file of old runtimes.
     pub target: Target,
     /// The list that the network was made from; empty in a file of old runtimes.
@@ -97,13 +102,12 @@ impl Cache {
         let bytes = serde_json::to_vec(&entry).map_err(|e| Error::internal(e.to_string()))?;
         let path = self.path(&list.name, attachment);
         let temporary = self.results().join(format!(".{}.tmp", Self::name(&list.name, attachment)));
+        // Results name containers and addresses: they are nobody else's business.
         let written =
-            write_private(&temporary, &bytes).and_then(|()| fs::rename(&temporary, &path));
-        if written.is_err() {
-            // The error to report is the first one.
-            drop(fs::remove_file(&temporary));
-        }
-        written.context(format!("failed to write {}", path.display()))
+            DirBuilder::new().recursive(true).mode(0o700).create(self.results()).and_then(|()| {
+                file::replace(&path, &temporary, 0o600, |file| file.write_all(&bytes))
+            });
+        written.map(drop).context(format!("failed to write {}", path.display()))
     }
 
     /// The result of an attachment, if there is one.
@@ -112,7 +116,7 @@ impl Cache {
     /// Code 5 when it cannot be read, 6 when it is not JSON.
     pub fn read(&self, network: &NetworkName, attachment: &Attachment) -> Result<Option<Cached>> {
         let path = self.path(network, attachment);
-        let bytes = match fs::read(&path) {
+        let bytes = match read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             bytes => bytes.context(format!("failed to read {}", path.display()))?,
         };
@@ -128,7 +132,8 @@ impl Cache {
         }
         // Runtimes of the time of 0.4.0 kept the result and nothing else.
         let target = Target::new(attachment.clone(), "");
-        Ok(Some(Cached { target, config: Vec::new(), result: value }))
+        let network = network.clone();
+        Ok(Some(Cached { network, target, config: Vec::new(), result: value }))
     }
 
     /// Forgets the result of an attachment; it is no error if there is none.
@@ -180,8 +185,15 @@ impl Cache {
             path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
         };
         paths.retain(|path| !is_temporary(path));
-        let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
-        Ok(paths.iter().filter_map(read).collect())
+        let value = |path: &PathBuf| {
+            let bytes = read(path).map_err(|error| match error.kind() {
+                // Its container has just been deleted.
+                ErrorKind::NotFound => {}
+                _ => report(format!("cnitool: passed over: {}: {error}", path.display())),
+            });
+            serde_json::from_slice(&bytes.ok()?).ok()
+        };
+        Ok(paths.iter().filter_map(value).collect())
     }
 }
 
@@ -195,6 +207,7 @@ impl Cached {
         let attachment =
             Attachment { container: entry.container_id.parse()?, ifname: entry.if_name.parse()? };
         Ok(Self {
+            network: entry.network_name.parse()?,
             target: Target {
                 attachment,
                 netns: entry.netns,
@@ -232,14 +245,9 @@ impl Cached {
     }
 }
 
-/// Results name containers and addresses: they are nobody else's business.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let mut options = OpenOptions::new();
-    let mut file: File = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+/// Whoever may write here could otherwise have us wait, or read for ever.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(file::open_own(path, OpenOptions::new().read(true))?, LARGEST)
 }
 
 #[cfg(test)]
@@ -324,7 +332,8 @@ mod tests {
     fn results_are_converted_to_the_version_of_the_list() {
         let ip = json!({"address": "10.1.0.2/24", "version": "4"});
         let result = json!({"cniVersion": "0.3.1", "ips": [ip], "dns": {}});
-        let cached = Cached { target: target(), config: Vec::new(), result };
+        let network = "n".parse().unwrap();
+        let cached = Cached { network, target: target(), config: Vec::new(), result };
         let wanted = |version| cached.result_for(&list(version, r#"{"type": "p"}"#));
         assert_eq!(wanted("0.3.1").unwrap(), cached.result);
         assert_eq!(wanted("1.1.0").unwrap()["ips"], json!([{"address": "10.1.0.2/24"}]));

@@ -3,11 +3,14 @@
 
 use crate::list::{ConfigList, PluginConfig};
 use common::cni::{Context as _, NetworkName, json};
-use common::{Error, Result};
+use common::{Error, Result, file};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// In bytes: what a ConfigMap of Kubernetes can hold, which such files come from.
+const LARGEST: u64 = 1 << 20;
 
 /// A network, and the files that were in the way.
 #[derive(Debug)]
@@ -114,9 +117,7 @@ struct Failure {
 
 fn parse(file: &Path) -> Result<ConfigList, Failure> {
     let context = || file.display().to_string();
-    let bytes = std::fs::read(file)
-        .context(format!("error reading {}", context()))
-        .map_err(|error| Failure { name: None, error })?;
+    let bytes = read(file).map_err(|error| Failure { name: None, error })?;
     let is_list = file.extension().is_some_and(|extension| extension == "conflist");
     let parsed =
         if is_list { ConfigList::parse(bytes.clone()) } else { ConfigList::parse_single(&bytes) };
@@ -128,14 +129,20 @@ fn parse(file: &Path) -> Result<ConfigList, Failure> {
     })
 }
 
+/// A link to a file is followed, for that is how a mounted ConfigMap looks; but where a pipe or a
+/// device is, nobody waits.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    file::open_named(path)
+        .and_then(|opened| file::read(opened, LARGEST))
+        .context(format!("error reading {}", path.display()))
+}
+
 /// Adds the plugins that other packages have put into the folder of the network's name.
 fn complete(mut list: ConfigList, file: &Path) -> Result<ConfigList> {
     if !list.only_inlined {
         let folder = file.parent().unwrap_or(Path::new(".")).join(list.name.as_str());
         for file in with_extension(&folder, &["conf"])? {
-            let bytes =
-                std::fs::read(&file).context(format!("error reading {}", file.display()))?;
-            let plugin = serde_json::from_slice(&bytes)
+            let plugin = serde_json::from_slice(&read(&file)?)
                 .map_err(|error| Error::config(error.to_string()))
                 .and_then(PluginConfig::new);
             list.plugins.push(plugin.context(file.display())?);

@@ -1,14 +1,13 @@
 //! How full the ranges are.
 
 use super::Leased;
-use common::Result;
 use common::cni::Context as _;
+use common::{Result, file};
 use host_local::range::{RangeSet, number};
 use host_local::reclaim::State;
 use host_local::store::Store;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -132,18 +131,9 @@ pub fn prometheus(all: &[Stats]) -> String {
 pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(&temporary, path)
-    };
-    let written = write();
-    if written.is_err() {
-        // The error to tell is the first one.
-        drop(std::fs::remove_file(&temporary));
-    }
-    written.context(format_args!("cannot write {}", path.display()))
+    let written =
+        file::replace(path, Path::new(&temporary), 0o644, |file| file.write_all(text.as_bytes()));
+    written.map(drop).context(format_args!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
