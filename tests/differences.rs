@@ -7,6 +7,7 @@
 mod firewall;
 mod leases;
 mod packet_filter;
+mod tool;
 
 use std::{
     any::type_name_of_val,
@@ -214,7 +215,12 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
 
 /// All of them.
 fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
-    DIFFERENCES.iter().chain(firewall::ROWS).chain(leases::ROWS).chain(packet_filter::ROWS)
+    DIFFERENCES
+        .iter()
+        .chain(firewall::ROWS)
+        .chain(leases::ROWS)
+        .chain(packet_filter::ROWS)
+        .chain(tool::ROWS)
 }
 
 /// Runs a test on a host of its own.

@@ -12,37 +12,41 @@ use crate::{
 };
 
 /// A network with everything that the packet filter does for pods, and two of them.
-struct Node<'bed> {
-    bed: &'bed Testbed,
-    neighbour: Sandbox,
-    web: Sandbox,
-    other: Sandbox,
+pub(crate) struct Node<'bed> {
+    pub(crate) bed: &'bed Testbed,
+    pub(crate) neighbour: Sandbox,
+    pub(crate) web: Sandbox,
+    pub(crate) other: Sandbox,
 }
 
-fn run(bed: &Testbed, variables: &[&str], words: &[&str]) -> Output {
+pub(crate) fn run(bed: &Testbed, variables: &[&str], words: &[&str]) -> Output {
     let tool = bin_dir().join("cnitool").display().to_string();
     let path = format!("CNI_PATH={}", bin_dir().display());
     bed.run("env", &[&["-i", &path], variables, &[&tool], words].concat())
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&text).into_owned()
 }
 
 impl<'bed> Node<'bed> {
-    fn new(bed: &'bed Testbed) -> Self {
+    pub(crate) fn new(bed: &'bed Testbed) -> Self {
         Self::with(bed, [json!({}), json!({}), json!({})])
     }
 
     /// With more keys for each plugin.
-    fn with(bed: &'bed Testbed, keys: [Value; 3]) -> Self {
+    pub(crate) fn with(bed: &'bed Testbed, keys: [Value; 3]) -> Self {
         let bridge = changed(config(), &json!({"macspoofchk": true, "hairpinMode": true}));
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
         let firewall = json!({"type": "firewall", "ingressPolicy": "same-bridge"});
         let plugins = [bridge, portmap, firewall].into_iter().zip(keys);
         let plugins: Vec<_> = plugins.map(|(plugin, keys)| changed(plugin, &keys)).collect();
-        let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins});
+        Self::of(bed, &json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}))
+    }
+
+    /// Of this network. If it has host ports, the first pod has one.
+    pub(crate) fn of(bed: &'bed Testbed, list: &Value) -> Self {
         bed.write("/etc/cni/net.d/10-pods.conflist", list.to_string());
         let node = Self {
             bed,
@@ -56,13 +60,13 @@ impl<'bed> Node<'bed> {
         node
     }
 
-    fn succeeds(&self, variables: &[&str], words: &[&str]) -> String {
+    pub(crate) fn succeeds(&self, variables: &[&str], words: &[&str]) -> String {
         let output = run(self.bed, variables, words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         said(&output)
     }
 
-    fn fails(&self, words: &[&str]) -> String {
+    pub(crate) fn fails(&self, words: &[&str]) -> String {
         let output = run(self.bed, &[], words);
         assert!(!output.status.success(), "{words:?}: {output:?}");
         said(&output)
@@ -181,6 +185,28 @@ fn who_is_gone_does_not_come_back() {
         assert!(text.contains("of 1 attachments"), "{text}");
         let ruleset = bed.succeed("nft", &["list", "ruleset"]);
         assert!(!ruleset.contains("8080") && ruleset.contains("10.1.0.3"), "{ruleset}");
+    });
+}
+
+#[test]
+fn a_stale_record_does_not_get_what_is_a_living_pods() {
+    case(|bed| {
+        let node = Node::new(bed);
+        // An old container had this link and address, and its runtime has forgotten to say so.
+        let results = "/var/lib/cni/results";
+        let own = bed.succeed("sh", &["-c", &format!("cd {results}; grep -l 8080 *")]);
+        let record: Value =
+            serde_json::from_str(&bed.read(&format!("{results}/{}", own.trim()))).unwrap();
+        let stale = changed(record, &json!({"containerId": "a-stale"}));
+        bed.write(&format!("{results}/pods-a-stale-eth0"), stale.to_string());
+        let before = bed.snapshot();
+        assert!(node.succeeds(&[], &["restore"]).contains("nothing is missing of 2 attachments"));
+        bed.succeed("nft", &["flush", "ruleset"]);
+        let text = node.succeeds(&[], &["restore"]);
+        assert!(text.contains("are back of 2 attachments"), "{text}");
+        node.succeeds(&[], &["check", "pods", node.web.path()]);
+        bed.assert_unchanged_since(&before);
+        assert!(node.is_connected());
     });
 }
 

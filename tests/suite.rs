@@ -12,6 +12,7 @@ mod bridge;
 mod bridge_filter;
 mod bridge_links;
 mod bridge_undo;
+mod cnitool;
 mod conf;
 mod crash;
 mod crowd;

@@ -4,7 +4,11 @@ use common::cni::{Attachment, Code, Context as _};
 use common::{Error, Result};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha512};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+
+/// What the ID of a container begins with for which no runtime has chosen one.
+pub const PREFIX: &str = "cnitool-";
 
 /// Where `ip netns add` keeps namespaces by name.
 const NAMED: &str = "/var/run/netns";
@@ -37,7 +41,7 @@ impl Target {
 pub fn of_netns(netns: &Path, ifname: &str) -> Result<Attachment> {
     let hash = Sha512::digest(netns.as_os_str().as_encoded_bytes());
     let digits: String = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
-    Ok(Attachment { container: format!("cnitool-{digits}").parse()?, ifname: ifname.parse()? })
+    Ok(Attachment { container: format!("{PREFIX}{digits}").parse()?, ifname: ifname.parse()? })
 }
 
 /// Makes the path of a namespace absolute without following links: the container ID depends on how
@@ -63,6 +67,27 @@ pub fn resolve(netns: &Path) -> Result<PathBuf> {
     }
     let here = std::env::current_dir().context("failed to find the working directory")?;
     Ok(clean(&here.join(netns)))
+}
+
+/// Whether two paths lead to one namespace, however they are written. Where it is gone, the
+/// directories that it was in tell.
+pub fn is_same_namespace(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
+    match (identity(one), identity(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => canonical(one) == canonical(other),
+    }
+}
+
+/// Without links, as far as there is something.
+fn canonical(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(above), Some(name)) => canonical(above).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// `/a/./b/../c//d` is `/a/c/d`.
@@ -139,6 +164,24 @@ mod tests {
         assert_eq!(resolved("no-such-file"), Path::new("/var/run/netns/no-such-file"));
         assert_eq!(resolved("Cargo.toml"), here.join("Cargo.toml"));
         assert!(resolve(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn a_namespace_has_many_names_also_when_it_is_gone() {
+        let temp = crate::testbed::Temp::new();
+        temp.write("run/a", "");
+        temp.write("run/b", "");
+        std::os::unix::fs::symlink("run", temp.path().join("var")).unwrap();
+        std::os::unix::fs::symlink("run/a", temp.path().join("link")).unwrap();
+        let is_same = |one: &str, other: &str| {
+            is_same_namespace(&temp.path().join(one), &temp.path().join(other))
+        };
+        for (one, other) in [("run/a", "var/a"), ("link", "var/a"), ("run/gone", "var/gone")] {
+            assert!(is_same(one, other), "{one} {other}");
+        }
+        for (one, other) in [("run/a", "run/b"), ("run/a", "run/gone"), ("gone", "var/gone")] {
+            assert!(!is_same(one, other), "{one} {other}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! ADD, DEL and CHECK over a list (specification, section "Lifecycle & Ordering").
 
-use crate::attachment::Target;
+use crate::attachment::{self, Target};
 use crate::cache::Cache;
 use crate::list::{ConfigList, PluginConfig};
 use crate::request;
-use common::cni::{Context as _, Success, Verb, Version, delegate, json, report};
+use common::cni::{Context as _, NetworkName, Success, Verb, Version, delegate, json, report};
 use common::{Code, Error, Errors, Result};
 use serde_json::Value;
 use std::fmt::Display;
@@ -72,6 +72,27 @@ impl Runtime {
         let result = last.as_ref().ok_or_else(|| Error::config("no plugins in list"))?;
         let context = format!("failed to set network {:?} cached result", list.name.as_str());
         self.cache.write(list, target, result).context(context)
+    }
+
+    /// The attachment of an interface in a namespace for which no runtime has chosen a container
+    /// ID. That depends on how the path was written when it was attached, so where there is none
+    /// under the ID of this spelling, one of the same namespace is meant.
+    ///
+    /// # Errors
+    /// Code 5 when the cache cannot be read.
+    pub fn find(&self, network: &NetworkName, target: &Target) -> Result<Option<Target>> {
+        let known = self.cache.path(network, &target.attachment);
+        if known.symlink_metadata().is_ok() {
+            return Ok(Some(target.clone()));
+        }
+        let netns = Path::new(&target.netns);
+        let mut cached = self.cache.list(network)?.into_iter().map(|cached| cached.target);
+        let found = cached.find(|other| {
+            other.attachment.ifname == target.attachment.ifname
+                && other.attachment.container.as_str().starts_with(attachment::PREFIX)
+                && attachment::is_same_namespace(netns, Path::new(&other.netns))
+        });
+        Ok(found.map(|other| Target { attachment: other.attachment, ..target.clone() }))
     }
 
     /// Detaches: runs every plugin in reverse order, past those that fail, and forgets the result
@@ -209,7 +230,7 @@ fn ignored(list: &ConfigList, error: &Error) {
 }
 
 /// What the operator should know and what is no answer.
-fn tell(list: &ConfigList, text: impl Display) {
+pub(crate) fn tell(list: &ConfigList, text: impl Display) {
     report(format!("cnitool: network {:?}: {text}", list.name.as_str()));
 }
 

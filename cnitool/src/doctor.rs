@@ -14,7 +14,7 @@ mod host;
 use crate::cache::Cached;
 use crate::chain::Runtime;
 use crate::list::ConfigList;
-use crate::restore::is_living;
+use crate::living::Living;
 use common::Result;
 use common::cni::{Errors, Success, Version, json};
 use serde_json::Value;
@@ -89,7 +89,8 @@ impl Node<'_> {
 
     /// What ADD answered for those who live.
     fn results(&self) -> Result<Vec<Success>> {
-        let living = self.runtime.cache.all()?.into_iter().filter(is_living);
+        let living = Living::look()?;
+        let living = self.runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
         let result = |cached: Cached| Success::decode(&cached.result, Version::V0_1_0).ok();
         Ok(living.filter_map(result).collect())
     }

@@ -20,7 +20,7 @@ pub use watch::watch;
 use crate::directory;
 use crate::list::{ConfigList, PluginConfig};
 use crate::request;
-use common::cni::{Context as _, Network, NetworkName, json};
+use common::cni::{Attachment, Context as _, Network, NetworkName, json};
 use common::{Error, Result};
 use host_local::config::{Plan, Pool};
 use host_local::reclaim::State;
@@ -177,11 +177,35 @@ fn name_of(state: State) -> &'static str {
 /// # Errors
 /// Code 5, 6 and 11, as of host-local itself.
 pub fn list(leased: &Leased) -> Result<Vec<Entry>> {
+    let leases = states(leased)?;
+    Ok(leases.iter().map(|(lease, state)| Entry::new(&leased.name, lease, *state)).collect())
+}
+
+/// The attachments that have leases and of which it is not proven that they are gone.
+///
+/// # Errors
+/// As [`list`].
+pub fn attachments(leased: &Leased) -> Result<Vec<Attachment>> {
+    let is_gone =
+        |state: State| matches!(state, State::NetnsGone | State::EarlierBoot | State::Nobodys);
+    let attachment = |lease: &Lease| {
+        let (container, ifname) = (lease.owner.container(), lease.owner.ifname());
+        Some(Attachment { container: container.parse().ok()?, ifname: ifname.parse().ok()? })
+    };
+    let leases = states(leased)?;
+    let alive = leases.iter().filter(|(_, state)| !is_gone(*state));
+    Ok(alive.filter_map(|(lease, _)| attachment(lease)).collect())
+}
+
+fn states(leased: &Leased) -> Result<Vec<(Lease, State)>> {
     let Some(mut store) = Store::look(&leased.pool)? else { return Ok(Vec::new()) };
     let (mut leases, boot) = (store.leases()?, store.boot().to_owned());
     // What follows needs no lock.
     drop(store);
     leases.sort_by_key(|lease| lease.addresses.first().copied());
-    let entry = |lease: &Lease| Entry::new(&leased.name, lease, State::of(lease, &boot));
-    Ok(leases.iter().map(entry).collect())
+    let state = |lease: Lease| {
+        let state = State::of(&lease, &boot);
+        (lease, state)
+    };
+    Ok(leases.into_iter().map(state).collect())
 }

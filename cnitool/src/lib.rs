@@ -11,6 +11,7 @@
 //! | [`upkeep`] | GC, STATUS and the VERSION probe over a list |
 //! | [`cache`] | what ADD answered, kept for CHECK and DEL |
 //! | [`leases`] | the leases of host-local, for people |
+//! | [`living`] | who is alive, as the kernel tells |
 //! | [`restore`] | what recorded attachments have in the packet filter, made anew |
 //! | [`doctor`] | what is wrong with this node |
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
@@ -34,6 +35,7 @@ pub mod directory;
 pub mod doctor;
 pub mod leases;
 pub mod list;
+pub mod living;
 pub mod request;
 pub mod restore;
 pub mod upkeep;

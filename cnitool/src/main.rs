@@ -5,6 +5,7 @@ mod leases_command;
 use clap::{Args, Parser, Subcommand};
 use cnitool::attachment::{self, Target};
 use cnitool::doctor::{self, Node};
+use cnitool::living::Living;
 use cnitool::validate::{Level, Validator};
 use cnitool::{Cache, ConfigList, Runtime, directory};
 use common::cni::{Attachment, Code, Context as _, NetworkName, report};
@@ -53,8 +54,11 @@ enum Command {
     /// Delete every attachment of a network that is not named as valid
     ///
     /// That is what this tool *and other runtimes* have kept results of under the cache directory:
-    /// without --valid, all containers on this node lose this network.
-    #[command(after_help = "Example:
+    /// without --valid or --gone, all containers on this node lose this network.
+    ///
+    /// Plugins are asked for GC also where the list is older than that verb (1.1.0), if they know it.
+    #[command(after_help = "Examples:
+  cnitool gc mynet --gone
   cnitool gc mynet --valid cnitool-77383ca0a0715733ca6f:eth0")]
     Gc(GcArgs),
     /// Ask the plugins whether they could attach something now
@@ -115,6 +119,9 @@ struct GcArgs {
     /// An attachment to keep; may be repeated
     #[arg(long, value_name = "CONTAINER:IFNAME", value_parser = parse_attachment)]
     valid: Vec<Attachment>,
+    /// Keep every attachment that lives, or that may: as results, links and leases tell
+    #[arg(long, conflicts_with = "valid")]
+    gone: bool,
 }
 
 #[derive(Args)]
@@ -253,16 +260,37 @@ fn add(options: &Options, place: &Where) -> Result<()> {
 
 fn check(options: &Options, place: &Where) -> Result<()> {
     let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
+    let target = runtime.find(&place.network, &target)?.unwrap_or(target);
     runtime.check(&options.list(&place.network)?, &target)
 }
 
 fn del(options: &Options, place: &Where) -> Result<()> {
     let (runtime, target) = (options.require_path()?, options.target(&place.netns)?);
+    let say = |text: String| {
+        report(format!("cnitool: network {:?}: {text}", place.network.as_str()));
+    };
+    let found = runtime.find(&place.network, &target).unwrap_or_else(|error| {
+        say(error.to_string());
+        None
+    });
+    let target = found.unwrap_or_else(|| {
+        let (netns, ifname) = (&target.netns, &target.attachment.ifname);
+        say(format!(
+            "nothing is known to be attached as {ifname} in {netns}; the plugins delete what they \
+             find of it"
+        ));
+        target
+    });
     runtime.del(&options.list_or_cached(&place.network, &target)?, &target)
 }
 
 fn gc(options: &Options, args: &GcArgs) -> Result<()> {
-    options.require_path()?.gc(&options.list(&args.network.network)?, &args.valid)
+    let (runtime, list) = (options.require_path()?, options.list(&args.network.network)?);
+    let valid = match args.gone {
+        true => Living::look()?.attachments(&runtime, &list)?,
+        false => args.valid.clone(),
+    };
+    runtime.gc(&list, &valid)
 }
 
 fn status(options: &Options, args: &Network) -> Result<()> {

@@ -4,10 +4,11 @@ use crate::attachment::Target;
 use crate::cache::Cached;
 use crate::chain::Runtime;
 use crate::list::{ConfigList, PluginConfig};
+use crate::living::Living;
 use crate::request;
-use common::cni::{Attachment, Context as _, Success, Verb, Version};
+use common::cni::{Attachment, Context as _, Verb, Version};
 use common::restore::{Elsewhere, Holding, Missing, holdings};
-use common::{Result, Undo, in_use};
+use common::{Result, Undo};
 use serde_json::Value;
 
 /// What was found.
@@ -26,7 +27,9 @@ pub struct Found {
 /// Code 5 when the cache cannot be read; when the kernel cannot be asked.
 pub fn look(runtime: &Runtime) -> Result<Found> {
     let (mut all, mut attachments, mut unclear) = (Vec::new(), 0, Vec::new());
-    for cached in runtime.cache.all()?.iter().filter(|cached| is_living(cached)) {
+    // A container that is gone has taken its links with it, and what leads to it must not come back.
+    let living = Living::look()?;
+    for cached in runtime.cache.all()?.iter().filter(|cached| living.has(cached)) {
         match of_attachment(runtime, cached) {
             Ok(holdings) if holdings.is_empty() => {}
             Ok(holdings) => {
@@ -40,14 +43,6 @@ pub fn look(runtime: &Runtime) -> Result<Found> {
         }
     }
     Ok(Found { missing: Missing::look(all)?, attachments, unclear })
-}
-
-/// Whether the links that the host got for it are there. A container that is gone has taken its
-/// own with it, and what leads to it must not come back.
-pub(crate) fn is_living(cached: &Cached) -> bool {
-    let Ok(result) = Success::decode(&cached.result, Version::V0_1_0) else { return true };
-    let mut of_host = result.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
-    of_host.all(|interface| in_use::has_link(&interface.name))
 }
 
 fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {

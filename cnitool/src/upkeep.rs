@@ -1,21 +1,23 @@
 //! GC and STATUS over a list, and what versions its plugins speak.
 
-use crate::chain::Runtime;
-use crate::list::ConfigList;
+use crate::chain::{Runtime, tell};
+use crate::list::{ConfigList, PluginConfig};
 use crate::request;
-use common::cni::{Attachment, Context as _, Verb, Version, delegate};
+use common::cni::{Attachment, Context as _, Verb, Version, delegate, json};
 use common::{Code, Error, Errors, Result};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::Value;
 
 impl Runtime {
     /// Removes what belongs to no valid attachment: DEL for each one that the cache knows and that
-    /// is not in `valid`, then GC for what only the plugins know. Carries on after an error.
+    /// is not in `valid`, then GC for what only the plugins know, also of a list older than that
+    /// verb where the plugins know it. Carries on after an error.
     ///
     /// # Errors
     /// All of them, as one.
     pub fn gc(&self, list: &ConfigList, valid: &[Attachment]) -> Result<()> {
         if list.disable_gc {
+            tell(list, "nothing was collected: its configuration says disableGC");
             return Ok(());
         }
         let mut errors = Errors::default();
@@ -26,14 +28,34 @@ impl Runtime {
             let context = format!("failed to delete stale attachment {container} {ifname}");
             errors.note(deleted.context(context));
         }
-        if list.is_at_least(Version::V1_1_0)? {
-            for plugin in &list.plugins {
-                let stdin = request::of_gc(list, plugin, valid);
-                let collected = self.run(plugin, Verb::Gc, None, &stdin);
-                errors.note(collected.context(format!("failed to GC plugin {}", plugin.kind)));
+        let has_gc = list.is_at_least(Version::V1_1_0)?;
+        let newer = ConfigList { version: Version::V1_1_0.as_str().to_owned(), ..list.clone() };
+        let called = if has_gc { list } else { &newer };
+        for plugin in &list.plugins {
+            if !has_gc && let Some(reason) = self.why_no_gc(plugin) {
+                tell(list, format!("plugin {} was not asked for GC: {reason}", plugin.kind));
+                continue;
             }
+            let stdin = request::of_gc(called, plugin, valid);
+            let collected = self.run(plugin, Verb::Gc, None, &stdin);
+            errors.note(collected.context(format!("failed to GC plugin {}", plugin.kind)));
         }
         errors.into_result()
+    }
+
+    /// Why a plugin, or the one that it delegates to, has no GC. One that cannot be asked has
+    /// something to say when it is run.
+    fn why_no_gc(&self, plugin: &PluginConfig) -> Option<String> {
+        let ipam = json::get(&plugin.keys, "ipam").and_then(Value::as_object);
+        let ipam = ipam.and_then(|ipam| json::get(ipam, "type")).and_then(Value::as_str);
+        [Some(plugin.kind.as_str()), ipam].into_iter().flatten().find_map(|kind| {
+            let versions = self.versions(kind).ok()?;
+            let knows_it = versions.iter().any(|version| version == Version::V1_1_0.as_str());
+            let newest = versions.last().cloned().unwrap_or_default();
+            (!knows_it).then(|| {
+                format!("{kind} knows the protocol up to {newest}, and GC came with 1.1.0")
+            })
+        })
     }
 
     /// Asks the plugins, in order, whether they could serve an ADD. Lists older than 1.1.0 do not
@@ -72,7 +94,7 @@ impl Runtime {
             ("CNI_ARGS", ""),
             ("CNI_PATH", "dummy"),
         ];
-        let stdin = json!({ "cniVersion": Version::V1_1_0.as_str() }).to_string();
+        let stdin = serde_json::json!({ "cniVersion": Version::V1_1_0.as_str() }).to_string();
         let stdout = match delegate::execute(&executable, &environment, stdin.as_bytes()) {
             Err(error) if error.to_string() == "unknown CNI_COMMAND: VERSION" => {
                 return Ok(vec!["0.1.0".to_owned()]);
@@ -99,8 +121,14 @@ impl Runtime {
 mod tests {
     use super::*;
     use crate::testbed::{Bed, list, target};
+    use serde_json::json;
 
     const TWO: &str = r#"{"type": "a"}, {"type": "b"}"#;
+
+    /// The calls that are more than a question for versions.
+    fn asked(bed: &Bed) -> Vec<String> {
+        bed.calls().into_iter().filter(|call| !call.ends_with("VERSION")).collect()
+    }
 
     #[test]
     fn gc_deletes_what_is_not_valid_and_then_asks_the_plugins() {
@@ -144,13 +172,26 @@ mod tests {
     }
 
     #[test]
-    fn before_1_1_0_gc_is_del_only_and_status_is_silence() {
-        let bed = Bed::new(&["a"]);
-        let list = list("1.0.0", r#"{"type": "a"}"#);
+    fn before_1_1_0_gc_is_for_plugins_that_know_it_and_status_is_silence() {
+        let bed = Bed::new(&["a", "b"]);
+        let list = list("1.0.0", r#"{"type": "a", "ipam": {"type": "b"}}, {"type": "b"}"#);
         bed.runtime.add(&list, &target()).unwrap();
         bed.runtime.gc(&list, &[]).unwrap();
         bed.runtime.status(&list).unwrap();
-        assert_eq!(bed.calls(), ["a.ADD", "a.DEL"]);
+        assert_eq!(asked(&bed), ["a.ADD", "b.ADD", "b.DEL", "a.DEL", "a.GC", "b.GC"]);
+        assert_eq!(bed.stdin("a.GC")["cniVersion"], "1.1.0");
+        let old = r#"{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}"#;
+        bed.temp.write("a.VERSION.out", old);
+        bed.runtime.gc(&list, &[]).unwrap();
+        assert_eq!(asked(&bed), ["b.GC"]);
+        bed.temp.write("b.VERSION.out", old);
+        bed.temp.write("a.VERSION.out", r#"{"supportedVersions": ["1.1.0"], "cniVersion": "1"}"#);
+        bed.runtime.gc(&list, &[]).unwrap();
+        assert_eq!(
+            asked(&bed),
+            [""; 0],
+            "nor if it would have to ask another that does not know it"
+        );
     }
 
     #[test]

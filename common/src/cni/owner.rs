@@ -54,6 +54,25 @@ impl Owner {
         Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
     }
 
+    /// The owner that a text names, as it is written beside something: other words may follow.
+    /// None if there are no three words, or if they could not be an owner's.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
+        let network: NetworkName = network.parse().ok()?;
+        let container = container.parse().ok()?;
+        let owner = Attachment { container, ifname: ifname.parse().ok()? }.owner(&network);
+        owner.is_in(text).then_some(owner)
+    }
+
+    /// An attachment that has this owner in the same network. Its container's ID is the true one,
+    /// unless that is too long to be written beside something.
+    pub fn attachment(&self) -> Option<Attachment> {
+        let mut words = self.0.split(' ').skip(1);
+        let (container, ifname) = (words.next()?, words.next()?);
+        Some(Attachment { container: container.parse().ok()?, ifname: ifname.parse().ok()? })
+    }
+
     /// Whether the owner that `text` names is an attachment to `network`.
     pub fn is_of(text: &str, network: &NetworkName) -> bool {
         Self::is_any(text) && text.split(' ').next() == Some(&*network.label())
@@ -134,7 +153,17 @@ mod tests {
         assert_eq!(owner.network_mark(), short.mark());
         assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
         assert!(Owner::is_of("pods c1 eth0 a note", &short) && !Owner::is_of("pods", &short));
+        for text in ["pods c1 eth0", "pods c1 eth0 1700000000+60", "pods c1 eth0 veth"] {
+            assert!(owner.is_in(text) && Owner::read(text).as_ref() == Some(&owner), "{text}");
+        }
+        for other in ["pods c1 eth01", "pods c1", "pods c12 eth0", "", "uplink to x/y"] {
+            assert!(!owner.is_in(other) && Owner::read(other).as_ref() != Some(&owner), "{other}");
+        }
+        assert_eq!(owner.attachment(), Some(attachment("c1")));
         let owner = attachment(&"c".repeat(300)).owner(&long);
+        assert_eq!(Owner::read(owner.as_str()).as_ref(), Some(&owner));
+        let alike = owner.attachment().map(|alike| alike.owner(&long));
+        assert_eq!(alike, Some(owner.clone()));
         assert!(owner.as_str().len() <= 121, "{owner:?}");
         assert!(Owner::is_of(owner.as_str(), &long));
         assert_eq!(owner.network_mark(), long.mark());
