@@ -17,6 +17,7 @@ mod conf;
 mod crash;
 mod crowd;
 mod differences;
+mod doctor;
 mod firewall;
 mod firewall_firewalld;
 mod firewall_iptables;

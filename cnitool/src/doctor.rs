@@ -16,7 +16,9 @@ use crate::chain::Runtime;
 use crate::list::ConfigList;
 use crate::living::Living;
 use common::Result;
-use common::cni::{Errors, Success, Version, json};
+use common::cni::{Errors, Ip, Success, Version, json};
+use common::firewall::Sender;
+use common::net::{Family, is_local};
 use serde_json::Value;
 use std::fmt::{self, Display};
 
@@ -75,25 +77,54 @@ impl Node<'_> {
     /// What could not be looked at.
     pub fn examine(&self) -> (Vec<Finding>, Result<()>) {
         let (mut findings, mut errors) = (Vec::new(), Errors::default());
-        let results = errors.note(self.results()).unwrap_or_default();
-        findings.extend(errors.note(host::forwarding(&results)).unwrap_or_default());
+        let living = errors.note(Living::look());
+        let pods = living.as_ref().map(|living| self.pods(living));
+        let pods = pods.and_then(|pods| errors.note(pods)).unwrap_or_default();
+        findings.extend(errors.note(host::forwarding(&pods)).unwrap_or_default());
         findings.extend(errors.note(host::bridges(self.lists)).unwrap_or_default());
         findings.extend(host::kernel());
         findings.extend(errors.note(filter::own(self.runtime)).unwrap_or_default());
-        findings.extend(errors.note(filter::of_others()).unwrap_or_default());
+        if let Some(living) = &living {
+            let leftovers = filter::leftovers(self.runtime, living);
+            findings.extend(errors.note(leftovers).unwrap_or_default());
+        }
+        findings.extend(errors.note(filter::of_others(self.senders(pods))).unwrap_or_default());
         for list in self.lists {
             findings.extend(errors.note(addresses::of(list)).unwrap_or_default());
         }
         (findings, errors.into_result())
     }
 
-    /// What ADD answered for those who live.
-    fn results(&self) -> Result<Vec<Success>> {
-        let living = Living::look()?;
-        let living = self.runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
+    /// Those who live and whose gateway is this host: their packets are forwarded by it.
+    fn pods(&self, living: &Living) -> Result<Vec<Sender>> {
+        let alive = self.runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
         let result = |cached: Cached| Success::decode(&cached.result, Version::V0_1_0).ok();
-        Ok(living.filter_map(result).collect())
+        Ok(alive.filter_map(result).flat_map(senders).collect())
     }
+
+    /// Where nobody is attached yet, somebody will be.
+    fn senders(&self, pods: Vec<Sender>) -> Vec<Sender> {
+        let forwards = |list: &ConfigList| of_type(list, "firewall").next().is_some();
+        if pods.is_empty() && self.lists.iter().any(forwards) {
+            return Family::ALL.map(Sender::anybody).into();
+        }
+        pods
+    }
+}
+
+fn senders(result: Success) -> Vec<Sender> {
+    let input = result.interfaces.iter().find(|interface| !interface.is_in_sandbox());
+    let input = input.map(|interface| interface.name.clone());
+    let sender = |ip: Ip| {
+        let address = ip.address.ip();
+        ip.gateway.is_some_and(is_local).then(|| Sender {
+            family: Family::of(address),
+            address: Some(address),
+            input: input.clone(),
+            is_marked: false,
+        })
+    };
+    result.ips.into_iter().filter_map(sender).collect()
 }
 
 /// The plugins of a type in a list: their keys.

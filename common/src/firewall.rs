@@ -40,11 +40,13 @@
 //! wins. So what is to be let through bears a mark, and `forwarding` has the one table that says
 //! no on many hosts, that of iptables, accept it.
 
+mod foreign;
 mod forwarding;
 pub mod iptables;
 mod passage;
 mod ruleset;
 
+pub use foreign::{Refusal, Sender};
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
 use crate::claims::{Claim, Claimant, Claims, Ground as _, Shared, is_same_attachment, port_key};
@@ -54,6 +56,7 @@ use crate::net::Family;
 use crate::net::nft::{Batch, Element, Key, Make, concat};
 use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
+use foreign::Chains;
 use passage::{place, port};
 use ruleset::{BRIDGES, PORTS, WAYS, pods, set_of};
 use std::net::IpAddr;
@@ -87,10 +90,9 @@ impl Firewall {
             for is_ipv6 in passage.families() {
                 forwarding::ensure_accepted(self.claims.nft(), family(is_ipv6), admin_chain)?;
             }
-            for sentence in
-                forwarding::find_refusals(self.claims.nft(), passage.families().map(family))?
-            {
-                report(sentence);
+            let refusals = foreign::find(self.claims.nft(), &senders(passage), Chains::Usual)?;
+            for refusal in distinct(refusals).into_iter().filter(|refusal| refusal.is_certain) {
+                report(refusal);
             }
         }
         Ok(())
@@ -305,23 +307,59 @@ impl Firewall {
         Ok(differences)
     }
 
-    /// Chains of others that drop what they do not accept, of pods too, each with the way out.
+    /// The chains of others that do not let through what pods send. Whether our own chain marks
+    /// that is asked of the packet filter.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn find_refusals(&mut self) -> Result<Vec<String>> {
-        forwarding::find_refusals(self.claims.nft(), Family::ALL.into_iter())
+    pub fn find_refusals(&mut self, mut senders: Vec<Sender>) -> Result<Vec<Refusal>> {
+        for sender in &mut senders {
+            if let Some(address) = sender.address {
+                sender.is_marked = self.find(&place(address))?.is_some();
+            }
+        }
+        foreign::find(self.claims.nft(), &senders, Chains::All)
     }
 
-    /// Whether connections could be let through at all.
+    /// Whether connections could be let through at all. Who else on this host drops them is said on
+    /// stderr: that is no reason to take all other pods from it.
     ///
     /// # Errors
-    /// Code 50 when the kernel has no nftables, or somebody else's table lets nothing through.
+    /// Code 50 when the kernel has no nftables.
     pub fn probe(&mut self) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
         self.find(&place(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
-        forwarding::refuse_blocked(self.claims.nft())
+        if let Some(sentence) = forwarding::why_blocked(self.claims.nft())? {
+            report(sentence);
+        }
+        let anybody = Family::ALL.map(Sender::anybody);
+        for refusal in distinct(foreign::find(self.claims.nft(), &anybody, Chains::All)?) {
+            report(refusal);
+        }
+        Ok(())
     }
+}
+
+/// A chain is named once, however many it refuses.
+fn distinct(refusals: Vec<Refusal>) -> Vec<Refusal> {
+    let mut all: Vec<Refusal> = Vec::new();
+    for refusal in refusals {
+        if !all.iter().any(|other| other.is_same(&refusal)) {
+            all.push(refusal);
+        }
+    }
+    all
+}
+
+/// Who sends, of an attachment whose elements are there.
+fn senders(passage: &Passage) -> Vec<Sender> {
+    let sender = |ip: &IpAddr| Sender {
+        family: Family::of(*ip),
+        address: Some(*ip),
+        input: passage.bridge.clone(),
+        is_marked: true,
+    };
+    passage.addresses().iter().map(sender).collect()
 }
 
 fn family(is_ipv6: bool) -> Family {

@@ -1,6 +1,10 @@
 //! The packet filter made anew, after somebody has flushed it: `nft flush ruleset`, a restart of
 //! nftables, a reload of firewalld.
 
+mod leftover;
+
+pub use leftover::leftovers;
+
 use crate::claims::{Claim, Claimant, Claims, owns, split};
 use crate::cni::{Attachment, Call, Errors, NetworkName, Owner, Plugin, Result, Success};
 use crate::firewall::Firewall;

@@ -2,11 +2,14 @@
 
 use super::Finding;
 use crate::chain::Runtime;
+use crate::living::Living;
 use crate::restore;
+use common::firewall::{Refusal, Sender};
 use common::net::Family;
 use common::net::iptables::has_legacy;
 use common::net::nft::{self, Nft};
 use common::{Firewall, Result};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether what the attachments should have is there.
 pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
@@ -25,17 +28,44 @@ pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Chains of others that drop what no rule of theirs accepts, and rules in two places.
-pub(super) fn of_others() -> Result<Vec<Finding>> {
-    let refusals = Firewall::open()?.find_refusals()?;
-    let mut findings: Vec<_> = refusals
-        .into_iter()
-        .map(|refusal| {
-            let way_out = "the plugin firewall, behind the others in the network's list, marks what \
-                           is of pods";
-            Finding::note(refusal, way_out)
-        })
-        .collect();
+/// What attachments have left that are gone.
+pub(super) fn leftovers(runtime: &Runtime, living: &Living) -> Result<Vec<Finding>> {
+    let cached = runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
+    let mut alive: BTreeSet<_> =
+        cached.map(|cached| cached.target.attachment.owner(&cached.network)).collect();
+    alive.extend(living.owners());
+    let mut networks = BTreeMap::<String, (usize, Vec<String>)>::new();
+    for (owner, elements) in common::restore::leftovers(|owner| alive.contains(owner))? {
+        let (sum, owners) = networks.entry(owner.network().to_owned()).or_default();
+        *sum += elements;
+        owners.push(owner.as_str().to_owned());
+    }
+    let finding = |(network, (elements, owners)): (String, (usize, Vec<String>))| {
+        let (first, count) = (owners.first().cloned().unwrap_or_default(), owners.len());
+        let more = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+        Finding::note(
+            format!(
+                "network {network:?}: {elements} elements of the packet filter are left of \
+                 attachments that are gone: {first}{more}"
+            ),
+            format!("cnitool gc {network} --gone"),
+        )
+    };
+    Ok(networks.into_iter().map(finding).collect())
+}
+
+/// Chains of others that drop what pods send, and rules in two places.
+pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
+    let mut refused = Vec::<(Refusal, Vec<String>)>::new();
+    for refusal in Firewall::open()?.find_refusals(senders)? {
+        let address = refusal.address().map(|address| address.to_string());
+        match refused.iter_mut().find(|(other, _)| other.is_same(&refusal)) {
+            Some((_, addresses)) => addresses.extend(address),
+            None => refused.push((refusal, address.into_iter().collect())),
+        }
+    }
+    let mut findings: Vec<_> =
+        refused.iter().map(|(refusal, addresses)| of_chain(refusal, addresses)).collect();
     let chains = Nft::open()?.list_chains(nft::Family::Ip)?;
     for table in ["filter", "nat"] {
         let is_here = chains.iter().any(|chain| chain.table == table && chain.hook.is_some());
@@ -51,4 +81,21 @@ pub(super) fn of_others() -> Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+fn of_chain(refusal: &Refusal, addresses: &[String]) -> Finding {
+    let whose = match addresses {
+        [] => String::new(),
+        [one] => format!(" (of {one})"),
+        [first, others @ ..] => format!(" (of {first} and {} others)", others.len()),
+    };
+    let what = format!("{}{whose}", refusal.sentence());
+    if refusal.is_certain {
+        return Finding::problem(what, refusal.way_out());
+    }
+    let way_out = refusal.way_out();
+    Finding::note(
+        what,
+        format!("intended, if its rules accept what pods need; otherwise {way_out}"),
+    )
 }

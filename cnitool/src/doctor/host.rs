@@ -2,20 +2,19 @@
 
 use super::{Finding, of_type, text};
 use crate::list::ConfigList;
-use common::cni::Success;
-use common::net::{Glance, sysctl};
+use common::firewall::Sender;
+use common::net::{Family, Glance, sysctl};
 use common::{HostPorts, Result};
 use std::collections::BTreeSet;
 
-/// Whether packets leave the host for those who have addresses.
-pub(super) fn forwarding(results: &[Success]) -> Result<Vec<Finding>> {
+/// Whether packets leave the host for those whose gateway it is.
+pub(super) fn forwarding(pods: &[Sender]) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let has = |is_ipv6: bool| {
-        let ips = results.iter().flat_map(|result| &result.ips);
-        ips.filter(|ip| ip.address.is_ipv6() == is_ipv6).count()
-    };
-    for (key, is_ipv6) in [("net/ipv4/ip_forward", false), ("net/ipv6/conf/all/forwarding", true)] {
-        let (addresses, value) = (has(is_ipv6), sysctl::read(key)?);
+    for (key, family) in
+        [("net/ipv4/ip_forward", Family::V4), ("net/ipv6/conf/all/forwarding", Family::V6)]
+    {
+        let addresses = pods.iter().filter(|pod| pod.family == family).count();
+        let value = sysctl::read(key)?;
         if addresses > 0 && value.as_deref() != Some("1") {
             let value = value.as_deref().unwrap_or("not there");
             let key = key.replace('/', ".");

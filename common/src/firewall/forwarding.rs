@@ -6,10 +6,10 @@
 
 use super::iptables::{self, CHAIN, FORWARD, filter};
 use super::ruleset::ACCEPTED;
-use crate::cni::{Code, Context as _, Error, Result, report};
+use crate::cni::{Context as _, Error, Result, report};
 use crate::net::Family;
 use crate::net::iptables::{Rule, comment, ensure};
-use crate::net::nft::{self, Hook, KnownChain, KnownRule, Nft, Policy, Table};
+use crate::net::nft::{KnownChain, KnownRule, Nft, Policy};
 
 /// The comment of our rule, by which it is found.
 const OURS: &str = "CNI firewall plugin: pods of Girder";
@@ -90,79 +90,12 @@ pub(super) fn verify_accepted(
     Ok(refuses.then(|| refusal(family)))
 }
 
-/// A chain of somebody else's that drops what it does not accept.
-struct Refusal {
-    family: nft::Family,
-    chain: KnownChain,
-    /// How many rules it has that may accept.
-    rules: usize,
-}
-
-impl Refusal {
-    /// None if the chain does not drop, or accepts what bears our mark.
-    fn of(nft: &mut Nft, family: nft::Family, chain: KnownChain) -> Result<Option<Self>> {
-        if (chain.hook, chain.policy) != (Some(Hook::Forward), Some(Policy::Drop)) {
-            return Ok(None);
-        }
-        let rules = nft.list_rules(Table { family, name: &chain.table }, &chain.name)?;
-        let mark = ACCEPTED.to_ne_bytes();
-        let is_open = |rule: &KnownRule| rule.contains(b"meta\0") && rule.contains(&mark);
-        let is_blocked = !rules.iter().any(is_open);
-        Ok(is_blocked.then_some(Self { family, chain, rules: rules.len() }))
+/// What STATUS has to say of iptables: it may drop what pods send, and ADD cannot have it let them
+/// through.
+pub(super) fn why_blocked(nft: &mut Nft) -> Result<Option<String>> {
+    if !Filter::find(nft, Family::V4)?.is_some_and(|found| found.refuses()) {
+        return Ok(None);
     }
-
-    fn sentence(&self) -> String {
-        let (family, KnownChain { table, name, .. }) = (self.family, &self.chain);
-        format!(
-            "chain {name} of table {family} {table} drops what it does not accept: let pods \
-             through with nft insert rule {family} {table} {name} \
-             meta mark and {ACCEPTED:#x} == {ACCEPTED:#x} accept"
-        )
-    }
-}
-
-/// Other people's chains that may drop what pods send: those of the usual names, for a list of
-/// all chains takes its time where there are thousands.
-pub(super) fn find_refusals(
-    nft: &mut Nft,
-    families: impl Iterator<Item = Family>,
-) -> Result<Vec<String>> {
-    let own = families.map(|family| filter(family).family);
-    let mut sentences = Vec::new();
-    for family in own.chain([nft::Family::Inet]) {
-        let table = Table { family, name: "filter" };
-        if let Some(chain) = nft.find_chain(table, "forward")? {
-            sentences.extend(Refusal::of(nft, family, chain)?.map(|refusal| refusal.sentence()));
-        }
-    }
-    Ok(sentences)
-}
-
-/// Says who drops all that is forwarded, and on stderr who may.
-///
-/// # Errors
-/// Code 50: it is certain.
-pub(super) fn refuse_blocked(nft: &mut Nft) -> Result<()> {
-    if Filter::find(nft, Family::V4)?.is_some_and(|found| found.refuses())
-        && let Err(error) = crate::net::iptables::save(Family::V4, "filter")
-    {
-        let msg = format!("{}: {error}", refusal(Family::V4));
-        return Err(Error::new(Code::Unavailable, msg).details("install iptables"));
-    }
-    for family in [nft::Family::Ip, nft::Family::Ip6, nft::Family::Inet] {
-        for chain in nft.list_chains(family)? {
-            let is_iptables = (chain.table.as_str(), chain.name.as_str()) == ("filter", FORWARD);
-            if is_iptables && family != nft::Family::Inet {
-                continue;
-            }
-            if let Some(refusal) = Refusal::of(nft, family, chain)? {
-                // Hosts without IPv6 are served all the same.
-                if refusal.rules == 0 && family != nft::Family::Ip6 {
-                    return Err(Error::new(Code::Unavailable, refusal.sentence()));
-                }
-                report(refusal.sentence());
-            }
-        }
-    }
-    Ok(())
+    let missing = crate::net::iptables::save(Family::V4, "filter").err();
+    Ok(missing.map(|error| format!("{}: {error}: install iptables", refusal(Family::V4))))
 }

@@ -16,6 +16,8 @@ pub struct KnownChain {
     /// Where the kernel calls it. None if only a jump gets there, or at a hook that is not one of
     /// [`Hook`].
     pub hook: Option<Hook>,
+    /// Its place among the chains of that hook: lower is earlier.
+    pub priority: i32,
     /// What becomes of a packet that no rule decided on; of base chains only.
     pub policy: Option<Policy>,
     /// How many rules it has, and how many lead to it.
@@ -33,14 +35,17 @@ impl KnownChain {
         const NFTA_CHAIN_POLICY: u16 = 5;
         const NFTA_CHAIN_USE: u16 = 6;
         let (table, name) = (String::new(), String::new());
-        let mut chain = Self { table, name, hook: None, policy: None, uses: 0 };
+        let mut chain = Self { table, name, hook: None, priority: 0, policy: None, uses: 0 };
         for attribute in NlasIterator::new(message.get(NFGENMSG..).unwrap_or_default()) {
             let attribute = attribute?;
             let value = attribute.value();
             match attribute.kind() {
                 NFTA_CHAIN_TABLE => chain.table = text(value),
                 NFTA_CHAIN_NAME => chain.name = text(value),
-                NFTA_CHAIN_HOOK => chain.hook = hook(value)?,
+                NFTA_CHAIN_HOOK => {
+                    chain.hook = hook(value)?;
+                    chain.priority = priority(value);
+                }
                 NFTA_CHAIN_POLICY => {
                     let drops = number(value) == 0;
                     chain.policy = Some(if drops { Policy::Drop } else { Policy::Accept });
@@ -95,6 +100,11 @@ impl KnownRule {
         std::str::from_utf8(text).ok()
     }
 
+    /// Name and attributes of each of its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        redirect::expressions(&self.bytes)
+    }
+
     /// What it translates, if it does.
     pub fn redirect(&self) -> Redirect {
         Redirect::of_rule(&self.bytes)
@@ -122,6 +132,11 @@ pub(super) fn chains(answer: Vec<Body>) -> impl Iterator<Item = KnownChain> {
     })
 }
 
+pub(super) fn set_name(message: &[u8]) -> String {
+    const NFTA_SET_NAME: u16 = 2;
+    find(message.get(NFGENMSG..).unwrap_or_default(), NFTA_SET_NAME).map(text).unwrap_or_default()
+}
+
 fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
     const NFTA_HOOK_HOOKNUM: u16 = 1;
     const HOOKS: [Hook; 5] =
@@ -134,6 +149,12 @@ fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
         }
     }
     Ok(None)
+}
+
+fn priority(attributes: &[u8]) -> i32 {
+    const NFTA_HOOK_PRIORITY: u16 = 2;
+    let value = find(attributes, NFTA_HOOK_PRIORITY).and_then(|value| value.try_into().ok());
+    value.map_or(0, i32::from_be_bytes)
 }
 
 /// The value of an attribute, if it is there.
@@ -171,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_chain_is_read_with_its_hook_and_policy() {
-        let hook = attribute(1, &2_u32.to_be_bytes());
+        let hook = [attribute(1, &2_u32.to_be_bytes()), attribute(2, &(-5_i32).to_be_bytes())];
+        let hook = hook.concat();
         let message = [
             vec![2, 0, 0, 0],
             attribute(1, b"filter\0"),
@@ -184,7 +206,7 @@ mod tests {
         let chain = KnownChain::parse(&message).unwrap();
         assert_eq!((chain.table.as_str(), chain.name.as_str()), ("filter", "FORWARD"));
         assert_eq!((chain.hook, chain.policy), (Some(Hook::Forward), Some(Policy::Drop)));
-        assert_eq!(chain.uses, 3);
+        assert_eq!((chain.priority, chain.uses), (-5, 3));
         let plain = KnownChain::parse(&message[..4]).unwrap();
         assert_eq!((plain.hook, plain.policy, plain.uses), (None, None, 0));
     }

@@ -1,6 +1,7 @@
 //! The packet filter: nftables, spoken natively over nfnetlink.
 //!
 //! * here: the socket, commits and questions
+//! * `walk`: what a chain does with a packet; `match_of`: what an expression says of it
 //! * `batch`: changes that happen together or not at all
 //! * `table`: tables and chains; `known`: chains as they are found, whosever they are;
 //!   `redirect`: what their rules translate; `set`: sets, maps and elements
@@ -12,18 +13,22 @@ mod comment;
 mod expr;
 mod field;
 mod known;
+mod match_of;
 mod redirect;
 mod reply;
 mod set;
 mod table;
+mod walk;
 
 pub use batch::{Batch, Make};
 pub use expr::{Expr, Target, Verdict, octets};
 pub use field::{Address, Field};
 pub use known::{KnownChain, KnownRule};
+pub use match_of::Packet;
 pub use redirect::Redirect;
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
+pub use walk::Fate;
 
 use std::collections::BTreeSet;
 
@@ -171,6 +176,22 @@ impl Nft {
         let all = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
         let answer = uninterrupted(&what, || self.ask(family, NLM_F_DUMP, all.clone(), &what))?;
         Ok(known::chains(answer).collect())
+    }
+
+    /// The names of a table's sets and maps. None of them if it is missing.
+    ///
+    /// # Errors
+    /// As [`Nft::list_elements`].
+    pub fn list_sets(&mut self, table: Table<'_>) -> Result<Vec<String>> {
+        let what = || format!("list the sets of {table}");
+        let question = NfTablesMessage::GetSet(set::list_message(table)?);
+        let answer =
+            uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
+        let names = answer.into_iter().filter_map(|body| match body {
+            Body::Set(name) => Some(name),
+            _ => None,
+        });
+        Ok(names.collect())
     }
 
     /// The rules of a chain, whosever they are. None of them if it or its table is missing.

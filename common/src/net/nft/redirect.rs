@@ -121,7 +121,7 @@ fn target(data: &[u8], is_ipv6: bool) -> Option<IpAddr> {
 }
 
 /// Name, revision and structure of a match or target of iptables.
-fn extension(data: &[u8]) -> Option<(&[u8], u32, &[u8])> {
+pub(super) fn extension(data: &[u8]) -> Option<(&[u8], u32, &[u8])> {
     const NFTA_MATCH_NAME: u16 = 1;
     const NFTA_MATCH_REV: u16 = 2;
     const NFTA_MATCH_INFO: u16 = 3;
@@ -137,7 +137,7 @@ fn address(value: &[u8], is_ipv6: bool) -> Option<IpAddr> {
 }
 
 /// Name and attributes of each expression of a rule.
-fn expressions(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn expressions(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     const NFTA_EXPR_NAME: u16 = 1;
     const NFTA_EXPR_DATA: u16 = 2;
     let list = find(message.get(NFGENMSG..).unwrap_or_default(), EXPRESSIONS);
@@ -148,10 +148,10 @@ fn expressions(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// What `NFTA_DATA_VALUE` holds.
-fn value(data: &[u8]) -> Option<&[u8]> {
+pub(super) fn value(data: &[u8]) -> Option<&[u8]> {
     find(data, 1)
 }
 
-fn number(attributes: &[u8], kind: u16) -> Option<u32> {
+pub(super) fn number(attributes: &[u8], kind: u16) -> Option<u32> {
     find(attributes, kind)?.try_into().ok().map(u32::from_be_bytes)
 }

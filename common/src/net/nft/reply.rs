@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_netfilter::nftables::SetElementAttribute;
 
-use super::{Element, KnownChain, KnownRule};
+use super::{Element, KnownChain, KnownRule, known};
 use crate::net::Error;
 
 /// One message from the kernel.
@@ -33,10 +33,13 @@ pub(super) enum Body {
     /// A rule as it came, whatever it says.
     Rule(KnownRule),
     Chain(KnownChain),
+    /// The name of a set or map.
+    Set(String),
 }
 
 const NEW_CHAIN: u16 = 10 << 8 | 3;
 const NEW_RULE: u16 = 10 << 8 | 6;
+const NEW_SET: u16 = 10 << 8 | 9;
 const NEW_SET_ELEMENT: u16 = 10 << 8 | 12;
 
 /// The messages of one datagram.
@@ -52,6 +55,7 @@ pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), De
             NLMSG_DONE => Some(Body::Done(DoneBuffer::new_checked(payload)?.code())),
             NEW_CHAIN => Some(Body::Chain(KnownChain::parse(payload)?)),
             NEW_RULE => Some(Body::Rule(KnownRule::parse(payload)?)),
+            NEW_SET => Some(Body::Set(known::set_name(payload))),
             NEW_SET_ELEMENT => Some(Body::Elements(elements(payload)?)),
             _ => None,
         };

@@ -314,6 +314,11 @@ pub(super) fn element_message(
     Ok(SetElementMessage { attributes })
 }
 
+/// The message that asks for all sets of a table.
+pub(super) fn list_message(table: Table<'_>) -> Result<SetMessage> {
+    Ok(SetMessage { attributes: vec![SetAttribute::Table(checked("table", table.name)?)] })
+}
+
 /// For people: as an address where it has an address's length, in hexadecimal otherwise.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
