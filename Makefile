@@ -8,7 +8,7 @@ PROGRAMS := loopback bridge portmap firewall host-local cnitool
 # scripts and procedural macros, which cannot be static.
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH:/usr/sbin:/sbin")
 
 .PHONY: build demo test torture lint bench install clean
 
