@@ -5,7 +5,7 @@ use testbed::{REFERENCE, Testbed, bin_dir};
 
 use crate::{
     differences::case,
-    pods::{changed, config},
+    pods::{changed, config, destroy, has_only_lo},
     restore::{Node, run, said},
 };
 
@@ -196,6 +196,8 @@ fn what_go_plugins_leave_of_our_pods_is_seen_and_collected() {
             said(&first).contains("does not exist") || said(&first).contains("No chain"),
             "{first:?}"
         );
+        assert!(!first.status.success() && has_only_lo(&node.web));
+        assert!(!bed.leases("pods").into_values().any(|owner| owner.contains(container)));
         node.succeeds(&go, &del);
         assert!(elements(bed, container) > 2);
         let text = node.succeeds(&[], &["doctor"]);
@@ -225,7 +227,7 @@ fn gc_of_the_gone_spares_who_lives_and_who_may() {
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
         node.succeeds(&[], &["add", "pods", lost.path()]);
-        crate::pods::destroy(bed, &lost);
+        destroy(bed, &lost);
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
         let both = run(bed, &[], &["gc", "pods", "--gone", "--valid", "c1:eth0"]);

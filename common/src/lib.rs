@@ -17,7 +17,7 @@
 //! | `claims` | | elements of the packet filter that attachments own, for the others of this layer |
 //! | [`in_use`] | | which addresses live on this host, whatever any record says |
 //! | [`kept`] | | what garbage collection leaves alone |
-//! | [`undo`] | below all | rollback by default |
+//! | [`undo`] | beside [`cni`] | rollback by default |
 //! | [`mod@file`] | | files in places where somebody else may have put something in their stead |
 
 mod claims;

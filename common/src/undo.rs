@@ -9,8 +9,9 @@ struct Step {
 
 /// The steps that take back what one ADD has done so far, run newest first when it is dropped.
 ///
-/// Only [`run`](crate::run) commits, after the result has been written. Every other way out - an
-/// error, a panic, a closed stdout - takes everything back. A step owns plain data and opens its
+/// [`run`](crate::run) commits, after the result has been written; a restoration, which has no result,
+/// does when an attachment has what it should. Every other way out - an error, a panic, a closed
+/// stdout - takes everything back. A step owns plain data and opens its
 /// own handles, because those of the ADD may be what broke.
 #[must_use]
 #[derive(Default)]
@@ -29,7 +30,7 @@ impl Undo {
         self.steps.push(Step { what: what.into(), undo: Box::new(undo) });
     }
 
-    /// The runtime has the result: what was done stays.
+    /// What was done stays.
     pub(crate) fn commit(mut self) {
         self.steps.clear();
     }
