@@ -11,6 +11,7 @@
 mod bridge;
 mod bridge_filter;
 mod bridge_links;
+mod bridge_mac;
 mod bridge_undo;
 mod cnitool;
 mod conf;

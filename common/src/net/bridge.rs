@@ -69,11 +69,22 @@ pub struct Glance {
     pub is_borrowed: bool,
 }
 
+/// `NET_ADDR_SET` of linux/netdevice.h.
+const GIVEN: &str = "3";
+
+/// Whether a bridge was given its hardware address, and keeps it therefore. It is sysfs that tells;
+/// in doubt it was not. A sysfs that was mounted in another namespace shows the links of that one.
+pub fn has_given_mac(bridge: &Link) -> bool {
+    let link = Path::new("/sys/class/net").join(&bridge.name);
+    let reads = |file: &str, value: &str| {
+        fs::read_to_string(link.join(file)).is_ok_and(|text| text.trim() == value)
+    };
+    reads("addr_assign_type", GIVEN) && reads("ifindex", &bridge.index.to_string())
+}
+
 impl Glance {
     /// None if there is no link of this name; nothing in it if that is no bridge.
     pub fn at(name: &str) -> Option<Option<Self>> {
-        /// `NET_ADDR_SET` of linux/netdevice.h.
-        const GIVEN: &str = "3";
         let link = Path::new("/sys/class/net").join(name);
         let read = |file: &str| fs::read_to_string(link.join(file)).unwrap_or_default();
         link.exists().then(|| {

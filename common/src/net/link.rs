@@ -154,6 +154,15 @@ impl Netlink {
         Ok(())
     }
 
+    /// Sets the hardware address of a link, which from then on counts as given, although it is the
+    /// one that the link has: so a bridge keeps it, whatever ports come and go.
+    ///
+    /// # Errors
+    /// EADDRNOTAVAIL for an address of zeros or of a group.
+    pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
+        self.set_attribute(index, mac_attribute(mac), |link| format!("give {link} the MAC {mac}"))
+    }
+
     /// Gives a link one more name, which no other link of the namespace has, and which goes with
     /// the link.
     ///

@@ -16,7 +16,7 @@ mod veth;
 use std::io;
 
 pub use addr::{Address, AddressOptions, Mac, is_local};
-pub use bridge::{Glance, Port, PortChange, Vlan};
+pub use bridge::{Glance, Port, PortChange, Vlan, has_given_mac};
 pub use link::{Link, has_link, index_of};
 pub use netlink::Netlink;
 pub use netns::Netns;

@@ -64,6 +64,8 @@ impl Plugin for Bridge {
         in_use::mark(&host.netlink, pair.host.index, segment.as_deref(), addresses)?;
         let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
         let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
+        // Ports have come meanwhile, with which its address may have changed.
+        let bridge = host.netlink.read_link(bridge.index)?;
         match &self.plan.layer {
             Layer::Two { raise: false } => {}
             Layer::Two { raise: true } => sandbox.netlink.set_up(pair.container.index)?,

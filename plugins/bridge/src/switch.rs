@@ -1,7 +1,7 @@
 //! The bridge itself: shared by all attachments, made by the first, never removed.
 
 use crate::config::{Echo, Plan};
-use common::net::{Link, Mac};
+use common::net::{Link, Mac, has_given_mac};
 use common::veth::{ignore_router_advertisements, mac_difference};
 use common::{Error, Host, Result, Success};
 
@@ -31,7 +31,12 @@ pub(crate) fn find(host: &Host, plan: &Plan) -> Result<Option<Link>> {
 /// When the kernel refuses.
 pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Link> {
     let link = match found {
-        Some(link) => link,
+        Some(link) => {
+            if plan.is_gateway() {
+                keep_mac(host, &link)?;
+            }
+            link
+        }
         None => create(host, plan)?,
     };
     if let Some(mtu) = plan.mtu.filter(|mtu| *mtu > link.mtu) {
@@ -45,6 +50,21 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
         host.netlink.set_up(link.index)?;
     }
     Ok(link)
+}
+
+/// A bridge that was given no address of its own has the one of a port, or none, and another one as
+/// ports come and go: containers would look for their gateway where it is no more. So the address
+/// that it has is given to it, before our port comes.
+fn keep_mac(host: &Host, link: &Link) -> Result<()> {
+    if has_given_mac(link) {
+        return Ok(());
+    }
+    // Zeros are what its last port has left it with.
+    let mac = match link.mac.filter(|mac| mac.0 != [0; 6]) {
+        Some(mac) => mac,
+        None => Mac::of_host(&link.name)?,
+    };
+    Ok(host.netlink.set_mac(link.index, mac)?)
 }
 
 fn create(host: &Host, plan: &Plan) -> Result<Link> {
@@ -74,6 +94,8 @@ pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String
         Some(entry) if entry.is_in_sandbox() => {
             differences.push(format!("Interface {} should not be in sandbox", bridge.name));
         }
+        // Nobody asks for the address of a switch, and one that was given none changes it.
+        Some(_) if !plan.is_gateway() && !has_given_mac(bridge) => {}
         Some(entry) => differences.extend(mac_difference(bridge, entry.mac.as_deref())),
     }
     if !bridge.is_up {
