@@ -13,19 +13,12 @@ use crate::{
 
 /// Runs a plugin, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {
-    let bins = bin_dir().display();
-    let plugin = config["type"].as_str().unwrap();
-    let words = format!(
-        "-i PATH=/usr/sbin:/usr/bin:/sbin:/bin CNI_COMMAND={verb} CNI_CONTAINERID=c1 \
-         CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH=/run/test/plugins:{bins} {} {bins}/{plugin}",
-        pod.path(),
-        death.strace(),
-    );
-    let words: Vec<_> = words.split_whitespace().collect();
-    let output = bed.feed("env", &words, config.to_string().as_bytes());
-    let is_dead = output.status.signal() == Some(9);
-    assert!(output.status.success() || is_dead, "{death:?}: {output:?}");
-    output.status.success()
+    let call = bed.plugin(config["type"].as_str().unwrap()).command(verb).container("c1");
+    let call = call.ifname("eth0").netns(pod.path()).config(config);
+    let outcome = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").under(&death.strace()).run();
+    let is_dead = outcome.status.signal() == Some(9);
+    assert!(outcome.status.success() || is_dead, "{death:?}: {outcome}");
+    outcome.status.success()
 }
 
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.

@@ -16,6 +16,7 @@ use crate::{bed::Testbed, double, is_reference, programs};
 #[must_use = "a call does nothing until it is run"]
 pub struct Call<'bed> {
     bed: &'bed Testbed,
+    wrapper: Vec<String>,
     program: PathBuf,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
@@ -28,8 +29,9 @@ impl<'bed> Call<'bed> {
         let double = double.exists().then(|| PathBuf::from(double::DIR).join(name));
         let program = double.unwrap_or_else(|| programs::bin_dir().join(name));
         let path = format!("{}:{}", double::DIR, programs::bin_dir().display());
-        let (arguments, environment, stdin) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let call = Self { bed, program, arguments, environment, stdin }.cni_path(&path);
+        let (wrapper, arguments) = (Vec::new(), Vec::new());
+        let (environment, stdin) = (BTreeMap::new(), Vec::new());
+        let call = Self { bed, wrapper, program, arguments, environment, stdin }.cni_path(&path);
         // Ours start no program but delegates. The others start iptables, and look for it.
         if is_reference() { call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") } else { call }
     }
@@ -37,6 +39,12 @@ impl<'bed> Call<'bed> {
     /// Another executable of the same kind.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = path.into();
+        self
+    }
+
+    /// Has another program run it: these words come before its own.
+    pub fn under(mut self, words: &str) -> Self {
+        self.wrapper = words.split_whitespace().map(str::to_owned).collect();
         self
     }
 
@@ -101,7 +109,14 @@ impl<'bed> Call<'bed> {
 
     /// Runs it.
     pub fn run(self) -> Outcome {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.program),
+            Some((first, words)) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&self.program);
+                command
+            }
+        };
         command.args(&self.arguments).env_clear().envs(&self.environment);
         let output = self.bed.execute(&mut command, &self.stdin);
         Outcome {

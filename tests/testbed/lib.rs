@@ -6,6 +6,7 @@
 //! | [`place`] | [`Place`]: somewhere to stand - the host itself or one of its [`Sandbox`]es |
 //! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
 //! | [`call`] | one call of one plugin, and what came of it |
+//! | [`death`] | plugins that are killed, or whose system calls fail |
 //! | [`network`] | a network configuration, used as a runtime uses it |
 //! | [`bus`] | a system bus, and a firewalld on it that only remembers |
 //! | [`double`] | plugins that are not: scripts that fail, reply or write down how they were called |
@@ -35,7 +36,7 @@ pub mod traffic;
 
 pub use bed::Testbed;
 pub use call::{Call, CniError, Outcome};
-pub use death::Death;
+pub use death::{Death, Fault, step};
 pub use network::Network;
 pub use place::{Place, Sandbox};
 pub use programs::{REFERENCE, bin_dir, is_later_reference, is_reference, later_reference};
