@@ -13,6 +13,7 @@ mod bridge_filter;
 mod bridge_links;
 mod bridge_mac;
 mod bridge_undo;
+mod bridge_vlan;
 mod cnitool;
 mod conf;
 mod crash;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    InfoKind, InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
     LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -167,14 +167,44 @@ impl Netlink {
     /// # Errors
     /// If the link does not exist or is not a bridge.
     pub fn read_vlan_filtering(&self, bridge: u32) -> Result<bool> {
+        Ok(self.read_bridge(bridge)?.contains(&InfoBridge::VlanFiltering(true)))
+    }
+
+    /// The VLAN that a bridge gives to each new port. `None` if it gives none.
+    ///
+    /// # Errors
+    /// If the link does not exist or is not a bridge.
+    pub fn read_default_vlan(&self, bridge: u32) -> Result<Option<u16>> {
+        let vlan = self.read_bridge(bridge)?.into_iter().find_map(|attribute| match attribute {
+            InfoBridge::VlanDefaultPvid(vid) => Some(vid),
+            _ => None,
+        });
+        Ok(vlan.filter(|vid| *vid != 0))
+    }
+
+    fn read_bridge(&self, bridge: u32) -> Result<Vec<InfoBridge>> {
         let message = self.read_link_message(bridge)?;
         let data = link_infos(message).find_map(|info| match info {
             LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
             _ => None,
         });
-        let what = || format!("read VLAN filtering of {}", self.name_of(bridge));
-        let data = data.ok_or_else(|| Error::new(what(), "it is not a bridge"))?;
-        Ok(data.contains(&InfoBridge::VlanFiltering(true)))
+        let what = || format!("read settings of {}", self.name_of(bridge));
+        data.ok_or_else(|| Error::new(what(), "it is not a bridge"))
+    }
+
+    /// The VLAN of a link that tags frames (`ip link add .. type vlan`); `None` if it is no such link.
+    ///
+    /// # Errors
+    /// If the link does not exist.
+    pub fn read_tag(&self, link: u32) -> Result<Option<u16>> {
+        let message = self.read_link_message(link)?;
+        Ok(link_infos(message).find_map(|info| match info {
+            LinkInfo::Data(InfoData::Vlan(data)) => data.into_iter().find_map(|vlan| match vlan {
+                InfoVlan::Id(vid) => Some(vid),
+                _ => None,
+            }),
+            _ => None,
+        }))
     }
 
     /// The VLANs of a port, in ascending order. None on a kernel without VLANs. The kernel cannot be

@@ -201,7 +201,7 @@ impl Plan {
             (false, true) => Echo::Promiscuous,
             (false, false) => Echo::None,
         };
-        Ok(Self {
+        let plan = Self {
             bridge,
             mtu: config.mtu()?,
             mac,
@@ -211,7 +211,26 @@ impl Plan {
             vlans: config.vlans()?,
             grace_age: config.ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
             layer: config.layer()?,
-        })
+        };
+        plan.vlan_gateway().map(|_| plan)
+    }
+
+    /// The name of the host's own end of the VLAN, which has the gateways' addresses in place of the
+    /// bridge: that would be in another VLAN.
+    ///
+    /// # Errors
+    /// Code 7 when no link can have it.
+    pub(crate) fn vlan_gateway(&self) -> Result<Option<(IfName, u16)>> {
+        let access = self.vlans.as_ref().and_then(|vlans| vlans.access);
+        let Some(vlan) = access.filter(|_| self.is_gateway()) else { return Ok(None) };
+        let name = format!("{}.{vlan}", self.bridge);
+        match name.parse() {
+            Ok(parsed) => Ok(Some((parsed, vlan))),
+            Err(error) => {
+                let msg = format!("VLAN {vlan} cannot have a gateway: link {name:?}: {error}");
+                Err(Error::config(msg).details("give the network a \"bridge\" with a shorter name"))
+            }
+        }
     }
 
     pub(crate) fn layer3(&self) -> Option<&Layer3> {

@@ -1,6 +1,7 @@
 //! The addresses that make the bridge the containers' gateway.
 
 use crate::config::{Gateway, Layer3, Plan};
+use crate::vlan_gateway::VlanGateway;
 use common::cni::{Cidr, Ip, Route};
 use common::net::{AddressOptions, Link, sysctl};
 use common::{Error, Host, Result, Success};
@@ -62,14 +63,25 @@ fn addresses(ips: &[Ip]) -> Result<Vec<IpNetwork>> {
     Ok(wanted)
 }
 
+/// Refuses a link that has the name of a VLAN's gateway and cannot be it, before anything is touched.
+///
+/// # Errors
+/// Code 7.
+pub(crate) fn refuse_foreign(host: &Host, plan: &Plan, bridge: Option<&Link>) -> Result<()> {
+    match VlanGateway::of(plan)? {
+        Some(gateway) => gateway.refuse_foreign(&host.netlink, bridge),
+        None => Ok(()),
+    }
+}
+
 /// The link that has the gateways' addresses: the bridge, or the host's own end of its VLAN.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// When the kernel refuses; code 7 when that end's name belongs to something else.
 pub(crate) fn ensure_link(host: &Host, plan: &Plan, bridge: &Link) -> Result<Link> {
-    match &plan.vlans {
-        Some(vlans) if plan.is_gateway() => vlans.ensure_gateway_link(host, bridge),
-        _ => Ok(bridge.clone()),
+    match VlanGateway::of(plan)? {
+        Some(gateway) => gateway.ensure(host, bridge),
+        None => Ok(bridge.clone()),
     }
 }
 
@@ -143,15 +155,17 @@ pub(crate) fn verify(host: &Host, plan: &Plan, bridge: &Link, ips: &[Ip]) -> Res
     if !plan.is_gateway() {
         return Ok(Vec::new());
     }
-    let name = plan.vlans.as_ref().and_then(|vlans| vlans.gateway_name(bridge));
-    let name = name.unwrap_or_else(|| bridge.name.clone());
-    let Some(link) = host.netlink.find_link(&name)? else {
-        return Ok(vec![format!("gateway interface {name} not found")]);
+    let (link, mut differences) = match VlanGateway::of(plan)? {
+        None => (bridge.clone(), Vec::new()),
+        Some(gateway) => match gateway.verify(host, bridge)? {
+            (Some(link), differences) => (link, differences),
+            (None, differences) => return Ok(differences),
+        },
     };
     let (wanted, found) = (addresses(ips)?, host.netlink.list_addresses(link.index)?);
     let missing = wanted.iter().filter(|address| !found.iter().any(|f| f.address == **address));
-    let mut differences: Vec<_> =
-        missing.map(|address| format!("gateway {address} is missing on {}", link.name)).collect();
+    differences
+        .extend(missing.map(|address| format!("gateway {address} is missing on {}", link.name)));
     for key in forwarding(&wanted) {
         if sysctl::read(key)?.as_deref() == Some("0") {
             differences.push(format!("{key} is 0: the host does not forward for its containers"));

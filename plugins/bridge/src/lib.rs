@@ -4,6 +4,7 @@ mod config;
 mod gateway;
 mod switch;
 mod vlan;
+mod vlan_gateway;
 
 use common::cni::delegate::Running;
 use common::cni::{Delegate, NetworkName, Owner};
@@ -42,6 +43,7 @@ impl Plugin for Bridge {
         let _running = veth::begin_add(&owner)?;
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         let found = switch::find(&host, &self.plan)?;
+        gateway::refuse_foreign(&host, &self.plan, found.as_ref())?;
         veth::refuse_existing(&host, &sandbox, &request.attachment.ifname, &owner)?;
         let segment = self.plan.segment();
         let place = (veth::host_name(&owner), segment.as_deref());
@@ -62,10 +64,10 @@ impl Plugin for Bridge {
         let answer = ipam.wait()?;
         let addresses = answer.iter().flat_map(|answer| &answer.ips).map(|ip| ip.address.ip());
         in_use::mark(&host.netlink, pair.host.index, segment.as_deref(), addresses)?;
-        let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
-        let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
         // Ports have come meanwhile, with which its address may have changed.
         let bridge = host.netlink.read_link(bridge.index)?;
+        let gateway = gateway::ensure_link(&host, &self.plan, &bridge)?;
+        let success = self.describe(&sandbox, answer, [&bridge, &gateway], &pair)?;
         match &self.plan.layer {
             Layer::Two { raise: false } => {}
             Layer::Two { raise: true } => sandbox.netlink.set_up(pair.container.index)?,
@@ -122,9 +124,11 @@ impl Plugin for Bridge {
         let mut differences = switch::verify(&self.plan, &bridge, result);
         differences.extend(veth::verify(&host, &sandbox, ifname, Some(&bridge), result)?);
         if let Some(vlans) = &self.plan.vlans {
+            let default = host.netlink.read_default_vlan(bridge.index)?;
             for port in host.netlink.list_ports(bridge.index)? {
                 if result.interfaces.iter().any(|interface| interface.name == port.name) {
-                    differences.extend(vlans.verify(&host.netlink, port.index)?);
+                    let found = vlans.differences(&host.netlink.list_vlans(port.index)?, default);
+                    differences.extend(found.iter().map(|what| format!("port {} {what}", port.name)));
                 }
             }
         }

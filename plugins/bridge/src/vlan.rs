@@ -1,10 +1,8 @@
 //! Which VLANs a container's port carries.
 
 use crate::config::TrunkEntry;
-use common::cni::IfName;
-use common::net::{Link, Mac, Netlink, Netns, VethEnd, VethPair, Vlan};
-use common::veth::ignore_router_advertisements;
-use common::{Error, Host, Result};
+use common::net::{Netlink, Vlan};
+use common::{Error, Result};
 use std::collections::BTreeSet;
 
 /// The VLANs of a port.
@@ -70,65 +68,36 @@ impl Vlans {
             return Ok(());
         }
         if !self.keep_default {
-            for vlan in host.list_vlans(port)? {
+            let mut others = host.list_vlans(port)?;
+            others.retain(|vlan| !wanted.iter().any(|wanted| wanted.vid == vlan.vid));
+            for vlan in others {
                 host.delete_vlan(port, vlan.vid)?;
             }
         }
         Ok(host.create_vlans(port, &wanted)?)
     }
 
-    pub(crate) fn gateway_name(&self, bridge: &Link) -> Option<String> {
-        self.access.map(|access| format!("{}.{access}", bridge.name))
-    }
-
-    /// The host's own end of the VLAN, `<bridge>.<vlan>`, where a gateway's addresses go: the
-    /// bridge itself would be in another VLAN. Shared by all attachments, and never removed.
-    pub(crate) fn ensure_gateway_link(&self, host: &Host, bridge: &Link) -> Result<Link> {
-        let Some(name) = self.gateway_name(bridge) else { return Ok(bridge.clone()) };
-        let name: IfName =
-            name.parse().map_err(|error| Error::config(format!("VLAN gateway {name}: {error}")))?;
-        if let Some(link) = host.netlink.find_link(name.as_str())? {
-            return Ok(link);
-        }
-        let here = Netns::current()?;
-        let port = Mac::random()?;
-        let pair = VethPair {
-            host: VethEnd { name: name.as_str(), mac: Mac::random()? },
-            peer: VethEnd { name: &port_name(port), mac: port },
-            peer_netns: &here,
-            mtu: Some(bridge.mtu),
-            master: None,
-            group: 0,
+    /// Every difference between what a port with these VLANs should have and what it has. `default`
+    /// is what the bridge gives to every port by itself.
+    pub(crate) fn differences(&self, found: &[Vlan], default: Option<u16>) -> Vec<String> {
+        let wanted = self.wanted();
+        let keeps_default = self.keep_default || wanted.is_empty();
+        let is_wanted = |vid: u16| {
+            wanted.iter().any(|vlan| vlan.vid == vid) || keeps_default && default == Some(vid)
         };
-        let link = match host.netlink.create_veth(&pair) {
-            Ok(link) => link,
-            // Another attachment was quicker.
-            Err(error) if error.is_exists() => {
-                return host.netlink.find_link(name.as_str())?.ok_or_else(|| error.into());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let port = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
-        host.netlink.set_master(port, Some(bridge.index))?;
-        Self { access: self.access, trunk: Vec::new(), keep_default: self.keep_default }
-            .apply(&host.netlink, port)?;
-        ignore_router_advertisements(name.as_str());
-        host.netlink.set_up(port)?;
-        host.netlink.set_up(link.index)?;
-        Ok(link)
-    }
-
-    /// Every VLAN that the port should carry and does not.
-    pub(crate) fn verify(&self, host: &Netlink, port: u32) -> Result<Vec<String>> {
-        let found = host.list_vlans(port)?;
-        let missing = self.wanted().into_iter().filter(|vlan| !found.contains(vlan));
-        Ok(missing.map(|vlan| format!("VLAN {} is missing on the bridge port", vlan.vid)).collect())
+        let missing = wanted.iter().filter(|vlan| !found.contains(vlan));
+        let missing = missing.map(|vlan| match found.iter().any(|found| found.vid == vlan.vid) {
+            true => format!("is not in VLAN {} as it should be: {}", vlan.vid, describe(vlan)),
+            false => format!("is not in VLAN {}", vlan.vid),
+        });
+        let more = found.iter().filter(|vlan| !is_wanted(vlan.vid));
+        let more = more.map(|vlan| format!("is in VLAN {}, too, which is not its own", vlan.vid));
+        missing.chain(more).collect()
     }
 }
 
-fn port_name(mac: Mac) -> String {
-    let [_, _, bytes @ ..] = mac.0;
-    bytes.iter().fold("veth".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+fn describe(vlan: &Vlan) -> &'static str {
+    if vlan.pvid { "untagged in both directions" } else { "tagged" }
 }
 
 #[cfg(test)]
@@ -178,5 +147,31 @@ mod tests {
         assert_eq!(vlans(Some(100), &[]), [native(100)]);
         assert_eq!(vlans(None, &[101]), [native(1), tagged(101)]);
         assert_eq!(vlans(Some(100), &[100, 101]), [native(100), tagged(101)]);
+    }
+
+    #[test]
+    fn a_port_has_its_vlans_and_no_other() {
+        let vlan = |vid, native| Vlan { vid, pvid: native, untagged: native };
+        let differences = |access, trunk: &[u16], keep_default, found: &[Vlan]| {
+            let vlans = Vlans { access, trunk: trunk.to_vec(), keep_default };
+            vlans.differences(found, Some(1)).join("; ")
+        };
+        let (nine, default) = (vlan(9, true), vlan(1, false));
+        assert_eq!(differences(Some(9), &[], false, &[nine]), "");
+        assert_eq!(differences(Some(9), &[], false, &[]), "is not in VLAN 9");
+        let foreign = "is in VLAN 8, too, which is not its own";
+        assert_eq!(differences(Some(9), &[], false, &[vlan(8, false), nine]), foreign);
+        assert_eq!(differences(Some(9), &[], true, &[vlan(8, false), nine]), foreign);
+        // The default one is kept, or it leaks.
+        assert_eq!(differences(Some(9), &[], true, &[default, nine]), "");
+        assert!(differences(Some(9), &[], false, &[default, nine]).contains("VLAN 1, too"));
+        let tagged = differences(Some(9), &[], false, &[vlan(9, false)]);
+        assert!(tagged.contains("not in VLAN 9 as it should be: untagged"), "{tagged}");
+        let trunk = [vlan(1, true), vlan(5, false), vlan(6, false)];
+        assert_eq!(differences(None, &[5, 6], false, &trunk), "");
+        assert_eq!(differences(None, &[5], false, &trunk), foreign.replace('8', "6"));
+        // Without VLANs of its own it has what the bridge gives.
+        assert_eq!(differences(None, &[], false, &[vlan(1, true)]), "");
+        assert!(!differences(None, &[], false, &[vlan(1, true), nine]).is_empty());
     }
 }
