@@ -38,6 +38,7 @@ mod masquerade_iptables;
 mod nonsense;
 mod overlap;
 mod packet_filter;
+mod names;
 mod pods;
 mod policy;
 mod pool;

@@ -241,10 +241,16 @@ impl Reference {
                 batch.delete_rule(BRIDGE, SPOOF_CHECKS, rule.handle);
             }
         }
-        for chain in [chain, &mac] {
+        let mut chains = vec![chain];
+        if self.nft.find_chain(BRIDGE, &mac)?.is_some() {
+            chains.push(&mac);
+        }
+        for chain in &chains {
             batch.delete_rules(BRIDGE, chain);
         }
-        batch.delete_chain(BRIDGE, chain).delete_chain(BRIDGE, &mac);
+        for chain in &chains {
+            batch.delete_chain(BRIDGE, chain);
+        }
         Ok(self.nft.commit(batch)?)
     }
 }

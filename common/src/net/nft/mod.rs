@@ -152,11 +152,15 @@ impl Nft {
         uninterrupted(&what, || self.read(table.family, NLM_F_DUMP, question.clone(), &what))
     }
 
-    /// The chain of this name, whosever it is. None if it or its table is missing.
+    /// The chain of this name, whosever it is. None if it or its table is missing, or if no chain can
+    /// have that name.
     ///
     /// # Errors
     /// What the kernel refused for any other reason.
     pub fn find_chain(&mut self, table: Table<'_>, name: &str) -> Result<Option<KnownChain>> {
+        if checked("chain", name).is_err() {
+            return Ok(None);
+        }
         let chain = Chain::named(table, name);
         let what = || format!("look up {chain}");
         let question = NfTablesMessage::GetChain(chain.message()?);
