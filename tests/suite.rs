@@ -32,6 +32,7 @@ mod lease_mirror;
 mod lease_netns;
 mod lease_reboot;
 mod lease_tool;
+mod limits;
 mod loopback;
 mod masquerade;
 mod masquerade_iptables;
