@@ -35,7 +35,7 @@ fn checksum(text: &str) -> u32 {
     })
 }
 
-fn line(fields: &str) -> String {
+pub(crate) fn line(fields: &str) -> String {
     format!("{:08x} {fields}\n", checksum(fields))
 }
 
@@ -221,9 +221,9 @@ fn a_directory_that_cannot_be_written_is_named() {
     });
 }
 
-const SMALL: &str = "/run/test/small";
+pub(crate) const SMALL: &str = "/run/test/small";
 
-fn small_disk<'bed>(bed: &'bed Testbed, options: &str) -> Ipam<'bed> {
+pub(crate) fn small_disk<'bed>(bed: &'bed Testbed, options: &str) -> Ipam<'bed> {
     bed.succeed("mkdir", &["-p", SMALL]);
     bed.succeed("mount", &["-t", "tmpfs", "-o", options, "small", SMALL]);
     Ipam::new(bed, &json!({"subnet": "10.1.2.0/24", "dataDir": SMALL}))

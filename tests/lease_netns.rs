@@ -7,7 +7,7 @@ use testbed::{Network, Sandbox, Testbed};
 
 use crate::{
     differences::case,
-    pods::{addresses, with},
+    pods::{addresses, destroy, with},
 };
 
 /// Pods that may be reclaimed at once.
@@ -166,16 +166,17 @@ fn a_namespace_that_only_a_socket_holds_lives() {
 }
 
 #[test]
-fn nobody_is_reclaimed_by_default_in_this_boot() {
+fn by_default_too_a_link_that_is_gone_is_proof_at_any_age() {
     case(|bed| {
         let network = bed.network(with(&json!({
-            "ipMasq": false, "ipam": {"type": "host-local", "subnet": "10.1.0.0/30", "graceAge": 0}
+            "ipMasq": false, "ipam": {"type": "host-local", "subnet": "10.1.0.0/30"}
         })));
         let (pod, next) = (bed.sandbox("pod"), bed.sandbox("next"));
         network.add(&pod, "c1").success();
-        pod.destroy();
-        for _ in 0..20 {
-            network.add(&next, "c2").fails_with(11, "1 of 1 in use, 1 of them look leaked");
-        }
+        network.add(&next, "c2").fails_with(11, "1 of 1 in use, 0 of them look leaked");
+        destroy(bed, &pod);
+        let outcome = network.add(&next, "c2");
+        assert_eq!(addresses(&outcome.result()), ["10.1.0.2"]);
+        assert!(outcome.stderr.contains("reclaimed 10.1.0.2 from container \"c1\""), "{outcome}");
     });
 }

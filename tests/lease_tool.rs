@@ -140,6 +140,27 @@ fn the_figures_add_up_also_for_prometheus() {
 }
 
 #[test]
+fn figures_are_right_to_the_last_address_of_all() {
+    case(|bed| {
+        let subnet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120";
+        let ipam = ipam(bed, &json!({"subnet": subnet}));
+        let largest = || {
+            let stats = json_of(bed, &["net", "--stats", "--json"]);
+            assert_eq!(stats[0]["size"], json!(254), "{stats}");
+            stats[0]["largestFree"].as_u64().unwrap()
+        };
+        assert_eq!(largest(), 254);
+        // The first, and the last one.
+        let ip = ipam.ip("c1");
+        assert_eq!(largest(), 253, "{ip}");
+        let last = "IgnoreUnknown=1;IP=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        ipam.call("c2").args(last).run().success();
+        assert_eq!(largest(), 252);
+        assert!(said(bed, &["--stats"]).contains("2 of 254 used"));
+    });
+}
+
+#[test]
 fn who_may_be_alive_is_released_by_force_only() {
     case(|bed| {
         let ipam = ipam(bed, &json!({}));

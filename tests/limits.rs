@@ -118,9 +118,8 @@ fn without_a_privilege_it_answers() {
         let node = Node::new(bed);
         for privilege in ["sys_admin", "net_admin", "dac_override"] {
             println!("-- without {privilege}");
-            let setpriv = format!(
-                "/usr/bin/setpriv --bounding-set -{privilege} --inh-caps -{privilege} --"
-            );
+            let setpriv =
+                format!("/usr/bin/setpriv --bounding-set -{privilege} --inh-caps -{privilege} --");
             node.each(|call| call.under(&setpriv).run());
         }
     });

@@ -78,7 +78,7 @@ fn status_says_when_a_range_is_exhausted() {
             bed,
             &json!({"ranges": [
                 [{"subnet": "10.1.2.0/24"}], [{"subnet": "10.1.3.0/30"}]
-            ]}),
+            ], "statusOnFull": "fail"}),
         );
         ipam.network.status().silent();
         ipam.add("c1").success();

@@ -18,7 +18,8 @@ use crate::living::Living;
 use common::Result;
 use common::cni::{Errors, Ip, Success, Version, json};
 use common::firewall::Sender;
-use common::net::{Family, is_local};
+use common::in_use::Lookup;
+use common::net::Family;
 use serde_json::Value;
 use std::fmt::{self, Display};
 
@@ -99,7 +100,8 @@ impl Node<'_> {
     fn pods(&self, living: &Living) -> Result<Vec<Sender>> {
         let alive = self.runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
         let result = |cached: Cached| Success::decode(&cached.result, Version::V0_1_0).ok();
-        Ok(alive.filter_map(result).flat_map(senders).collect())
+        let host = Lookup::new();
+        Ok(alive.filter_map(result).flat_map(|result| senders(result, &host)).collect())
     }
 
     /// Where nobody is attached yet, somebody will be.
@@ -112,12 +114,12 @@ impl Node<'_> {
     }
 }
 
-fn senders(result: Success) -> Vec<Sender> {
+fn senders(result: Success, host: &Lookup) -> Vec<Sender> {
     let input = result.interfaces.iter().find(|interface| !interface.is_in_sandbox());
     let input = input.map(|interface| interface.name.clone());
     let sender = |ip: Ip| {
         let address = ip.address.ip();
-        ip.gateway.is_some_and(is_local).then(|| Sender {
+        ip.gateway.is_some_and(|gateway| host.is_of_host(gateway)).then(|| Sender {
             family: Family::of(address),
             address: Some(address),
             input: input.clone(),

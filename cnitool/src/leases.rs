@@ -135,7 +135,7 @@ pub struct Entry {
     pub since: u64,
     /// How long ago that was, in seconds.
     pub age: u64,
-    /// `lives`, `unknown`, `path gone`, `namespace gone`, `earlier boot` or `nobody's`.
+    /// `lives`, `unknown`, `path gone`, `namespace gone`, `link gone`, `earlier boot` or `nobody's`.
     pub state: &'static str,
     /// Path of the network namespace; empty if nobody knows it.
     pub netns: String,
@@ -167,6 +167,7 @@ fn name_of(state: State) -> &'static str {
         State::Unknown => "unknown",
         State::PathGone => "path gone",
         State::NetnsGone => "namespace gone",
+        State::LinkGone => "link gone",
         State::EarlierBoot => "earlier boot",
         State::Nobodys => "nobody's",
     }

@@ -5,7 +5,9 @@
 //! if it is a plain one; and what replaces a file is made beside it and renamed over it.
 
 use nix::libc::{ELOOP, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
-use std::fs::{File, OpenOptions};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, Uid, eaccess};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -16,8 +18,8 @@ use std::path::Path;
 /// # Errors
 /// [`ErrorKind::InvalidInput`] with a sentence that says what it is instead, or as the kernel says.
 pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let file = open(path, options, O_NOFOLLOW)?;
-    match file.metadata()?.nlink() {
+    let (file, found) = open(path, options, O_NOFOLLOW)?;
+    match found.nlink() {
         // None is left of a file that was removed while we opened it: whoever locks looks again.
         0 | 1 => Ok(file),
         names => Err(instead(&format!("has {names} names (hard links), and must have one"))),
@@ -30,7 +32,7 @@ pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
 /// # Errors
 /// As [`open_own`].
 pub fn open_named(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().read(true), 0)
+    open(path, OpenOptions::new().read(true), 0).map(|(file, _)| file)
 }
 
 /// All of a file, if it has at most `limit` bytes.
@@ -80,16 +82,39 @@ pub fn replace(
     }
 }
 
-fn open(path: &Path, options: &OpenOptions, flags: i32) -> io::Result<File> {
+/// Whether files could be made in a directory: it may be written, and its file system, which may be
+/// read-only, has a free block and a free inode left. Leaves no trace.
+///
+/// # Errors
+/// When none could be made, as making one would fail.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK)?;
+    let found = statvfs(directory)?;
+    // Root may also take the blocks that are reserved for it.
+    let is_root = Uid::effective().is_root();
+    let blocks = if is_root { found.blocks_free() } else { found.blocks_available() };
+    let inodes = if is_root { found.files_free() } else { found.files_available() };
+    // A file system without a limit says that it has none at all.
+    let is_used_up = |all: u64, free: u64| all > 0 && free == 0;
+    if is_used_up(found.blocks(), blocks) {
+        return Err(io::Error::new(ErrorKind::StorageFull, "no block of its file system is free"));
+    }
+    if is_used_up(found.files(), inodes) {
+        return Err(io::Error::new(ErrorKind::StorageFull, "no inode of its file system is free"));
+    }
+    Ok(())
+}
+
+fn open(path: &Path, options: &OpenOptions, flags: i32) -> io::Result<(File, Metadata)> {
     let mut options = options.clone();
     options.custom_flags(O_NONBLOCK | O_NOCTTY | flags);
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
         Some(ELOOP) if flags & O_NOFOLLOW != 0 => instead("is a symbolic link, not a plain file"),
         _ => error,
     })?;
-    let kind = file.metadata()?.file_type();
-    let what = match kind {
-        kind if kind.is_file() => return Ok(file),
+    let found = file.metadata()?;
+    let what = match found.file_type() {
+        kind if kind.is_file() => return Ok((file, found)),
         kind if kind.is_dir() => "directory",
         kind if kind.is_fifo() => "named pipe",
         kind if kind.is_char_device() || kind.is_block_device() => "device",

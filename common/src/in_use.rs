@@ -5,9 +5,12 @@
 //! two containers never have one address, even after somebody has removed all leases.
 
 use crate::cni::{Code, Error, Owner, Result, report};
+use crate::kept::is_being_added;
 pub use crate::net::has_link;
-use crate::net::{Link, Netlink, index_of, is_local};
+use crate::net::{Link, Netlink, index_of, list_local, may_be_local};
+use ipnetwork::IpNetwork;
 use sha2::{Digest as _, Sha256};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -22,16 +25,110 @@ pub fn name(segment: Option<&str>, address: IpAddr) -> String {
     hash.iter().take(6).fold(before.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
-/// Who lives under an address, as a sentence, if anybody does. No packet is sent: it takes some
-/// microseconds.
-pub fn tenant(address: IpAddr) -> Option<String> {
-    if is_local(address) {
-        return Some(format!("{address} is an address of this host"));
+/// An address that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// By whom, as a sentence.
+    pub by: String,
+    /// The last address of a row of which this is true, from the one that was asked for on.
+    pub last: IpAddr,
+}
+
+/// Tells which addresses are in use. What the kernel takes for this host is read once, when the
+/// first question needs it.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    /// Rows of addresses, first and last, in order; none if the kernel does not tell.
+    local: OnceCell<Option<Vec<(IpAddr, IpAddr)>>>,
+    segment: Option<String>,
+}
+
+impl Lookup {
+    /// For what this host routes. Nothing is asked yet.
+    pub fn new() -> Self {
+        Self::default()
     }
-    let name = name(None, address);
-    index_of(&name).map(|index| {
-        format!("a container behind link {index} (altname {name}) of this host has {address}")
-    })
+
+    /// For a [segment](crate::Add::segment) that it does not route, if one is named.
+    pub fn within(segment: Option<&str>) -> Self {
+        Self { segment: segment.map(str::to_owned), ..Self::default() }
+    }
+
+    /// Who lives under an address, if anybody does. No packet is sent: it takes some microseconds.
+    pub fn find(&self, address: IpAddr) -> Option<Use> {
+        if let Some(last) = self.last_local(address) {
+            let by = if last == address {
+                format!("{address} is an address of this host")
+            } else {
+                format!("{address} to {last} are addresses of this host")
+            };
+            return Some(Use { by, last });
+        }
+        let name = name(self.segment.as_deref(), address);
+        let index = index_of(&name)?;
+        let by =
+            format!("a container behind link {index} (altname {name}) of this host has {address}");
+        Some(Use { by, last: address })
+    }
+
+    /// Whether it is an address of this host.
+    pub fn is_of_host(&self, address: IpAddr) -> bool {
+        self.last_local(address).is_some()
+    }
+
+    /// The last address of the row of this host's that the address is in.
+    fn last_local(&self, address: IpAddr) -> Option<IpAddr> {
+        if !may_be_local(address) {
+            return None;
+        }
+        let rows = self.local.get_or_init(|| list_local().ok().map(|all| rows(all.into_iter())));
+        // An address that is not handed out by mistake costs less than one that is.
+        let Some(rows) = rows else { return Some(address) };
+        let below = rows.partition_point(|(first, _)| *first <= address);
+        let (_, last) = rows.get(..below)?.last()?;
+        (address <= *last).then_some(*last)
+    }
+}
+
+/// Networks as rows of addresses in order, those that touch each other as one.
+fn rows(networks: impl Iterator<Item = IpNetwork>) -> Vec<(IpAddr, IpAddr)> {
+    let mut all: Vec<_> = networks.map(|one| (one.network(), one.broadcast())).collect();
+    all.sort_unstable();
+    let mut rows: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match rows.last_mut() {
+            Some(row) if first <= row.1 || next(row.1) == Some(first) => row.1 = row.1.max(last),
+            _ => rows.push((first, last)),
+        }
+    }
+    rows
+}
+
+fn next(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+    }
+}
+
+/// Who lives under an address, as a sentence, if anybody does: [`Lookup::find`] for one address.
+pub fn tenant(address: IpAddr) -> Option<String> {
+    Lookup::new().find(address).map(|found| found.by)
+}
+
+/// Whether an attachment lives, or is being made, whose link of the host has this name. The kernel
+/// keeps the host's end of a pair as long as the namespace of the other; before the link is there,
+/// the ADD that makes it announces itself. That is asked first, because the ADD ends when the link
+/// is there. In doubt it lives.
+pub fn is_attachment_alive(link: &str) -> bool {
+    is_being_added(link) || has_link(link)
+}
+
+/// Whether an earlier attachment is gone whose link has the name of the one that the ADD makes which
+/// asks. Of such ADDs one runs at a time, and it begins when it has seen that there is no such link:
+/// one that is there by now is its own.
+pub fn is_replaced(link: &str) -> bool {
+    is_being_added(link) || !has_link(link)
 }
 
 /// The containers of this host, as the namespaces at the other ends of its veth pairs tell. They
@@ -128,6 +225,8 @@ pub fn mark(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::presence_name;
+    use crate::net::Presence;
 
     #[test]
     fn names_are_names_of_links() {
@@ -140,7 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_in_order_and_as_long_as_can_be() {
+        let list = ["fd00::/64", "10.0.0.2/32", "10.0.0.0/31", "127.0.0.0/8", "127.0.0.1/32"];
+        let more = ["255.255.255.255/32", "ffff::/16", "10.0.0.4/32"];
+        let networks = list.iter().chain(&more).map(|text| text.parse().unwrap());
+        let rows: Vec<_> =
+            rows(networks).iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let expected = [
+            "10.0.0.0-10.0.0.2",
+            "10.0.0.4-10.0.0.4",
+            "127.0.0.0-127.255.255.255",
+            "255.255.255.255-255.255.255.255",
+            "fd00::-fd00::ffff:ffff:ffff:ffff",
+            "ffff::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn an_attachment_lives_by_its_link_or_by_its_add() {
+        let link = format!("t{}", std::process::id());
+        assert!(is_attachment_alive("lo") && !is_attachment_alive(&link));
+        let running = Presence::announce(&presence_name(&link)).unwrap();
+        assert!(is_attachment_alive(&link));
+        drop(running);
+        assert!(!is_attachment_alive(&link));
+    }
+
+    #[test]
     fn a_local_address_has_a_tenant() {
+        assert_eq!(
+            Lookup::new().find("127.0.0.1".parse().unwrap()).unwrap().last.to_string(),
+            "127.255.255.255"
+        );
         assert!(tenant("127.0.0.1".parse().unwrap()).is_some());
         assert!(tenant("192.0.2.99".parse().unwrap()).is_none());
     }

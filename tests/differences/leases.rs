@@ -1,6 +1,6 @@
 //! Leases.
 
-use super::What::{self, Differs};
+use super::What::{self, Differs, Skip};
 use super::{CODES, OLD};
 
 const FILES: &str = "It keeps a file for each address, and no log.";
@@ -11,11 +11,68 @@ const TOOL: &str = "Its cnitool, which distributions do not ship, knows nothing 
 
 const LEAKS: &str = "It reclaims nothing: a lease ends with DEL, or with an administrator's rm.";
 
+const AGAIN: &str = "It refuses every second ADD: a container that was lost needs a DEL first.";
+
+const STATUS: &str = "Its STATUS looks at nothing but the configuration.";
+
 pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("lease_netns::three_hundred_failing_adds_do_not_exhaust_a_range", Differs, LEAKS),
     ("lease_netns::a_namespace_that_is_held_somehow_lives", Differs, LEAKS),
     ("lease_netns::a_namespace_that_only_a_socket_holds_lives", Differs, LEAKS),
-    ("lease_netns::nobody_is_reclaimed_by_default_in_this_boot", Differs, CODES),
+    ("lease_netns::by_default_too_a_link_that_is_gone_is_proof_at_any_age", Differs, LEAKS),
+    ("lease_again::after_a_reboot_a_container_gets_its_address_again", Differs, AGAIN),
+    ("lease_again::only_a_living_one_is_refused_when_its_link_is_known", Differs, AGAIN),
+    (
+        "lease_again::another_address_that_is_asked_for_is_given_and_the_lost_one_is_free",
+        Differs,
+        AGAIN,
+    ),
+    (
+        "lease_again::a_pod_whose_interface_or_namespace_was_lost_gets_its_addresses_again",
+        Differs,
+        AGAIN,
+    ),
+    (
+        "lease_again::gc_ends_at_any_age_what_has_lost_its_link_but_not_an_add_that_runs",
+        Differs,
+        LEAKS,
+    ),
+    ("lease_again::without_room_what_has_lost_its_link_goes_first_at_any_age", Differs, LEAKS),
+    ("lease_again::no_gc_comes_between_a_lease_and_its_link", Differs, LEAKS),
+    ("lease_doubt::an_index_with_any_byte_flipped_is_made_anew", Differs, FILES),
+    ("lease_doubt::an_index_with_any_slot_lost_is_made_anew", Differs, FILES),
+    ("lease_doubt::a_lease_of_the_future_or_of_no_time_is_not_young_for_ever", Differs, FILES),
+    ("lease_doubt::sixty_thousand_strange_files_are_taken_over_and_given_up", Differs, FILES),
+    ("lease_doubt::files_that_one_owner_has_lost_are_healed_and_then_given_back", Differs, FILES),
+    (
+        "lease_doubt::whatever_is_planted_nobody_hangs_and_nothing_else_is_written",
+        Skip,
+        "It hangs, and reads /dev/zero into memory.",
+    ),
+    (
+        "lease_doubt::name_servers_come_from_files_that_end_through_links_too",
+        Skip,
+        "A pipe holds it for ever.",
+    ),
+    (
+        "lease_doubt::whatever_key_is_broken_by_now_del_and_gc_free_the_lease",
+        Differs,
+        "It reads the whole configuration for DEL as for ADD.",
+    ),
+    (
+        "lease_local::a_network_that_is_all_of_this_host_is_passed_over_with_one_line",
+        Differs,
+        "It hands out the host's own addresses.",
+    ),
+    ("lease_status::a_full_range_is_told_and_fails_only_where_one_says_so", Differs, STATUS),
+    ("lease_status::it_fails_where_no_file_can_be_made", Differs, STATUS),
+    (
+        "lease_status::it_fails_where_the_leases_are_none_and_not_because_somebody_is_at_work",
+        Differs,
+        STATUS,
+    ),
+    ("lease_status::validate_knows_the_words", Differs, TOOL),
+    ("lease_tool::figures_are_right_to_the_last_address_of_all", Differs, TOOL),
     ("lease_reboot::five_more_after_a_reboot_and_late_dels_of_the_old_five", Differs, LEAKS),
     ("lease_reboot::never_is_never_and_the_error_says_what_to_do", Differs, CODES),
     (

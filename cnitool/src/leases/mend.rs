@@ -54,7 +54,7 @@ fn sign_of_life(lease: &Lease, state: State) -> Option<String> {
     if state == State::Lives {
         return Some(format!("its namespace is at {}", lease.holder.netns));
     }
-    let link = lease.holder.link.as_deref().filter(|link| in_use::has_link(link));
+    let link = lease.holder.link.as_deref().filter(|link| in_use::is_attachment_alive(link));
     let link = link.map(|link| format!("its link {link} is there")).filter(|_| {
         // Names of links come again with the boot.
         state != State::EarlierBoot
@@ -106,8 +106,8 @@ pub struct Repair {
     pub noted: Vec<String>,
 }
 
-/// Ends the leases that nobody can hold: those of an earlier boot, those whose namespace is gone
-/// for sure, and files that tell nobody's name. What may be alive is left alone. Opening the store
+/// Ends the leases that nobody can hold: those of an earlier boot, those whose namespace or link is
+/// gone for sure, and files that tell nobody's name. What may be alive is left alone. Opening the store
 /// has healed a damaged lease file by then, unless it is for a look only.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub fn repair(leased: &Leased, dry_run: bool) -> Result<Repair> {
         let what = describe(&lease, state);
         let sign = sign_of_life(&lease, state);
         match (state, sign) {
-            (State::EarlierBoot | State::NetnsGone, None) => {
+            (State::EarlierBoot | State::NetnsGone | State::LinkGone, None) => {
                 repair.ended.push(what);
                 dead.push(lease);
             }

@@ -90,12 +90,14 @@ fn largest_free(set: &RangeSet, taken: &mut [u128]) -> u128 {
     taken.sort_unstable();
     let mut largest = 0;
     for span in set.after(None) {
-        let mut start = span.first;
+        // None behind the last address of all.
+        let mut start = Some(span.first);
         for address in taken.iter().filter(|address| (span.first..=span.last).contains(address)) {
-            largest = largest.max(address - start);
-            start = address + 1;
+            largest = largest.max(start.map_or(0, |start| address.saturating_sub(start)));
+            start = address.checked_add(1);
         }
-        largest = largest.max((span.last + 1).saturating_sub(start));
+        let end = start.filter(|start| *start <= span.last);
+        largest = largest.max(end.map_or(0, |start| (span.last - start).saturating_add(1)));
     }
     largest
 }
@@ -152,5 +154,12 @@ mod tests {
         assert_eq!(largest(&[]), 13);
         assert_eq!(largest(&["10.1.0.4", "10.1.0.10"]), 5);
         assert_eq!(largest(&["10.1.0.14", "10.1.0.2"]), 11);
+        let limits =
+            Limits { subnet: "ffff:ffff:ffff:ffff::/64".parse().ok(), ..Limits::default() };
+        let set = RangeSet::new(&[limits]).unwrap();
+        let last = u128::MAX;
+        assert_eq!(largest_free(&set, &mut []), (1 << 64) - 2);
+        assert_eq!(largest_free(&set, &mut [last]), (1 << 64) - 3);
+        assert_eq!(largest_free(&set, &mut [last, last - 9]), (1 << 64) - 12);
     }
 }

@@ -142,11 +142,17 @@ fn watch_directory(inotify: &Inotify, directory: &Path) -> Result<()> {
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE_SELF;
     let mut last = Error::new(Code::Io, format!("cannot watch {}", directory.display()));
+    let mut nearer = None;
     for path in directory.ancestors() {
         match inotify.add_watch(path, flags) {
+            // One below it that was made before it was watched is announced by nobody.
+            Ok(_) if nearer.is_some_and(Path::exists) => {
+                return watch_directory(inotify, directory);
+            }
             Ok(_) => return Ok(()),
             Err(errno) => last = last.details(errno.to_string()),
         }
+        nearer = Some(path);
     }
     Err(last)
 }

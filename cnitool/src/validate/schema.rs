@@ -261,6 +261,7 @@ const PLUGINS: &[Plugin] = &[
             ("reclaim", Kind::Word(&["boot", "netns", "never"])),
             ("graceAge", Kind::Any),
             ("sticky", Kind::Word(&["pod", "name"])),
+            ("statusOnFull", Kind::Word(&["ignore", "fail"])),
             ROUTES,
         ],
         capabilities: &["ips", "ipRanges"],

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,21 +14,58 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 use sha2::{Digest, Sha256};
 
-use super::{Context, Error, Netlink, Result, sysctl};
+use super::{Context, Error, Netlink, Result};
 
 /// `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h. Its messages carry the sequence number 0
 /// (`inet6_ifa_notify` in net/ipv6/addrconf.c), so they are never taken for an answer.
 const IPV6_ADDRESSES: u32 = 9;
 
-/// Whether packets for this address are for this host. A socket may be bound to no other address,
-/// unless the administrator allows that for all.
-pub fn is_local(address: IpAddr) -> bool {
-    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-    let is_allowed = || {
-        let value = sysctl::read(&format!("net/{family}/ip_nonlocal_bind"));
-        value.ok().flatten().is_some_and(|value| value != "0")
+/// Whether packets for this address may be for this host: if not, no socket can be bound to it. That
+/// is asked quickly, and proves nothing: a socket can also be bound to a broadcast address, to any
+/// address where the administrator allows it (`ip_nonlocal_bind`), and to any IPv4 address in a
+/// namespace that never had one, that of lo included (`__inet_dev_addr_type` in
+/// net/ipv4/fib_frontend.c).
+pub fn may_be_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// The networks that are this host's, most of which are one address. Read from /proc: whoever asks
+/// for no more needs no netlink socket, and no code for one.
+///
+/// # Errors
+/// When there is no such file to read.
+pub fn list_local() -> Result<Vec<IpNetwork>> {
+    let read = |name: &str| {
+        // Not /proc/net, which is of the process's first thread.
+        let path = format!("/proc/thread-self/net/{name}");
+        match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+            text => text.doing(|| format!("read {path}")),
+        }
     };
-    UdpSocket::bind((address, 0)).is_ok() && !is_allowed()
+    let mut local = local_routes(&read("fib_trie")?);
+    local.extend(read("if_inet6")?.lines().filter_map(|line| {
+        let bits = u128::from_str_radix(line.split(' ').next()?, 16).ok()?;
+        Some(IpNetwork::from(IpAddr::from(Ipv6Addr::from_bits(bits))))
+    }));
+    Ok(local)
+}
+
+/// What is LOCAL of the tries of the IPv4 routing tables (`fib_trie_seq_show` in
+/// net/ipv4/fib_trie.c): below the line of a key, one for each prefix length of it.
+fn local_routes(tries: &str) -> Vec<IpNetwork> {
+    let (mut key, mut local) = (None, Vec::new());
+    for line in tries.lines().map(str::trim_start) {
+        if let Some(leaf) = line.strip_prefix("|-- ") {
+            key = leaf.trim_end().parse::<Ipv4Addr>().ok();
+        } else if let Some((prefix, rest)) = line.strip_prefix('/').and_then(|l| l.split_once(' '))
+            && rest.split(' ').any(|word| word == "LOCAL")
+        {
+            let network = key.zip(prefix.parse().ok());
+            local.extend(network.and_then(|(key, len)| IpNetwork::new(key.into(), len).ok()));
+        }
+    }
+    local
 }
 
 /// The hardware address of an Ethernet link: six bytes.
@@ -318,6 +355,18 @@ fn broadcast(address: IpNetwork) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_routes_are_told_from_all_others() {
+        let tries = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
+                     Local:\n  +-- 0.0.0.0/0 2 0 2\n     +-- 10.1.0.0/16 2 1 2\n\
+                     \x20       |-- 10.1.0.0\n           /16 host LOCAL\n           /24 link UNICAST\n\
+                     \x20       |-- 10.1.0.1\n           /32 host LOCAL tos=8\n\
+                     \x20       |-- 10.1.0.255\n           /32 link BROADCAST\n";
+        let local: Vec<_> = local_routes(tries).iter().map(ToString::to_string).collect();
+        assert_eq!(local, ["10.1.0.0/16", "10.1.0.1/32"]);
+        assert!(list_local().unwrap().iter().any(|one| one.to_string() == "127.0.0.1/32"));
+    }
 
     #[test]
     fn a_mac_is_read_in_three_notations_and_written_in_one() {

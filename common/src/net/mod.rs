@@ -15,7 +15,7 @@ mod veth;
 
 use std::io;
 
-pub use addr::{Address, AddressOptions, Mac, is_local};
+pub use addr::{Address, AddressOptions, Mac, list_local, may_be_local};
 pub use bridge::{Glance, Port, PortChange, Vlan, has_given_mac};
 pub use link::{Link, has_link, index_of};
 pub use netlink::Netlink;

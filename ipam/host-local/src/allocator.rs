@@ -3,7 +3,8 @@
 use crate::block::{Block, Mark};
 use crate::config::{Plan, Request};
 use crate::range::{RangeSet, Span, address, number};
-use common::cni::{Context as _, Ip, report};
+use common::cni::{Context as _, Ip};
+use common::in_use::Use;
 use common::{Code, Error, Result};
 use std::net::IpAddr;
 
@@ -23,13 +24,16 @@ pub trait Known {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn block(&self, number: u128) -> Result<Block>;
+    fn block(&mut self, number: u128) -> Result<Block>;
 
     /// The address that was handed out last from the range set of this index.
     fn last(&self, index: usize) -> Option<IpAddr>;
 
     /// Who lives under an address that is thought to be free.
-    fn tenant(&self, address: IpAddr) -> Option<String>;
+    fn find_use(&self, address: IpAddr) -> Option<Use>;
+
+    /// Notes that an address was not chosen although it has no lease.
+    fn pass_over(&mut self, address: IpAddr, found: &Use);
 }
 
 /// Chooses one address from each range set: a requested one if there is any in the set, else one
@@ -38,7 +42,7 @@ pub trait Known {
 /// # Errors
 /// Code 11 when a requested address is taken; the code of its source for a request that can never
 /// be met.
-pub fn choose(plan: &Plan, known: &impl Known, wishes: &[IpAddr]) -> Result<Choice> {
+pub fn choose(plan: &Plan, known: &mut impl Known, wishes: &[IpAddr]) -> Result<Choice> {
     let mut requests = plan.requests.clone();
     let mut ips = Vec::with_capacity(plan.sets.len());
     for (index, set) in plan.sets.iter().enumerate() {
@@ -65,11 +69,11 @@ pub fn choose(plan: &Plan, known: &impl Known, wishes: &[IpAddr]) -> Result<Choi
 ///
 /// # Errors
 /// When it cannot be known.
-pub fn is_exhausted(set: &RangeSet, known: &impl Known) -> Result<bool> {
-    Ok(Free::new(set, known, None).next().transpose()?.is_none())
+pub fn is_exhausted(set: &RangeSet, known: &mut impl Known) -> Result<bool> {
+    Ok(Free::new(set, None).next(known)?.is_none())
 }
 
-fn grant(request: &Request, set: &RangeSet, known: &impl Known) -> Result<IpAddr> {
+fn grant(request: &Request, set: &RangeSet, known: &mut impl Known) -> Result<IpAddr> {
     let ip = request.ip;
     if set.is_gateway(ip) {
         let msg = format!("requested ip {ip} is subnet's gateway");
@@ -82,21 +86,21 @@ fn grant(request: &Request, set: &RangeSet, known: &impl Known) -> Result<IpAddr
     if mark_of(known, ip)? == Mark::Held {
         return Err(Error::new(Code::TryAgain, msg).details("another container has it"));
     }
-    match known.tenant(ip) {
-        Some(tenant) => Err(Error::new(Code::TryAgain, msg).details(tenant)),
+    match known.find_use(ip) {
+        Some(found) => Err(Error::new(Code::TryAgain, msg).details(found.by)),
         None => Ok(ip),
     }
 }
 
-fn mark_of(known: &impl Known, ip: IpAddr) -> Result<Mark> {
+fn mark_of(known: &mut impl Known, ip: IpAddr) -> Result<Mark> {
     let number = number(ip);
     Ok(known.block(number >> 8)?.mark_of(number))
 }
 
 /// The first wish that can be met.
-fn wished(set: &RangeSet, known: &impl Known, wishes: &[IpAddr]) -> Result<Option<IpAddr>> {
+fn wished(set: &RangeSet, known: &mut impl Known, wishes: &[IpAddr]) -> Result<Option<IpAddr>> {
     for ip in wishes.iter().filter(|ip| set.is_usable(**ip)) {
-        if mark_of(known, *ip)? != Mark::Held && known.tenant(*ip).is_none() {
+        if mark_of(known, *ip)? != Mark::Held && known.find_use(*ip).is_none() {
             return Ok(Some(*ip));
         }
     }
@@ -105,49 +109,54 @@ fn wished(set: &RangeSet, known: &impl Known, wishes: &[IpAddr]) -> Result<Optio
 
 /// Round robin: going on after the last one keeps a released address unused for as long as
 /// possible, so that whoever still knows it does not reach a stranger.
-fn next_free(set: &RangeSet, known: &impl Known, index: usize) -> Result<Option<IpAddr>> {
-    for free in Free::new(set, known, known.last(index)) {
-        let ip = address(free?);
-        let Some(tenant) = known.tenant(ip) else { return Ok(Some(ip)) };
-        report(format_args!("{ip} has no lease, but is not handed out: {tenant}"));
+fn next_free(set: &RangeSet, known: &mut impl Known, index: usize) -> Result<Option<IpAddr>> {
+    let mut free = Free::new(set, known.last(index));
+    while let Some(number) = free.next(known)? {
+        let ip = address(number);
+        let Some(found) = known.find_use(ip) else { return Ok(Some(ip)) };
+        known.pass_over(ip, &found);
+        // One route may make all of a network addresses of this host.
+        free.skip(crate::range::number(found.last));
     }
     Ok(None)
 }
 
 /// The free addresses of a set in the order in which they are handed out. It looks at 256 addresses
 /// at once, so n leases cost n / 256 steps.
-struct Free<'a, K> {
-    known: &'a K,
+struct Free {
     spans: std::vec::IntoIter<Span>,
     rest: Option<Span>,
 }
 
-impl<'a, K: Known> Free<'a, K> {
-    fn new(set: &RangeSet, known: &'a K, last: Option<IpAddr>) -> Self {
-        Self { known, spans: set.after(last).into_iter(), rest: None }
+impl Free {
+    fn new(set: &RangeSet, last: Option<IpAddr>) -> Self {
+        Self { spans: set.after(last).into_iter(), rest: None }
     }
-}
 
-impl<K: Known> Iterator for Free<'_, K> {
-    type Item = Result<u128>;
-
-    fn next(&mut self) -> Option<Result<u128>> {
+    fn next(&mut self, known: &mut impl Known) -> Result<Option<u128>> {
         loop {
-            let span = self.rest.take().or_else(|| self.spans.next())?;
+            let Some(span) = self.rest.take().or_else(|| self.spans.next()) else {
+                return Ok(None);
+            };
             let block = span.first >> 8;
             let last = span.last.min(block << 8 | 0xff);
-            let bits = match self.known.block(block) {
-                Ok(bits) => bits,
-                Err(error) => return Some(Err(error)),
-            };
+            let bits = known.block(block)?;
             let [from, to] = [span.first, last].map(|number| number.to_le_bytes()[0]);
             let free = bits.first_free(from, to).map(|place| block << 8 | u128::from(place));
             let seen = free.unwrap_or(last);
             self.rest = (seen < span.last).then(|| Span { first: seen + 1, ..span });
-            if let Some(free) = free {
-                return Some(Ok(free));
+            if free.is_some() {
+                return Ok(free);
             }
         }
+    }
+
+    /// Goes on behind this one, as far as it is in the same row of addresses.
+    fn skip(&mut self, last: u128) {
+        self.rest = self.rest.take().and_then(|rest| match rest.first > last {
+            true => Some(rest),
+            false => (rest.last > last).then(|| Span { first: last + 1, ..rest }),
+        });
     }
 }
 
@@ -177,16 +186,18 @@ mod tests {
         kept: &'a [IpAddr],
         last: Option<IpAddr>,
         tenants: &'a [IpAddr],
+        /// The bits in which the addresses of a row differ that one of `tenants` begins.
+        row: u128,
     }
 
     impl<'a> List<'a> {
         fn new(taken: &'a [IpAddr], last: Option<IpAddr>) -> Self {
-            Self { taken, kept: &[], last, tenants: &[] }
+            Self { taken, kept: &[], last, tenants: &[], row: 0 }
         }
     }
 
     impl Known for List<'_> {
-        fn block(&self, block: u128) -> Result<Block> {
+        fn block(&mut self, block: u128) -> Result<Block> {
             let words = |list: &[IpAddr]| {
                 let mut words = [0_u128; 2];
                 for number in list.iter().map(|ip| number(*ip)).filter(|ip| ip >> 8 == block) {
@@ -201,17 +212,20 @@ mod tests {
             self.last
         }
 
-        fn tenant(&self, address: IpAddr) -> Option<String> {
-            self.tenants.contains(&address).then(|| "somebody".to_owned())
+        fn find_use(&self, address: IpAddr) -> Option<Use> {
+            let by = self.tenants.contains(&address).then(|| "somebody".to_owned())?;
+            Some(Use { by, last: crate::range::address(number(address) | self.row) })
         }
+
+        fn pass_over(&mut self, _: IpAddr, _: &Use) {}
     }
 
     fn next_free(set: &RangeSet, taken: &[IpAddr], last: Option<IpAddr>) -> Option<IpAddr> {
-        super::next_free(set, &List::new(taken, last), 0).unwrap()
+        super::next_free(set, &mut List::new(taken, last), 0).unwrap()
     }
 
     fn choose(plan: &Plan, taken: &[IpAddr]) -> Result<Vec<Ip>> {
-        match super::choose(plan, &List::new(taken, None), &[])? {
+        match super::choose(plan, &mut List::new(taken, None), &[])? {
             Choice::Ips(ips) => Ok(ips),
             Choice::Exhausted(index) => panic!("set {index} is exhausted"),
         }
@@ -340,8 +354,9 @@ mod tests {
         let plan = plan(vec![set.clone()], &[]);
         let (taken, kept, tenants) =
             (ips(&["10.0.0.2"]), ips(&["10.0.0.3", "10.0.0.6"]), ips(&["10.0.0.4"]));
-        let list = List { taken: &taken, kept: &kept, last: None, tenants: &tenants };
-        let choose = |wish: &str| match super::choose(&plan, &list, &ips(&[wish])).unwrap() {
+        let mut list = List { kept: &kept, tenants: &tenants, ..List::new(&taken, None) };
+        let mut choose = |wish: &str| match super::choose(&plan, &mut list, &ips(&[wish])).unwrap()
+        {
             Choice::Ips(ips) => ips[0].address.ip().to_string(),
             Choice::Exhausted(index) => panic!("set {index} is exhausted"),
         };
@@ -355,11 +370,30 @@ mod tests {
             assert_eq!(choose(wish), expected, "{wish}");
         }
         let taken = ips(&["10.0.0.2", "10.0.0.5"]);
-        let list = List { taken: &taken, ..list };
-        let choice = super::choose(&plan, &list, &[]).unwrap();
+        let mut list = List { taken: &taken, ..list };
+        let choice = super::choose(&plan, &mut list, &[]).unwrap();
         assert!(matches!(choice, Choice::Exhausted(0)), "{choice:?}");
-        let error = grant(&request("10.0.0.4"), &set, &list).unwrap_err().to_string();
+        let error = grant(&request("10.0.0.4"), &set, &mut list).unwrap_err().to_string();
         assert!(error.ends_with("somebody"), "{error}");
+    }
+
+    #[test]
+    fn a_row_that_is_in_use_is_one_step_however_long() {
+        let next = |subnets: &[&str], first: &str, row: u128, last: Option<IpAddr>| {
+            let tenants = ips(&[first]);
+            let mut list = List { tenants: &tenants, row, ..List::new(&[], last) };
+            super::next_free(&set(subnets), &mut list, 0).unwrap()
+        };
+        assert_eq!(next(&["10.0.0.0/29"], "10.0.0.2", 1, None), Some(ip("10.0.0.4")));
+        assert_eq!(next(&["10.0.0.0/29"], "10.0.0.2", 7, None), None);
+        assert_eq!(next(&["10.0.0.0/8"], "10.0.0.2", 0xff_ffff, None), None);
+        assert_eq!(
+            next(&["fd00::/64", "fd01::/64"], "fd00::2", (1 << 64) - 1, None),
+            Some(ip("fd01::2"))
+        );
+        let end = ip("10.0.0.3");
+        assert_eq!(next(&["10.0.0.0/29"], "10.0.0.4", 3, Some(end)), Some(ip("10.0.0.2")));
+        assert_eq!(next(&["ffff::/16"], "ffff::2", u128::MAX, None), None);
     }
 
     #[test]
@@ -414,7 +448,8 @@ mod tests {
                 let list: Vec<_> = taken.iter().copied().collect();
                 let chosen = next_free(&set, &list, last);
                 assert_eq!(chosen, model(&set, &taken, last), "{set} {taken:?} {last:?}");
-                assert_eq!(chosen.is_none(), is_exhausted(&set, &List::new(&list, None)).unwrap());
+                let mut list = List::new(&list, None);
+                assert_eq!(chosen.is_none(), is_exhausted(&set, &mut list).unwrap());
                 last = chosen.or(last);
                 taken.extend(chosen);
             }

@@ -111,6 +111,9 @@ impl Store {
         for address in &lease.addresses {
             self.index.mark(number(*address), Mark::Held)?;
         }
+        if lease.owner.is_unknown() {
+            return Ok(());
+        }
         self.index.insert(hash_of_owner(owner), line)
     }
 

@@ -32,14 +32,16 @@ pub struct Pool {
     pub sticky: Option<Sticky>,
 }
 
-/// When the leases of others are ended to make room (`reclaim`).
+/// When the leases of others are ended to make room (`reclaim`). What is proven to be dead is known
+/// by its boot or by its link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reclaim {
-    /// When they are of an earlier boot: no network namespace has outlived it.
+    /// When they are of an earlier boot, which no network namespace outlives, or when the link of
+    /// the host is gone that goes with the network namespace.
     #[default]
     Boot,
-    /// Also when the link that goes with the network namespace is gone.
+    /// The same. Earlier versions asked for this word before they believed in a link.
     Netns,
     /// Never.
     Never,
@@ -53,6 +55,18 @@ pub enum Sticky {
     Pod,
     /// Its name alone: `podman run --name`, whatever it tells as its namespace.
     Name,
+}
+
+/// What STATUS says when a range set is exhausted (`statusOnFull`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusOnFull {
+    /// Nothing but a line on stderr: runtimes take a node out of service whose STATUS fails, while
+    /// its pods run, and it is by their end that addresses become free.
+    #[default]
+    Ignore,
+    /// That no ADD can be served.
+    Fail,
 }
 
 impl Pool {
@@ -114,6 +128,8 @@ pub struct Plan {
     pub routes: Vec<Route>,
     /// The file with the name servers.
     pub resolv_conf: Option<PathBuf>,
+    /// What STATUS says when there is no address left.
+    pub status_on_full: StatusOnFull,
 }
 
 /// An address that somebody asked for.
@@ -197,7 +213,8 @@ impl Plan {
         let sets = sets.collect::<Result<Vec<_>>>()?;
         check_sets(&sets, version)?;
         let resolv_conf = ipam.resolv_conf.filter(|path| !path.is_empty()).map(PathBuf::from);
-        Ok(Self { sets, requests, routes: ipam.routes, resolv_conf })
+        let (routes, status_on_full) = (ipam.routes, ipam.status_on_full);
+        Ok(Self { sets, requests, routes, resolv_conf, status_on_full })
     }
 
     /// What `resolvConf` says.
@@ -284,6 +301,7 @@ struct Ipam {
     exclude: Vec<Block>,
     routes: Vec<Route>,
     resolv_conf: Option<String>,
+    status_on_full: StatusOnFull,
 }
 
 impl Ipam {

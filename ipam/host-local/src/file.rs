@@ -1,9 +1,9 @@
 //! The lease file as bytes: read a line, append lines, replace the whole.
 
-use crate::log::Log;
+use crate::log::{LONGEST_LINE, Log};
 use crate::record::{HEADER, Lease, check};
 use common::cni::{Context as _, report};
-use common::{Code, Error, Result};
+use common::{Code, Error, Result, file};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 const CHUNK: usize = 64 * 1024;
 /// Most lines are shorter.
 const LINE: usize = 512;
+/// A larger file is none of ours: of a million leases it is a quarter as long.
+const LIMIT: u64 = 1 << 30;
 
 /// `<dataDir>/<network>/leases`, and what is to be appended to it.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl LeaseFile {
     /// # Errors
     /// Code 5.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = match File::open(path) {
+        let file = match file::open_own(path, OpenOptions::new().read(true)) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => Err(error).context(format_args!("cannot read {}", path.display()))?,
@@ -43,6 +45,11 @@ impl LeaseFile {
         // As long as nobody has looked, all of it is good.
         this.length = this.state().map_or(0, |[_, length, ..]| length);
         this.found = this.length;
+        if this.length > LIMIT {
+            let msg = format!("cannot use {}: it has {} bytes", path.display(), this.length);
+            return Err(Error::new(Code::Io, msg)
+                .details("remove it: what is held is in the files of its directory"));
+        }
         Ok(this)
     }
 
@@ -95,7 +102,8 @@ impl LeaseFile {
 
     /// With a position of its own.
     fn reopen(&self) -> Result<File> {
-        File::open(&self.path).context(format_args!("cannot read {}", self.path.display()))
+        file::open_own(&self.path, OpenOptions::new().read(true))
+            .context(format_args!("cannot read {}", self.path.display()))
     }
 
     /// Where the next line will be.
@@ -140,7 +148,7 @@ impl LeaseFile {
     fn write(&mut self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&self.path)?;
+        let file = file::open_own(&self.path, &options)?;
         if self.found > self.length {
             file.set_len(self.length)?;
             self.found = self.length;
@@ -199,11 +207,11 @@ impl LeaseFile {
                 bytes.truncate(filled + end + 1);
                 return Ok(bytes);
             }
-            if read == 0 {
+            filled += read;
+            if read == 0 || u64::try_from(filled).map_or(true, |filled| filled > LONGEST_LINE) {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            filled += read;
-            bytes.resize(filled + LINE, 0);
+            bytes.resize(2 * filled + LINE, 0);
         }
     }
 
@@ -229,35 +237,25 @@ impl LeaseFile {
     /// Code 5.
     pub fn compact(&mut self, log: &Log) -> Result<()> {
         let temporary = self.path.with_extension("new");
-        let replaced = self.compacted(log).and_then(|text| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&temporary)?;
-            file.write_all(&text)?;
-            std::fs::rename(&temporary, &self.path)?;
-            Ok(file)
+        let text = log.compacted(&mut BufReader::with_capacity(CHUNK, self.reopen()?));
+        let replaced = text.and_then(|text| {
+            file::replace(&self.path, &temporary, 0o600, |file| file.write_all(&text))
         });
-        match replaced {
-            Ok(file) => {
-                self.file = Some(file);
-                Ok(())
-            }
-            Err(error) => {
-                drop(std::fs::remove_file(&temporary));
-                Err(error).context(format_args!("cannot rewrite {}", self.path.display()))
-            }
-        }
-    }
-
-    fn compacted(&self, log: &Log) -> io::Result<Vec<u8>> {
-        log.compacted(&mut BufReader::with_capacity(CHUNK, File::open(&self.path)?))
+        let file = replaced.context(format_args!("cannot rewrite {}", self.path.display()))?;
+        self.file = Some(file);
+        Ok(())
     }
 
     /// Keeps a copy of a file that is damaged, for whoever wants to know.
     pub fn set_aside(&self, line: usize) {
         let aside = self.path.with_extension("damaged");
         let path = self.path.display();
-        match std::fs::copy(&self.path, &aside) {
+        let copied =
+            file::open_own(&self.path, OpenOptions::new().read(true)).and_then(|mut from| {
+                let temporary = self.path.with_extension("damaged.new");
+                file::replace(&aside, &temporary, 0o600, |to| io::copy(&mut from, to).map(drop))
+            });
+        match copied {
             Ok(_) => report(format_args!(
                 "{path}: line {line} is damaged; healed from the files of its directory, and kept \
                  as {}",
@@ -276,7 +274,7 @@ impl LeaseFile {
     /// # Errors
     /// When it could not.
     pub fn check_writable(&self) -> io::Result<()> {
-        match OpenOptions::new().append(true).open(&self.path) {
+        match file::open_own(&self.path, OpenOptions::new().append(true)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

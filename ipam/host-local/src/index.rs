@@ -1,28 +1,31 @@
 //! `leases.index`, from which a call learns what it needs without reading the lease file.
 //!
 //! It is derived from the lease file and from nothing else: whoever doubts it builds it anew. All
-//! numbers are little-endian.
+//! numbers are little-endian. A checksum is the CRC-32 of a slot's content and of its offset in the
+//! file, so that one that is empty is told from one that was lost or moved.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 0..160 | the header: [`Header`], its CRC-32 last |
-//! | 160.. | table of owners: 64-bit hash of an attachment or of a sticky key; offset of a line in the lease file; CRC-32 of both. 20 bytes each |
-//! | then | table of blocks: number of 256 addresses in a row, plus one; a bit for each that is held; a bit for each that is kept for a pod; CRC-32. 84 bytes each |
+//! | 160.. | table of owners: 64-bit hash of an attachment or of a sticky key; offset of a line in the lease file; checksum. 20 bytes each |
+//! | then | table of blocks: number of 256 addresses in a row, plus one; a bit for each that is held; a bit for each that is kept for a pod; checksum. 84 bytes each |
 //!
-//! Both are hash tables with linear probing from a hash of the CRC-32 of the key, of a power of two of slots, of which all bytes of an
-//! empty one are zero. A slot is written before the header that covers it, so a call that was
+//! Both are hash tables of a power of two of slots, with linear probing from a hash of the CRC-32 of
+//! the key; the content of an empty slot is zeros. What the log does not tell the owner of has no
+//! slot: nobody asks for it, and all of it would be in one place. A slot is written before the header that covers it, so a call that was
 //! killed leaves a header that fits no lease file. A bit that flips is found by the checksum of its
 //! slot; a slot that a power failure has lost, by the boot ID in the header.
 
 use crate::block::{Block, Mark};
-use crate::log::Log;
+use crate::log::{Log, hash_of_unknown};
+use common::file;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-const MAGIC: &[u8; 8] = b"girderi1";
+const MAGIC: &[u8; 8] = b"girderi2";
 const HEADER: usize = 160;
 const OWNER: Shape = Shape { key: 8, value: 8 };
 const BLOCK: Shape = Shape { key: 16, value: 64 };
@@ -105,11 +108,19 @@ fn size(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
+/// What follows the content of a slot.
+fn checksum(offset: u64, content: &[u8]) -> [u8; 4] {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(content);
+    sum.update(&offset.to_le_bytes());
+    sum.finalize().to_le_bytes()
+}
+
 impl Index {
     /// The index at `path`, if it was made for just this.
     pub fn open(path: &Path, cover: &Cover) -> Option<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.or_else(|_| File::open(path)).ok()?;
+        let file = file::open_own(path, OpenOptions::new().read(true).write(true));
+        let file = file.or_else(|_| file::open_own(path, OpenOptions::new().read(true))).ok()?;
         let mut bytes = [0; HEADER];
         file.read_exact_at(&mut bytes, 0).ok()?;
         let header = Header::decode(&bytes).filter(|header| header.cover == *cover)?;
@@ -136,8 +147,11 @@ impl Index {
         let header =
             Header { lines: log.lines, live: log.live(), owners, blocks, ..Header::default() };
         let mut index = Self { header, bytes: Bytes::Memory(bytes) };
+        index.clear()?;
         let mut owners: Vec<_> = log.held.values().map(|held| (held.line, held.owner)).collect();
         owners.extend(log.kept.iter().map(|(key, kept)| (kept.line, *key)));
+        let unknown = hash_of_unknown();
+        owners.retain(|(_, owner)| *owner != unknown);
         owners.sort_unstable();
         owners.dedup();
         for (line, owner) in owners {
@@ -150,6 +164,20 @@ impl Index {
             index.mark(*address, Mark::Kept)?;
         }
         Ok(index)
+    }
+
+    /// Makes all slots empty ones.
+    fn clear(&mut self) -> io::Result<()> {
+        let Header { owners, blocks, .. } = &self.header;
+        for (Table { start, slots, .. }, shape) in
+            [(owners.clone(), OWNER), (blocks.clone(), BLOCK)]
+        {
+            let zeros = vec![0; shape.key + shape.value];
+            for slot in 0..slots {
+                self.write(start + slot * size(shape.width()), &zeros, &[])?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether so much came in since it was built that finding anything becomes slow.
@@ -261,14 +289,11 @@ impl Index {
             let offset = table.start + number * size(shape.width());
             self.read(offset, slot)?;
             let (content, sum) = slot.split_at(shape.key + shape.value);
-            let content = if slot.iter().all(|byte| *byte == 0) {
-                None
-            } else if crc32fast::hash(content).to_le_bytes() == sum {
-                Some(content.split_at(shape.key))
-            } else {
+            if checksum(offset, content) != sum {
                 return Err(doubt());
-            };
-            if is_it(offset, content) {
+            }
+            let is_empty = content.iter().all(|byte| *byte == 0);
+            if is_it(offset, (!is_empty).then(|| content.split_at(shape.key))) {
                 return Ok(offset);
             }
         }
@@ -289,7 +314,7 @@ impl Index {
 
     fn write(&mut self, offset: u64, key: &[u8], value: &[u8]) -> io::Result<()> {
         let mut slot = [key, value].concat();
-        slot.extend(crc32fast::hash(&slot).to_le_bytes());
+        slot.extend(checksum(offset, &slot));
         match &mut self.bytes {
             Bytes::File(file) => file.write_all_at(&slot, offset),
             Bytes::Memory(bytes) => {
@@ -307,10 +332,8 @@ impl Index {
     /// When it cannot be written; whatever is there then is covered by no header.
     pub fn save(&mut self, path: &Path) -> io::Result<()> {
         if let Bytes::Memory(bytes) = &self.bytes {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(path)?;
-            file.write_all_at(bytes, 0)?;
+            let temporary = path.with_extension("index.new");
+            let file = file::replace(path, &temporary, 0o600, |file| file.write_all(bytes))?;
             self.bytes = Bytes::File(file);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! a deadline.
 
 use common::cni::Context as _;
-use common::{Code, Error, Result};
+use common::{Code, Error, Result, file};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -41,10 +41,11 @@ impl Lock {
 
 fn open(path: &Path) -> io::Result<File> {
     // Locking needs no right to write, and CHECK should work on a read-only filesystem.
-    match File::open(path) {
+    match file::open_own(path, OpenOptions::new().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)
+            options.read(true).write(true).create(true).truncate(false).mode(0o640);
+            file::open_own(path, &options)
         }
         other => other,
     }

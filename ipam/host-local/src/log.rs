@@ -1,11 +1,14 @@
 //! What a lease file says: its lines ([`record`](crate::record)), checked and replayed.
 
 use crate::range::number;
-use crate::record::{Brief, Event, HEADER, check};
+use crate::record::{Brief, Event, HEADER, Owner, check};
 use common::cni::Context as _;
 use common::{Code, Error, Result};
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
+
+/// A longer line is damage. The lease of an attachment that has a whole /16 is shorter.
+pub(crate) const LONGEST_LINE: u64 = 16 << 20;
 
 /// 64 bits that stand for a text (FNV-1a), the same in every build.
 pub fn hash(parts: &[&str]) -> u64 {
@@ -22,6 +25,11 @@ pub fn hash(parts: &[&str]) -> u64 {
 /// Stands for an attachment, by [`Owner::as_str`](crate::record::Owner::as_str).
 pub fn hash_of_owner(owner: &str) -> u64 {
     hash(&[owner])
+}
+
+/// Stands for whoever has an address of which nothing tells whose it is.
+pub fn hash_of_unknown() -> u64 {
+    hash_of_owner(Owner::new("", "").as_str())
 }
 
 /// Stands for a sticky key, which is one per interface.
@@ -115,7 +123,8 @@ impl Log {
     /// Whether there was one more line, or a part of one.
     fn read_line(&mut self, file: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool> {
         line.clear();
-        let length = file.read_until(b'\n', line).context("it cannot be read")?;
+        let length =
+            file.take(LONGEST_LINE).read_until(b'\n', line).context("it cannot be read")?;
         self.found += u64::try_from(length).unwrap_or(u64::MAX);
         Ok(length > 0)
     }

@@ -1,15 +1,17 @@
 //! host-local: addresses from ranges of this node, one lease file per network.
 
-use common::cni::{Ip, Verb};
+use common::cni::{Ip, Verb, report};
+use common::in_use::{Lookup, Use};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
-    Undo, in_use,
+    Undo,
 };
 use host_local::allocator::{self, Choice, Known};
 use host_local::block::Block;
 use host_local::change::Refusal;
-use host_local::config::{Plan, Pool, Reclaim, Sticky};
-use host_local::reclaim;
+use host_local::config::{Plan, Pool, Reclaim, StatusOnFull, Sticky};
+use host_local::range::RangeSet;
+use host_local::reclaim::{self, PassedOver};
 use host_local::record::{Holder, Lease, Owner};
 use host_local::store::{self, Store};
 use std::collections::HashSet;
@@ -40,7 +42,7 @@ impl Plugin for HostLocal {
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let dns = self.plan.read_dns()?;
         let holder = self.holder(request)?;
-        let ips = self.create_lease(&request.attachment, &holder, undo)?;
+        let ips = self.create_lease(request, &holder, undo)?;
         Ok(Success { ips, routes: self.plan.routes.clone(), dns, ..Success::default() })
     }
 
@@ -78,59 +80,83 @@ impl Plugin for HostLocal {
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
         store::check_directory(&self.pool.directory)?;
-        let Some(mut store) = Store::open(&self.pool)? else { return Ok(()) };
-        store.check_writable()?;
-        for set in &self.plan.sets {
-            if allocator::is_exhausted(set, &Locked(&store))?
-                && !store.is_any_kept(set)?
-                && !reclaim::can_make_room(&mut store, &self.pool, set)?
-            {
-                return Err(reclaim::exhausted(&mut store, set, Code::Unavailable)?);
-            }
+        let full = match self.find_full_sets() {
+            Ok(full) => full,
+            // Whoever has the lock will let go of it.
+            Err(error) if error.code() == Code::TryAgain => vec![error],
+            Err(error) => return Err(Error::new(Code::Unavailable, error.to_string())),
+        };
+        let mut errors = Errors::default();
+        for error in full {
+            errors.note(Err::<(), _>(error));
         }
-        Ok(())
+        match (errors.into_result(), self.plan.status_on_full) {
+            (Err(error), StatusOnFull::Fail) if error.code() == Code::Unavailable => Err(error),
+            (Err(error), _) => {
+                report(error);
+                Ok(())
+            }
+            (Ok(()), _) => Ok(()),
+        }
     }
 }
 
-/// What the choice of an address asks a locked store.
-struct Locked<'a>(&'a Store);
+/// A locked store as the choice of an address asks it, and what it has learned of this host.
+struct Locked {
+    store: Store,
+    in_use: Lookup,
+    passed_over: PassedOver,
+}
 
-impl Known for Locked<'_> {
-    fn block(&self, number: u128) -> Result<Block> {
-        self.0.block(number)
+impl Locked {
+    fn new(store: Store, in_use: Lookup) -> Self {
+        Self { store, in_use, passed_over: PassedOver::default() }
+    }
+
+    /// The error of a range set that has no free address.
+    fn exhausted(&mut self, set: &RangeSet, code: Code) -> Result<Error> {
+        reclaim::exhausted(&mut self.store, set, code, &self.passed_over)
+    }
+}
+
+impl Known for Locked {
+    fn block(&mut self, number: u128) -> Result<Block> {
+        self.store.block(number)
     }
 
     fn last(&self, index: usize) -> Option<IpAddr> {
-        self.0.last(index)
+        self.store.last(index)
     }
 
-    fn tenant(&self, address: IpAddr) -> Option<String> {
-        in_use::tenant(address)
+    fn find_use(&self, address: IpAddr) -> Option<Use> {
+        self.in_use.find(address)
+    }
+
+    fn pass_over(&mut self, address: IpAddr, found: &Use) {
+        self.passed_over.push(address, found);
     }
 }
 
 impl HostLocal {
-    fn create_lease(
-        &self,
-        attachment: &Attachment,
-        holder: &Holder,
-        undo: &mut Undo,
-    ) -> Result<Vec<Ip>> {
-        let owner = Owner::from(attachment);
-        let mut store = Store::create(&self.pool)?;
+    fn create_lease(&self, request: &Add<'_>, holder: &Holder, undo: &mut Undo) -> Result<Vec<Ip>> {
+        let owner = Owner::from(&request.attachment);
+        let in_use = Lookup::within(request.segment.as_deref());
+        let mut known = Locked::new(Store::create(&self.pool)?, in_use);
         for _ in 0..ATTEMPTS {
-            let (found, ips) = self.choose(store, &owner, holder)?;
-            store = found;
+            let ips = self.choose(&mut known, &owner, holder)?;
             let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
             let lease = Lease { addresses, owner: owner.clone(), holder: holder.clone() };
-            match store.lease(&lease) {
+            match known.store.lease(&lease) {
                 Ok(()) => {
                     let pool = self.pool.clone();
                     let what = format!("lease of {}", reclaim::list(&lease.addresses));
                     undo.push(what, move || delete_lease(&pool, &owner));
+                    if !known.passed_over.is_empty() {
+                        report(&known.passed_over);
+                    }
                     return Ok(ips);
                 }
-                Err(Refusal::Changed) => store.rebuild()?,
+                Err(Refusal::Changed) => known.store.rebuild()?,
                 Err(Refusal::Failed(error)) => return Err(error),
             }
         }
@@ -138,37 +164,64 @@ impl HostLocal {
     }
 
     /// Addresses that are free, if need be after others have lost them.
-    fn choose(&self, mut store: Store, owner: &Owner, holder: &Holder) -> Result<(Store, Vec<Ip>)> {
+    fn choose(&self, known: &mut Locked, owner: &Owner, holder: &Holder) -> Result<Vec<Ip>> {
+        let mut wishes = self.end_lost(&mut known.store, owner, holder)?;
+        wishes.extend(self.wishes(&mut known.store, owner, holder)?);
         loop {
-            self.refuse_duplicate(&mut store, owner)?;
-            let wishes = self.wishes(&mut store, owner, holder)?;
-            let index = match allocator::choose(&self.plan, &Locked(&store), &wishes)? {
-                Choice::Ips(ips) => return Ok((store, ips)),
+            let index = match allocator::choose(&self.plan, known, &wishes)? {
+                Choice::Ips(ips) => return Ok(ips),
                 Choice::Exhausted(index) => index,
             };
             let set = self.plan.sets.get(index).ok_or_else(|| Error::internal("no such set"))?;
-            if !store.give_up_kept(set)? && !reclaim::make_room(&mut store, &self.pool, set)? {
-                let error = reclaim::exhausted(&mut store, set, Code::TryAgain)?;
+            let store = &mut known.store;
+            if !store.give_up_kept(set)? && !reclaim::make_room(store, &self.pool, set)? {
+                let error = known.exhausted(set, Code::TryAgain)?;
                 return Err(error.context(format_args!("failed to allocate for range {index}")));
             }
         }
     }
 
-    /// An attachment gets its addresses once.
-    fn refuse_duplicate(&self, store: &mut Store, owner: &Owner) -> Result<()> {
+    /// Ends what the attachment had before it was lost, and that it gets once more if it can: what
+    /// others know it by is right then. An attachment that lives has its addresses, and gets no more.
+    fn end_lost(&self, store: &mut Store, owner: &Owner, again: &Holder) -> Result<Vec<IpAddr>> {
         let mut leases = store.leases_of(owner)?;
         leases.extend(store.leases_of(&owner.without_interface())?);
-        let Some(lease) = leases.first() else { return Ok(()) };
+        if let Some(lease) = leases.iter().find(|lease| !reclaim::is_lost(lease, again)) {
+            return Err(self.duplicate(lease, owner));
+        }
+        for lease in &leases {
+            reclaim::end(store, lease)?;
+        }
+        Ok(leases.into_iter().flat_map(|lease| lease.addresses).collect())
+    }
+
+    fn duplicate(&self, lease: &Lease, owner: &Owner) -> Error {
         let mut sets = self.plan.sets.iter();
         let index = sets.position(|set| lease.addresses.iter().any(|ip| set.contains(*ip)));
-        Err(Error::internal(format!(
+        Error::internal(format!(
             "failed to allocate for range {}: {} has been allocated to {}, duplicate allocation is \
              not allowed",
             index.unwrap_or(0),
             reclaim::list(&lease.addresses),
             owner.container()
         ))
-        .details(format!("{} needs a DEL before it can be added again", owner.ifname())))
+        .details(format!("{} needs a DEL before it can be added again", owner.ifname()))
+    }
+
+    /// The range sets without an address for the next ADD, as errors.
+    fn find_full_sets(&self) -> Result<Vec<Error>> {
+        let Some(store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
+        store.check_writable()?;
+        let (mut known, mut full) = (Locked::new(store, Lookup::new()), Vec::new());
+        for set in &self.plan.sets {
+            if allocator::is_exhausted(set, &mut known)?
+                && !known.store.is_any_kept(set)?
+                && !reclaim::can_make_room(&mut known.store, &self.pool, set)?
+            {
+                full.push(known.exhausted(set, Code::Unavailable)?);
+            }
+        }
+        Ok(full)
     }
 
     /// The addresses that this pod had. It may come back after a reboot, when nobody has told yet
@@ -233,8 +286,9 @@ fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
     let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
     let stale = store.leases_where(|lease| {
         let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
-        // The list was made before its ADD was answered.
-        !is_valid && !reclaim::is_young(lease, pool)
+        // The list was made before the ADD of a young one was answered. Without its link it is dead
+        // at any age: a GC that comes once, after a crash, is not put off.
+        !is_valid && (!reclaim::is_young(lease, pool) || reclaim::is_link_gone(lease))
     })?;
     store.release(&stale)
 }

@@ -12,15 +12,18 @@
 use crate::record::Owner;
 use common::Result;
 use common::cni::{Context as _, report};
+use common::file::{self, open_own};
 use std::fs::{File, FileTimes, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Longer than any container's ID and interface.
+/// Longer than any container's ID and interface. A file that is longer tells nobody's name.
 const CONTENT: u64 = 4096;
+/// Longer than any address.
+const ADDRESS: u64 = 64;
 
 /// How far back the directory's time is set. Filesystems that keep no fractions round by up to two
 /// seconds.
@@ -126,25 +129,24 @@ impl Mirror {
     }
 
     fn content_of(&self, address: IpAddr) -> Content {
-        let kind = self.of(address).symlink_metadata();
-        let is_file = kind.is_ok_and(|kind| kind.is_file());
-        self.read(address, is_file).content
+        self.read(address, true).content
     }
 
     /// What is known about one address.
     fn read(&self, address: IpAddr, is_file: bool) -> Entry {
-        let mut text = Vec::new();
-        let mut read = || {
-            // A pipe would make us wait.
-            let file = is_file.then(|| File::open(self.of(address)));
+        let read = || {
+            // To open a device may have consequences, whatever is done with it then.
+            let file = is_file.then(|| open_own(&self.of(address), OpenOptions::new().read(true)));
             let file = file.unwrap_or_else(|| Err(ErrorKind::InvalidInput.into()))?;
-            let time = file.metadata()?.mtime();
-            file.take(CONTENT).read_to_end(&mut text)?;
-            io::Result::Ok(u64::try_from(time).unwrap_or(0))
+            let time = u64::try_from(file.metadata()?.mtime()).unwrap_or(0);
+            match file::read(file, CONTENT) {
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok((Vec::new(), time)),
+                text => text.map(|text| (text, time)),
+            }
         };
-        let read = read();
-        let content = if read.is_ok() { parse(&text) } else { Content::Unreadable };
-        Entry { address, content, time: read.unwrap_or(0) }
+        let (content, time) =
+            read().map_or((Content::Unreadable, 0), |(text, time)| (parse(&text), time));
+        Entry { address, content, time }
     }
 
     /// Adds the file of an address that has none.
@@ -169,9 +171,8 @@ impl Mirror {
             return;
         }
         let path = self.of(address);
-        let file = OpenOptions::new().write(true).truncate(true).open(&path);
-        match file.and_then(|mut file| file.write_all(content(owner).as_bytes())) {
-            Ok(()) => {
+        match self.replace(&path, &content(owner)) {
+            Ok(_) => {
                 report(format_args!("{}: lost its content, which is restored", path.display()));
             }
             Err(error) => report(format_args!("{}: cannot be restored: {error}", path.display())),
@@ -192,8 +193,8 @@ impl Mirror {
     /// The address that was handed out last from the range set of this index. It is a hint, of
     /// which nothing depends but the order of addresses.
     pub fn last(&self, index: usize) -> Option<IpAddr> {
-        let text = std::fs::read_to_string(self.path_of_last(index)).ok()?;
-        text.trim().parse().ok()
+        let file = open_own(&self.path_of_last(index), OpenOptions::new().read(true)).ok()?;
+        std::str::from_utf8(&file::read(file, ADDRESS).ok()?).ok()?.trim().parse().ok()
     }
 
     /// Remembers the address that was handed out last.
@@ -201,14 +202,24 @@ impl Mirror {
         let path = self.path_of_last(index);
         let text = address.to_string();
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let written = file.and_then(|file| {
-            file.write_all_at(text.as_bytes(), 0)?;
-            file.set_len(u64::try_from(text.len()).unwrap_or(0))
-        });
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let written = match open_own(&path, &options) {
+            Ok(file) => file
+                .write_all_at(text.as_bytes(), 0)
+                .and_then(|()| file.set_len(u64::try_from(text.len()).unwrap_or(0))),
+            // Whatever it is, it is in the way.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => self.replace(&path, &text),
+            Err(error) => Err(error),
+        };
         if let Err(error) = written {
             report(format_args!("{}: cannot be written: {error}", path.display()));
         }
+    }
+
+    /// Puts a text where a file was that is not to be written into.
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let temporary = self.path.join("leases.temporary");
+        file::replace(path, &temporary, 0o600, |file| file.write_all(text.as_bytes())).map(drop)
     }
 
     fn path_of_last(&self, index: usize) -> PathBuf {

@@ -2,10 +2,12 @@
 
 use crate::config::{Pool, Reclaim};
 use crate::range::RangeSet;
-use crate::record::Lease;
+use crate::record::{Holder, Lease};
 use crate::store::{Store, now};
 use common::cni::report;
-use common::{Code, Error, Result, in_use};
+use common::in_use::{self, Lookup, Use};
+use common::{Code, Error, Result, kept};
+use std::fmt::{self, Display};
 use std::fs::metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -25,12 +27,21 @@ pub fn is_path_gone(lease: &Lease) -> bool {
             .is_some_and(|inode| metadata(&holder.netns).map_or(true, |found| found.ino() != inode))
 }
 
-/// Whether the holder's namespace is gone for sure. A path proves nothing: the namespace may be
-/// known by another one, or in another mount namespace, or be held by a process or a file
-/// descriptor. But the kernel keeps the host's end of a pair as long as the namespace of the other.
-fn is_netns_gone(lease: &Lease) -> bool {
-    let link = lease.holder.link.as_deref();
-    is_path_gone(lease) && link.is_some_and(|link| !in_use::has_link(link))
+/// Whether the link of the host is gone that was recorded with the lease, and with it the attachment
+/// for sure. A path proves nothing: the namespace may be known by another one, or in another mount
+/// namespace, or be held by a process or a file descriptor. But the kernel keeps the host's end of a
+/// pair as long as the namespace of the other.
+pub fn is_link_gone(lease: &Lease) -> bool {
+    lease.holder.link.as_deref().is_some_and(|link| !in_use::is_attachment_alive(link))
+}
+
+/// Whether the attachment that asks once more had the lease, and has lost it.
+pub fn is_lost(lease: &Lease, again: &Holder) -> bool {
+    again.boot.as_deref().is_some_and(|boot| is_of_earlier_boot(lease, boot))
+        || match (&lease.holder.link, &again.link) {
+            (Some(link), Some(own)) if link == own => in_use::is_replaced(link),
+            _ => is_link_gone(lease),
+        }
 }
 
 /// What can be told about the holder of a lease.
@@ -44,6 +55,8 @@ pub enum State {
     PathGone,
     /// The namespace is gone for sure.
     NetnsGone,
+    /// The attachment is gone for sure, and its namespace is where it was.
+    LinkGone,
     /// It was made before the machine was started.
     EarlierBoot,
     /// Its file does not tell whose it is.
@@ -57,8 +70,8 @@ impl State {
             Self::EarlierBoot
         } else if lease.owner.is_unknown() {
             Self::Nobodys
-        } else if is_netns_gone(lease) {
-            Self::NetnsGone
+        } else if is_link_gone(lease) {
+            if is_path_gone(lease) { Self::NetnsGone } else { Self::LinkGone }
         } else if is_path_gone(lease) {
             Self::PathGone
         } else if lease.holder.inode.is_some() {
@@ -76,12 +89,7 @@ impl State {
 
 /// Whether the lease is younger than the configured age, as far as the clock can be believed.
 pub fn is_young(lease: &Lease, pool: &Pool) -> bool {
-    now().saturating_sub(lease.holder.time) < pool.grace_age.as_secs()
-}
-
-/// Whether no living container has one of its addresses on a link that tells.
-pub fn is_without_tenant(lease: &Lease) -> bool {
-    lease.addresses.iter().all(|ip| in_use::tenant(*ip).is_none())
+    kept::is_young(lease.holder.time, pool.grace_age.as_secs())
 }
 
 fn is_in(set: &RangeSet, lease: &Lease) -> bool {
@@ -93,8 +101,9 @@ fn is_in(set: &RangeSet, lease: &Lease) -> bool {
 /// # Errors
 /// Code 5 and 6.
 pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
+    let in_use = Lookup::new();
     for lease in dead(store, pool, set)? {
-        if !is_without_tenant(&lease) {
+        if !may_be_ended(store, &lease, &in_use) {
             continue;
         }
         match end(store, &lease) {
@@ -111,7 +120,16 @@ pub fn make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool>
 /// # Errors
 /// Code 5 and 6.
 pub fn can_make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<bool> {
-    Ok(dead(store, pool, set)?.iter().any(is_without_tenant))
+    let in_use = Lookup::new();
+    Ok(dead(store, pool, set)?.iter().any(|lease| may_be_ended(store, lease, &in_use)))
+}
+
+/// Whether nobody is found under the addresses of a lease that looks dead.
+fn may_be_ended(store: &Store, lease: &Lease, in_use: &Lookup) -> bool {
+    // What cannot be read may be anybody's.
+    let is_known = !lease.owner.is_unknown() || is_of_earlier_boot(lease, store.boot());
+    (is_known || store.is_nobodys(lease))
+        && lease.addresses.iter().all(|ip| in_use.find(*ip).is_none())
 }
 
 /// The leases that may be ended if nobody lives under their addresses, oldest first.
@@ -123,13 +141,9 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
     let mut leases = store.leases_where(|lease| {
         is_in(set, lease)
             && (is_of_earlier_boot(lease, &boot)
-                || !is_young(lease, pool)
-                    && (pool.reclaim == Reclaim::Netns && is_netns_gone(lease)
-                        || lease.owner.is_unknown()))
+                || is_link_gone(lease)
+                || lease.owner.is_unknown() && !is_young(lease, pool))
     })?;
-    leases.retain(|lease| {
-        !lease.owner.is_unknown() || is_of_earlier_boot(lease, &boot) || store.is_nobodys(lease)
-    });
     // Those of one boot are in the order in which they were written.
     leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
     Ok(leases)
@@ -141,11 +155,11 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
 /// Code 5.
 pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
     let why = if is_of_earlier_boot(lease, store.boot()) {
-        "it was made before the machine was started"
+        "it was made before the machine was started".to_owned()
     } else if lease.owner.is_unknown() {
-        "its file does not tell whose it is"
+        "its file does not tell whose it is".to_owned()
     } else {
-        "its network namespace is gone"
+        format!("its link {} is gone", lease.holder.link.as_deref().unwrap_or_default())
     };
     store.release(std::slice::from_ref(lease))?;
     report(format_args!(
@@ -162,7 +176,12 @@ pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
 ///
 /// # Errors
 /// Code 5 and 6.
-pub fn exhausted(store: &mut Store, set: &RangeSet, code: Code) -> Result<Error> {
+pub fn exhausted(
+    store: &mut Store,
+    set: &RangeSet,
+    code: Code,
+    passed_over: &PassedOver,
+) -> Result<Error> {
     let boot = store.boot().to_owned();
     let (mut used, mut leaked) = (0, 0);
     store.leases_where(|lease| {
@@ -177,10 +196,49 @@ pub fn exhausted(store: &mut Store, set: &RangeSet, code: Code) -> Result<Error>
         "no IP addresses available in range set: {set}: {used} of {total} in use, {leaked} of them \
          look leaked"
     );
-    Ok(Error::new(code, msg).details(
-        "`cnitool leases` shows who has them; an address becomes free by the DEL of its container \
-         or by GC; or add a range",
-    ))
+    let way_out = "`cnitool leases` shows who has them; an address becomes free by the DEL of its \
+                   container or by GC; or add a range";
+    Ok(Error::new(code, msg).details(match passed_over.to_string() {
+        none if none.is_empty() => way_out.to_owned(),
+        others => format!("{others}; {way_out}"),
+    }))
+}
+
+/// Addresses that have no lease, and were not handed out: one sentence about all of them.
+#[derive(Debug, Default)]
+pub struct PassedOver {
+    first: Option<IpAddr>,
+    by: Vec<String>,
+    more: usize,
+}
+
+impl PassedOver {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Another one.
+    pub fn push(&mut self, address: IpAddr, found: &Use) {
+        const TOLD: usize = 3;
+        self.first.get_or_insert(address);
+        if self.by.contains(&found.by) {
+            // Tried again after somebody else has lost an address.
+        } else if self.by.len() < TOLD {
+            self.by.push(found.by.clone());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.first else { return Ok(()) };
+        let by = self.by.join("; ");
+        write!(f, "{first} has no lease, but is not handed out: {by}")?;
+        if self.more > 0 { write!(f, "; and more like these") } else { Ok(()) }
+    }
 }
 
 /// Addresses as a message has them.
@@ -205,10 +263,13 @@ mod tests {
             let mut lease = a_lease(&format!("198.51.100.{}", number + 2), &format!("c{number}"));
             lease.holder = Holder {
                 time: now() - age,
-                boot: Some(if *boot == "this" { store.boot().to_owned() } else { (*boot).into() }),
+                boot: Some(match *boot {
+                    "this" | "lo" => store.boot().to_owned(),
+                    boot => boot.to_owned(),
+                }),
                 inode: Some(1),
                 netns: "/nowhere".into(),
-                link: Some("gone".into()),
+                link: Some(if *boot == "lo" { "lo" } else { "gone" }.into()),
                 ..Holder::default()
             };
             store.lease(&lease).unwrap();
@@ -225,15 +286,11 @@ mod tests {
         let directory = Directory::new();
         let mut pool = pool(&directory);
         pool.grace_age = Duration::from_secs(60);
-        let leases = [("this", 900), ("b1", 0), ("this", 10), ("b2", 500), ("this", 800)];
+        // "lo" is a link that is there.
+        let leases = [("this", 900), ("b1", 0), ("lo", 900), ("b2", 500), ("this", 0)];
         let (mut store, set) = full(&pool, &leases);
-        for expected in [&["c0", "c2", "c3", "c4"][..], &["c0", "c2", "c4"]] {
-            assert!(make_room(&mut store, &pool, &set).unwrap());
-            assert_eq!(remaining(&mut store), expected);
-        }
-        assert!(!make_room(&mut store, &pool, &set).unwrap());
-        pool.reclaim = Reclaim::Netns;
-        for expected in [&["c2", "c4"][..], &["c2"]] {
+        let steps = [&["c0", "c2", "c3", "c4"][..], &["c0", "c2", "c4"], &["c2", "c4"], &["c2"]];
+        for expected in steps {
             assert!(make_room(&mut store, &pool, &set).unwrap());
             assert_eq!(remaining(&mut store), expected);
         }
@@ -241,8 +298,21 @@ mod tests {
         assert!(!can_make_room(&mut store, &pool, &set).unwrap());
         // A late DEL finds nothing.
         assert!(store.leases_of(&Owner::new("c1", "eth0")).unwrap().is_empty());
-        let error = exhausted(&mut store, &set, Code::TryAgain).unwrap().to_string();
+        let none = PassedOver::default();
+        let error = exhausted(&mut store, &set, Code::TryAgain, &none).unwrap().to_string();
         assert!(error.contains("1 of 5 in use, 1 of them look leaked"), "{error}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_young_for_ever() {
+        let directory = Directory::new();
+        let mut pool = pool(&directory);
+        pool.grace_age = Duration::from_secs(60);
+        let mut lease = a_lease("198.51.100.2", "c");
+        for (time, young) in [(now(), true), (now() + 90, false), (u64::MAX, false), (0, false)] {
+            lease.holder.time = time;
+            assert_eq!(is_young(&lease, &pool), young, "{time}");
+        }
     }
 
     #[test]

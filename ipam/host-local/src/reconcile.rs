@@ -4,7 +4,7 @@ use crate::file::LeaseFile;
 use crate::log::{Log, hash_of_owner};
 use crate::mirror::{Content, Entry, Mirror};
 use crate::range::{address, number};
-use crate::record::{Holder, Lease, check};
+use crate::record::{Holder, Lease, Owner, check};
 use common::Result;
 use common::cni::report;
 use std::collections::{BTreeMap, HashSet};
@@ -44,6 +44,7 @@ pub fn follow(
     for (address, held) in lost {
         lost_by_line.entry(held.line).or_default().push(*address);
     }
+    lost_by_line.values_mut().for_each(|lost| lost.sort_unstable());
     found.tell(lost_by_line.len());
     drop(seen);
     let mut lines = Lines { log, file, writes: mirror.heals };
@@ -78,13 +79,15 @@ impl Lines<'_> {
     }
 }
 
-/// The lines that end a lease for some of its addresses, and go on with it for the others.
+/// The lines that end a lease for some of its addresses, which are in order, and go on with it for
+/// the others.
 fn ended(log: &Log, file: &LeaseFile, line: u64, lost: &[u128], now: u64) -> String {
     let Some(mut lease) = file.lease_at(line) else { return String::new() };
     let mut text = lease.released(now);
     lease.addresses.retain(|address| {
         let address = number(*address);
-        !lost.contains(&address) && log.held.get(&address).is_some_and(|held| held.line == line)
+        lost.binary_search(&address).is_err()
+            && log.held.get(&address).is_some_and(|held| held.line == line)
     });
     if !lease.addresses.is_empty() {
         text.push_str(&lease.leased());
@@ -97,6 +100,10 @@ fn ended(log: &Log, file: &LeaseFile, line: u64, lost: &[u128], now: u64) -> Str
 #[derive(Default)]
 struct Found {
     all: Vec<File>,
+    /// How many of them do not tell whose they are.
+    of_nobody: usize,
+    /// Whose the line is that was last asked for: one lease may be of thousands of files.
+    latest: Option<(u64, Option<Owner>)>,
 }
 
 /// One of them.
@@ -111,6 +118,9 @@ struct File {
 
 const NOBODY: u64 = 0;
 
+/// How many strange files are named.
+const TOLD: usize = 10;
+
 impl Found {
     /// Whether the file is the one that the log knows.
     fn look(&mut self, log: &Log, file: &LeaseFile, mirror: &Mirror, entry: &Entry) -> bool {
@@ -124,19 +134,30 @@ impl Found {
                 false
             }
             (Content::Garbage, Some(held)) => {
-                let lease = file.lease_at(held.line).filter(|lease| !lease.owner.is_unknown());
-                if let Some(lease) = lease {
-                    mirror.heal(entry.address, &lease.owner);
+                if let Some(owner) = self.owner_at(file, held.line) {
+                    mirror.heal(entry.address, owner);
                 }
                 true
             }
             (Content::Unreadable, Some(_)) => true,
             (Content::Garbage | Content::Unreadable, None) => {
-                report(format_args!("the file of {} does not tell whose it is", entry.address));
+                self.of_nobody += 1;
+                if self.of_nobody <= TOLD {
+                    report(format_args!("the file of {} does not tell whose it is", entry.address));
+                }
                 self.push(entry, NOBODY);
                 false
             }
         }
+    }
+
+    /// Whose a line is, if it tells.
+    fn owner_at(&mut self, file: &LeaseFile, line: u64) -> Option<&Owner> {
+        if self.latest.as_ref().is_none_or(|(latest, _)| *latest != line) {
+            let lease = file.lease_at(line).filter(|lease| !lease.owner.is_unknown());
+            self.latest = Some((line, lease.map(|lease| lease.owner)));
+        }
+        self.latest.as_ref()?.1.as_ref()
     }
 
     fn push(&mut self, entry: &Entry, owner: u64) {
@@ -145,6 +166,10 @@ impl Found {
     }
 
     fn tell(&self, lost: usize) {
+        if self.of_nobody > TOLD {
+            let more = self.of_nobody - TOLD;
+            report(format_args!("{more} more files of addresses do not tell whose they are"));
+        }
         let adopted = self.all.iter().filter(|file| file.owner != NOBODY).count();
         if adopted > 0 || lost > 0 {
             report(format_args!(

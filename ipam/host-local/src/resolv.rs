@@ -1,15 +1,19 @@
 //! Name servers from a file in the format of resolv.conf(5).
 
-use common::Result;
 use common::cni::{Context as _, Dns};
+use common::{Result, file};
 use std::path::Path;
+
+/// Far more than any resolver reads.
+const LIMIT: u64 = 1 << 20;
 
 /// Reads the file.
 ///
 /// # Errors
 /// Code 5, naming it.
 pub fn read(path: &Path) -> Result<Dns> {
-    let bytes = std::fs::read(path)
+    let bytes = file::open_named(path)
+        .and_then(|file| file::read(file, LIMIT))
         .context(format_args!("failed to read resolvConf {}", path.display()))?;
     Ok(parse(&String::from_utf8_lossy(&bytes)))
 }

@@ -26,7 +26,7 @@ use crate::range::{RangeSet, number};
 use crate::reconcile;
 use crate::record::{Lease, Owner, escape};
 use common::cni::Context as _;
-use common::{Code, Error, Result};
+use common::{Code, Error, Result, file};
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -179,20 +179,29 @@ impl Store {
     ///
     /// # Errors
     /// Code 5.
-    pub fn block(&self, number: u128) -> Result<Block> {
-        self.index.block(number).context("cannot use leases.index")
+    pub fn block(&mut self, number: u128) -> Result<Block> {
+        self.ask(|this| this.index.block(number))
+    }
+
+    /// Asks the index; if that is not to be believed, once more after it has been built anew.
+    fn ask<T>(&mut self, question: impl Fn(&Self) -> io::Result<T>) -> Result<T> {
+        if let Ok(answer) = question(self) {
+            return Ok(answer);
+        }
+        self.rebuild()?;
+        question(self).context("leases.index cannot be used")
     }
 
     /// Whether somebody holds it, or it is kept for somebody.
     ///
     /// # Errors
     /// Code 5.
-    pub fn mark_of(&self, address: IpAddr) -> Result<Mark> {
+    pub fn mark_of(&mut self, address: IpAddr) -> Result<Mark> {
         let number = number(address);
         Ok(self.block(number >> 8)?.mark_of(number))
     }
 
-    /// The leases of this attachment: one, but for mistakes of others.
+    /// The leases of this attachment, which somebody knows: one, but for mistakes of others.
     ///
     /// # Errors
     /// Code 5 and 6.
@@ -211,19 +220,12 @@ impl Store {
         Ok(found.into_iter().next_back().map(|(_, lease)| lease))
     }
 
-    /// What the index says about a hash; if it is wrong, once more after it has been built anew.
+    /// What the index says about a hash.
     fn lines(&mut self, hash: u64, is_it: impl Fn(&Lease) -> bool) -> Result<Vec<(u64, Lease)>> {
-        let look = |this: &Self| {
-            let offsets = this.index.find(hash).ok()?;
-            let leases = offsets.iter().map(|at| Some((*at, this.file.lease_at(*at)?)));
-            leases.collect::<Option<Vec<_>>>()
-        };
-        let mut found = look(self);
-        if found.is_none() {
-            self.rebuild()?;
-            found = look(self);
-        }
-        let mut found = found.ok_or_else(|| Error::internal("leases.index cannot be used"))?;
+        let mut found = self.ask(|this| {
+            let lease_at = |at| Ok((at, this.file.lease_at(at).ok_or(ErrorKind::InvalidData)?));
+            this.index.find(hash)?.into_iter().map(lease_at).collect::<io::Result<Vec<_>>>()
+        })?;
         found.retain(|(_, lease)| is_it(lease));
         found.sort_unstable_by_key(|(offset, _)| *offset);
         Ok(found)
@@ -293,7 +295,7 @@ impl Store {
     }
 }
 
-/// Whether the directory could be written to, or made if it is missing. Leaves no trace.
+/// Whether files could be made in the directory, or it if it is missing. Leaves no trace.
 ///
 /// # Errors
 /// Code 50.
@@ -303,11 +305,7 @@ pub fn check_directory(directory: &Path) -> Result<()> {
     if !existing.is_dir() {
         return Err(unavailable(existing, &ErrorKind::NotADirectory.into()));
     }
-    // A filesystem that is read-only says so before it looks for the name.
-    match std::fs::remove_file(existing.join(".girder-status")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(unavailable(existing, &error)),
-        _ => Ok(()),
-    }
+    file::check_writable(existing).map_err(|error| unavailable(existing, &error))
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> Error {
@@ -558,7 +556,16 @@ pub(crate) mod tests {
             assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{at}");
             assert_eq!(store.leases_of(&owner("b")).unwrap().len(), 0, "{at}");
             let mark = store.mark_of("10.1.0.2".parse().unwrap());
-            assert!(mark.is_err() || mark.unwrap() == Mark::Held, "{at}");
+            assert_eq!(mark.unwrap(), Mark::Held, "{at}");
+        }
+        // A slot, or a page of them, that was lost.
+        for (at, length) in (160..whole.len()).step_by(4).flat_map(|at| [(at, 20), (at, 84)]) {
+            let mut lost = whole.clone();
+            lost[at..(at + length).min(whole.len())].fill(0);
+            fs::write(&path, &lost).unwrap();
+            let mut store = Store::open(&pool).unwrap().unwrap();
+            assert_eq!(store.mark_of("10.1.0.2".parse().unwrap()).unwrap(), Mark::Held, "{at}");
+            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{at}");
         }
         for length in [0, 1, 159, 160, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();

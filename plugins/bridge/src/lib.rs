@@ -128,7 +128,8 @@ impl Plugin for Bridge {
             for port in host.netlink.list_ports(bridge.index)? {
                 if result.interfaces.iter().any(|interface| interface.name == port.name) {
                     let found = vlans.differences(&host.netlink.list_vlans(port.index)?, default);
-                    differences.extend(found.iter().map(|what| format!("port {} {what}", port.name)));
+                    differences
+                        .extend(found.iter().map(|what| format!("port {} {what}", port.name)));
                 }
             }
         }

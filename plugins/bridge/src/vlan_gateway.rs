@@ -131,11 +131,7 @@ impl VlanGateway {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub(crate) fn verify(
-        &self,
-        host: &Host,
-        bridge: &Link,
-    ) -> Result<(Option<Link>, Vec<String>)> {
+    pub(crate) fn verify(&self, host: &Host, bridge: &Link) -> Result<(Option<Link>, Vec<String>)> {
         let name = &self.name;
         let Some(link) = host.netlink.find_link(name.as_str())? else {
             return Ok((None, vec![format!("gateway interface {name} not found")]));
@@ -143,7 +139,9 @@ impl VlanGateway {
         let kind = self.look(&host.netlink, &link, Some(bridge))?;
         let differences = match self.judge(&link, &kind, Some(bridge)) {
             Ok(flaws) => flaws.iter().flat_map(|flaw| self.describe(flaw, bridge)).collect(),
-            Err(reason) => vec![format!("{name} is not the gateway of VLAN {}: {reason}", self.vlan)],
+            Err(reason) => {
+                vec![format!("{name} is not the gateway of VLAN {}: {reason}", self.vlan)]
+            }
         };
         Ok((Some(link), differences))
     }
@@ -152,9 +150,10 @@ impl VlanGateway {
         let name = &self.name;
         match flaw {
             Flaw::Detached => vec![format!("gateway {name} is not attached to {}", bridge.name)],
-            Flaw::Vlans(differences) => {
-                differences.iter().map(|what| format!("the port of gateway {name} {what}")).collect()
-            }
+            Flaw::Vlans(differences) => differences
+                .iter()
+                .map(|what| format!("the port of gateway {name} {what}"))
+                .collect(),
             Flaw::PortDown => vec![format!("the port of gateway {name} is down")],
             Flaw::Down => vec![format!("gateway {name} is down")],
         }
@@ -171,7 +170,8 @@ impl VlanGateway {
             Ok(flaws) => Ok((kind, flaws)),
             Err(reason) => {
                 let (name, vlan) = (&self.name, self.vlan);
-                let msg = format!("{name:?} already exists and cannot be the gateway of VLAN {vlan}");
+                let msg =
+                    format!("{name:?} already exists and cannot be the gateway of VLAN {vlan}");
                 Err(Error::config(format!("{msg}: {reason}"))
                     .details("give the network another \"bridge\", or remove that link"))
             }
@@ -203,7 +203,10 @@ impl VlanGateway {
             Kind::Pair { port, vlans, default } => {
                 let detached = port.master.is_none().then_some(Flaw::Detached);
                 if port.master.is_some() && port.master != index {
-                    return Err(format!("its other end, {}, is a port of another bridge", port.name));
+                    return Err(format!(
+                        "its other end, {}, is a port of another bridge",
+                        port.name
+                    ));
                 }
                 // An attachment's end, or a pair that somebody uses in a way of his own.
                 if port.alias.is_some() || detached.is_some() && !port.name.starts_with("veth") {
@@ -304,7 +307,10 @@ mod tests {
         let outside = Flaw::Vlans(vec!["is not in VLAN 9".to_owned()]);
         assert_eq!(flaws(&gateway, &pair(port.clone(), &[])), [outside]);
         let leak = Vlan { vid: 8, ..TAGGED };
-        assert!(matches!(&flaws(&gateway, &pair(port.clone(), &[leak, ACCESS]))[..], [Flaw::Vlans(_)]));
+        assert!(matches!(
+            &flaws(&gateway, &pair(port.clone(), &[leak, ACCESS]))[..],
+            [Flaw::Vlans(_)]
+        ));
         // Another network on the bridge may keep what the bridge gives.
         let default = Vlan { vid: 1, pvid: false, untagged: true };
         assert_eq!(flaws(&gateway, &pair(port.clone(), &[default, ACCESS])), []);
@@ -323,7 +329,10 @@ mod tests {
         };
         let other = pair(Link { master: Some(4), ..port() }, &[ACCESS]);
         refused(&gateway, &other, "veth01020304, is a port of another bridge");
-        assert!(judge(&gateway, &pair(port(), &[ACCESS]), false).is_err(), "there is no bridge yet");
+        assert!(
+            judge(&gateway, &pair(port(), &[ACCESS]), false).is_err(),
+            "there is no bridge yet"
+        );
         let uplink = Link { master: None, ..link(7, "uplink", "veth") };
         refused(&gateway, &pair(uplink, &[]), "uplink, is somebody's own");
         let owned = Link { alias: Some("net c1 eth0".to_owned()), ..port() };
