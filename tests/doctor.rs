@@ -197,7 +197,7 @@ fn what_go_plugins_leave_of_our_pods_is_seen_and_collected() {
             "{first:?}"
         );
         assert!(!first.status.success() && has_only_lo(&node.web));
-        assert!(!bed.leases("pods").into_values().any(|owner| owner.contains(container)));
+        assert!(!bed.lease_files("pods").into_values().any(|owner| owner.contains(container)));
         node.succeeds(&go, &del);
         assert!(elements(bed, container) > 2);
         let text = node.succeeds(&[], &["doctor"]);

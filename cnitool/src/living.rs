@@ -60,7 +60,7 @@ impl Living {
     }
 
     /// Who is named by a link.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
+    fn owners(&self) -> impl Iterator<Item = Owner> {
         self.links.iter().filter_map(owner_of)
     }
 }

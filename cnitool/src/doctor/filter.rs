@@ -31,9 +31,8 @@ pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
 /// What attachments have left that are gone.
 pub(super) fn leftovers(runtime: &Runtime, living: &Living) -> Result<Vec<Finding>> {
     let cached = runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
-    let mut alive: BTreeSet<_> =
+    let alive: BTreeSet<_> =
         cached.map(|cached| cached.target.attachment.owner(&cached.network)).collect();
-    alive.extend(living.owners());
     let mut networks = BTreeMap::<String, (usize, Vec<String>)>::new();
     for (owner, elements) in common::restore::leftovers(|owner| alive.contains(owner))? {
         let (sum, owners) = networks.entry(owner.network().to_owned()).or_default();

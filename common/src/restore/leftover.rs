@@ -6,7 +6,7 @@ use crate::cni::{Owner, Result};
 use crate::in_use::Residents;
 use crate::net::Netlink;
 use crate::net::nft::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What an attachment has left.
@@ -19,8 +19,8 @@ struct Left {
     addresses: Vec<IpAddr>,
 }
 
-/// Owners of elements in our tables that are gone, each with the number of elements. `is_alive`
-/// knows who is alive; of others it has to be proven that they are not.
+/// Owners of elements in our tables that are gone, each with the number of elements. Who is named by
+/// a link lives, and `is_alive` may know others; of the rest it has to be proven that they do not.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -42,8 +42,13 @@ pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)
         }
     }
     let netlink = Netlink::open()?;
+    // After the elements: whoever makes one has made the link before.
+    let links = netlink.list_links()?;
+    let named: BTreeSet<_> =
+        links.iter().filter_map(|link| Owner::read(link.alias.as_deref()?)).collect();
+    owners.retain(|owner, _| !named.contains(owner) && !is_alive(owner));
     let (mut residents, mut gone) = (Residents::new(&netlink), Vec::new());
-    for (owner, left) in owners.into_iter().filter(|(owner, _)| !is_alive(owner)) {
+    for (owner, left) in owners {
         let mut is_gone = left.has_own_link || !left.addresses.is_empty();
         for address in left.addresses.iter().filter(|_| !left.has_own_link) {
             is_gone &= residents.lack(*address)?;
