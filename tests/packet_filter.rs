@@ -7,6 +7,7 @@ use testbed::{Testbed, bin_dir};
 
 use crate::{
     differences::case,
+    faults::sent,
     pods::{changed, config},
     portmap_owners::census,
 };
@@ -118,5 +119,49 @@ fn no_program_is_started_but_ipam() {
         for verb in ["ADD", "DEL"] {
             assert_eq!(node.processes(verb, pod.path()), [2, 1, 1], "{verb}");
         }
+    });
+}
+
+#[test]
+fn what_nft_has_loaded_serves_as_what_was_made() {
+    case(|bed| {
+        let [one, two] = [1, 2].map(|network| Node::new(bed, network));
+        one.add("c1", 8001);
+        let listed = bed.succeed("nft", &["list", "ruleset"]);
+        let file = format!("flush ruleset\n{listed}");
+        assert!(bed.feed("nft", &["-f", "-"], file.as_bytes()).status.success(), "{listed}");
+        // What is another network's is declared anew, with all that is shared.
+        two.add("c2", 8002);
+    });
+}
+
+/// How often a plugin lists whole sets of the packet filter.
+fn lists(messages: &[Vec<u8>], set: &str) -> usize {
+    const GET_SET_ELEMENT: u16 = 10 << 8 | 13;
+    const DUMP: u16 = 0x300;
+    let half = |bytes: &[u8], at| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+    let is_list = |bytes: &&Vec<u8>| {
+        half(bytes, 4) == GET_SET_ELEMENT
+            && half(bytes, 6) & DUMP == DUMP
+            && bytes.windows(set.len()).any(|window| window == set.as_bytes())
+    };
+    messages.iter().filter(is_list).count()
+}
+
+#[test]
+fn del_lists_nothing_that_it_is_told() {
+    case(|bed| {
+        let pod = bed.sandbox("pod");
+        for (masquerade, expected) in
+            [(json!(true), 0), (json!("v4"), 0), (json!("v6"), 0), (json!(false), 2)]
+        {
+            let config = changed(config(), &json!({"ipMasq": masquerade}));
+            let result = bed.network(config.clone()).add(&pod, "c1").result();
+            let told = changed(config, &json!({"prevResult": result}));
+            let messages = sent(bed, "DEL", pod.path(), &told);
+            assert_eq!(lists(&messages, "masqueraded"), expected, "{masquerade}");
+        }
+        let listed = bed.succeed("nft", &["list", "ruleset"]);
+        assert!(!listed.contains("pods c1 eth0"), "{listed}");
     });
 }

@@ -290,6 +290,28 @@ fn ten_thousand_ports_are_one_interval() {
 }
 
 #[test]
+fn thousands_of_ports_of_one_address_go_at_once() {
+    case(|bed| {
+        let ports = std::env::var("PORTS").map_or(2_000, |ports| ports.parse().unwrap());
+        let (chain, pod) = (Chain::new(bed), bed.sandbox("pod"));
+        let entry = |number: u32| {
+            let port = 10_000 + 2 * number;
+            json!({"hostPort": port, "containerPort": 80, "protocol": "tcp", "hostIP": "10.1.0.1"})
+        };
+        let list: Value = (0..ports).map(entry).collect();
+        chain.attach(&pod, "c1");
+        for told in [&list, &json!([])] {
+            chain.call("ADD", &pod, "c1", &list).success();
+            assert!(census(bed).1 > 2 * usize::try_from(ports).unwrap());
+            let start = Instant::now();
+            chain.call("DEL", &pod, "c1", told).silent();
+            println!("DEL of {ports} ports: {:?}", start.elapsed());
+            assert_eq!(census(bed).1, 0);
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     case(|bed| {
         let (mut chain, pod) = (Chain::new(bed), bed.sandbox("pod"));

@@ -3,6 +3,7 @@
 //! Whose an element is, is in its comment: the owner, and perhaps one word more. So what one
 //! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
 
+mod change;
 mod comment;
 
 pub(crate) use comment::{is_same_attachment, owns, split};
@@ -13,6 +14,10 @@ use crate::net::Netlink;
 use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
 use crate::undo::Undo;
 use crate::veth::find_host_end;
+use change::Change;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// Where everything about addresses is, for each of the two internets.
 pub(crate) const TABLES: [Table<'static>; 2] =
@@ -37,9 +42,12 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(crate) fn make(&self, make: Make, claimant: &Claimant, batch: &mut Batch) {
+        batch.element(make, self.set.table, self.set.name, &self.element(claimant));
+    }
+
+    fn element(&self, claimant: &Claimant) -> Element {
         let comment = Some(claimant.comment());
-        let element = Element { key: self.key.clone(), data: self.data.clone(), comment };
-        batch.element(make, self.set.table, self.set.name, &element);
+        Element { key: self.key.clone(), data: self.data.clone(), comment }
     }
 }
 
@@ -47,17 +55,25 @@ impl Claim {
 #[derive(Clone, Debug)]
 pub(crate) struct Claimant {
     pub(crate) owner: Owner,
-    /// One more word for the comment. With five bytes and a blank, the longest comment is still
-    /// one that nft(8) reads back.
-    pub(crate) note: Option<&'static str>,
+    /// More words for the comment, each of which may be left out where there is no room for it.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Claimant {
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner, notes: Vec::new() }
+    }
+
     fn comment(&self) -> String {
-        self.note.map_or_else(
-            || self.owner.as_str().to_owned(),
-            |note| format!("{} {note}", self.owner.as_str()),
-        )
+        // What nft(8) reads back of what it has listed.
+        const LONGEST: usize = 128;
+        let mut comment = self.owner.as_str().to_owned();
+        for note in &self.notes {
+            if comment.len() + 1 + note.len() <= LONGEST {
+                comment = format!("{comment} {note}");
+            }
+        }
+        comment
     }
 }
 
@@ -87,6 +103,9 @@ pub(crate) trait Ground {
     fn yields(&self, claim: &Claim, found: &Element) -> Result<()>;
 }
 
+/// As many elements are looked for one by one; where there are more, the whole set is listed.
+pub(crate) const FEW: usize = 64;
+
 /// How often an ADD tries again when others change the same elements at the same time.
 const ATTEMPTS: usize = 10;
 
@@ -108,7 +127,7 @@ impl Claims {
     }
 
     /// Makes all elements or none. What is in the way is replaced in the same breath, or is an
-    /// error.
+    /// error; what this owner has already stays, also if the ADD fails.
     ///
     /// # Errors
     /// When the kernel refuses, or something in the way does not yield.
@@ -120,39 +139,52 @@ impl Claims {
         undo: &mut Undo,
     ) -> Result<()> {
         self.ensure(ground)?;
-        let mut in_the_way = match self.find_elsewhere(claims, ground)?.is_empty() {
-            true => Vec::new(),
-            false => self.find_in_the_way(claims, ground)?,
-        };
+        let mut change = Change::new(claims.iter().map(|one| (one.set, one.element(claimant))));
+        let Some((set, first)) = change.first() else { return Ok(()) };
+        // So that, should the answer be lost, it can be told whether the kernel has made them.
+        let is_new = self.find(set, &first.key)?.is_none();
+        if !is_new || !self.find_elsewhere(claims, ground)?.is_empty() {
+            change = self.plan(claims, claimant, ground)?;
+        }
+        let sent = Rc::new(RefCell::new(Change::default()));
+        let known = Rc::clone(&sent);
+        undo.push(format!("elements of {}", claimant.comment()), move || {
+            known.take().take_back(&mut Self::open()?)
+        });
+        let mut declaration = Batch::new();
         for attempt in 1.. {
-            let mut batch = Batch::new();
-            for (set, key) in &in_the_way {
-                let set: &Shared = set;
-                batch.delete_element(set.table, set.name, key);
-            }
-            for claim in claims {
-                claim.make(Make::Create, claimant, &mut batch);
-            }
+            let mut batch = declaration;
+            batch.append(change.batch());
+            sent.replace(change);
             match self.nft.commit(batch) {
                 Ok(()) => break,
                 Err(error) if attempt == ATTEMPTS => return Err(error.into()),
-                Err(error) if error.is_gone() => self.nft.commit(ground.declare()?)?,
-                Err(error) if error.is_exists() || error.is_overlap() => {}
+                // In the same breath: what GC finds unused, it removes at once.
+                Err(error) if error.is_gone() => declaration = ground.declare()?,
+                Err(error) if error.is_exists() || error.is_overlap() => declaration = Batch::new(),
                 Err(error) => return Err(error.into()),
             }
-            in_the_way = self.find_in_the_way(claims, ground)?;
+            change = self.plan(claims, claimant, ground)?;
         }
-        let keys: Vec<_> = claims.iter().map(|claim| (claim.set, claim.key.clone())).collect();
-        let what = format!("elements of {}", claimant.comment());
-        let owner = claimant.owner.clone();
-        undo.push(what, move || {
-            Self::open()?.delete(&keys, |comment| owns(&owner, comment)).map(drop)
-        });
         // Of two that come at the same time, the later one at least sees the other.
         for (claim, element) in self.find_elsewhere(claims, ground)? {
             ground.yields(claim, &element)?;
         }
         Ok(())
+    }
+
+    /// What is left to do where something may be there already.
+    fn plan(
+        &mut self,
+        claims: &[Claim],
+        claimant: &Claimant,
+        ground: &impl Ground,
+    ) -> Result<Change> {
+        let mut change = Change::new(claims.iter().map(|one| (one.set, one.element(claimant))));
+        for (set, element) in self.find_in_the_way(claims, ground)? {
+            change.replace(set, element);
+        }
+        Ok(change)
     }
 
     fn find_elsewhere<'a>(
@@ -214,7 +246,8 @@ impl Claims {
     /// When something does not yield; when the kernel refuses.
     pub(crate) fn displace(&mut self, claims: &[Claim], ground: &impl Ground) -> Result<()> {
         let in_the_way = self.find_in_the_way(claims, ground)?;
-        self.nft.delete_elements(&in_the_way)?;
+        let spots: Vec<_> = in_the_way.into_iter().map(|(set, found)| (set, found.key)).collect();
+        self.nft.delete_elements(&spots)?;
         Ok(())
     }
 
@@ -222,15 +255,14 @@ impl Claims {
         &mut self,
         claims: &[Claim],
         ground: &impl Ground,
-    ) -> Result<Vec<(Shared, Key)>> {
-        let mut found: Vec<(Shared, Key)> = Vec::new();
+    ) -> Result<Vec<(Shared, Element)>> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for claim in claims {
             for (set, key) in ground.related(claim) {
                 for element in self.list_within(set, &key)? {
-                    let spot = (set, element.key.clone());
-                    if !found.contains(&spot) {
+                    if seen.insert((set, element.key.clone())) {
                         ground.yields(claim, &element)?;
-                        found.push(spot);
+                        found.push((set, element));
                     }
                 }
             }
@@ -265,16 +297,58 @@ impl Claims {
         spots: &[(Shared, Key)],
         ours: impl Fn(&str) -> bool,
     ) -> Result<usize> {
+        let is_ours = |element: &Element| element.comment.as_deref().is_some_and(&ours);
+        let there = self.find_all(spots)?.into_iter().filter(|(_, element)| is_ours(element));
+        let there: Vec<_> = there.map(|(set, element)| (set, element.key)).collect();
+        Ok(self.nft.delete_elements(&there)?)
+    }
+
+    /// Those of these elements that are there.
+    fn find_all(&mut self, spots: &[(Shared, Key)]) -> Result<Vec<(Shared, Element)>> {
+        let ends = |key: &Key| (key.first().to_vec(), key.last().to_vec());
         let mut there = Vec::new();
-        for (set, key) in spots {
-            if let Some(element) = self.find(*set, key)?
-                && (element.key.first(), element.key.last()) == (key.first(), key.last())
-                && element.comment.as_deref().is_some_and(&ours)
-            {
-                there.push((*set, element.key));
+        if spots.len() <= FEW {
+            for (set, key) in spots {
+                let found = self.find(*set, key)?.filter(|found| ends(&found.key) == ends(key));
+                there.extend(found.map(|element| (*set, element)));
+            }
+            return Ok(there);
+        }
+        let wanted: BTreeSet<_> = spots.iter().map(|(set, key)| (*set, ends(key))).collect();
+        let sets: BTreeSet<_> = spots.iter().map(|(set, _)| *set).collect();
+        for set in sets {
+            let elements = self.nft.list_elements(set.table, set.name)?;
+            let is_wanted = |found: &Element| wanted.contains(&(set, ends(&found.key)));
+            there.extend(elements.into_iter().filter(is_wanted).map(|element| (set, element)));
+        }
+        Ok(there)
+    }
+
+    /// Removes chains of ours that nothing leads to, of those whose name is `meant`. Who makes an
+    /// element that leads to one in this moment either is seen, or makes the chain anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn delete_unused_chains(&mut self, meant: impl Fn(&str) -> bool) -> Result<()> {
+        for table in TABLES {
+            for chain in self.nft.list_chains(table.family)? {
+                if chain.table != table.name || !meant(&chain.name) {
+                    continue;
+                }
+                let rules = self.nft.list_rules(table, &chain.name)?.len();
+                // A refusal takes its time, and would not be the exception.
+                if usize::try_from(chain.uses).is_ok_and(|uses| uses > rules) {
+                    continue;
+                }
+                let mut batch = Batch::new();
+                batch.delete_rules(table, &chain.name).delete_chain(table, &chain.name);
+                match self.nft.commit(batch) {
+                    Err(error) if error.is_busy() || error.is_gone() => {}
+                    outcome => outcome?,
+                }
             }
         }
-        Ok(self.nft.delete_elements(&there)?)
+        Ok(())
     }
 
     /// Removes every element of these sets whose comment is `dead`, and says which.

@@ -14,9 +14,14 @@
 //!         type ifname . ifname
 //!         elements = { "cni0" . "cni0" comment "pods" }
 //!     }
+//!     set firewall-hairpins {               # .. and what comes back to who sent it
+//!         type ipv4_addr . ipv4_addr
+//!         elements = { 10.1.0.2 . 10.1.0.2 comment "pods c1 eth0" }
+//!     }
 //!     chain firewall {
 //!         type filter hook forward priority filter - 1; policy accept;
-//!         iifname @firewall-bridges oifname @firewall-bridges iifname . oifname != @firewall-ways drop
+//!         iifname @firewall-bridges oifname @firewall-bridges iifname . oifname != @firewall-ways \
+//!             ip saddr . ip daddr != @firewall-hairpins drop
 //!         ip saddr @firewall-pods meta mark set meta mark | 0x1000
 //!         ip daddr @firewall-pods ct state established,related meta mark set meta mark | 0x1000
 //!     }
@@ -26,10 +31,11 @@
 //!         type ifname
 //!         elements = { "veth814c47b8" comment "pods c1 eth0" }
 //!     }
+//!     set firewall-hairpins { .. }
 //!     chain firewall {
 //!         type filter hook forward priority filter; policy accept;
-//!         iifname @firewall-ports drop
-//!         oifname @firewall-ports drop
+//!         iifname @firewall-ports iifname . oifname != @firewall-hairpins drop
+//!         oifname @firewall-ports iifname . oifname != @firewall-hairpins drop
 //!     }
 //! }
 //! ```
@@ -49,7 +55,7 @@ mod ruleset;
 pub use foreign::{Refusal, Sender};
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
-use crate::claims::{Claim, Claimant, Claims, Ground as _, Shared, is_same_attachment, port_key};
+use crate::claims::{Claim, Claims, Ground as _, Shared, is_same_attachment, port_key, split};
 use crate::cni::{Code, Error, NetworkName, Owner, Result, Success, report};
 use crate::kept::Kept;
 use crate::net::Family;
@@ -57,8 +63,8 @@ use crate::net::nft::{Batch, Element, Key, Make, concat};
 use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
 use foreign::Chains;
-use passage::{place, port};
-use ruleset::{BRIDGES, PORTS, WAYS, pods, set_of};
+use passage::{ZONE, hairpin, place, port};
+use ruleset::{BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, WAYS, apart, pods, set_of};
 use std::net::IpAddr;
 
 /// The packet filter, for what is forwarded. Drop it late: see [`Nft`](crate::net::nft::Nft).
@@ -83,8 +89,7 @@ impl Firewall {
         if claims.is_empty() {
             return Ok(());
         }
-        let claimant = Claimant { owner: owner.clone(), note: None };
-        self.claims.create(&claims, &claimant, passage, undo)?;
+        self.claims.create(&claims, &passage.claimant(owner), passage, undo)?;
         self.ensure_policy(passage, owner.network())?;
         if let Accepted::Here { admin_chain } = &passage.accepted {
             for is_ipv6 in passage.families() {
@@ -103,7 +108,7 @@ impl Firewall {
     /// # Errors
     /// When it cannot be expressed.
     pub fn holding(passage: &Passage, owner: &Owner) -> Result<Holding> {
-        let claimant = Claimant { owner: owner.clone(), note: None };
+        let claimant = passage.claimant(owner);
         let mut own = Elements::new(passage.claims(), claimant, passage.declare()?);
         let bridge = passage.bridge.iter().filter(|_| passage.ingress != Ingress::Open);
         for (bridge, is_ipv6) in bridge.flat_map(|one| passage.families().map(move |v6| (one, v6)))
@@ -217,6 +222,22 @@ impl Firewall {
         Ok(own)
     }
 
+    /// The zones of firewalld whose sources these addresses have become, as far as is known.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn list_zones(&mut self, addresses: &[IpAddr]) -> Result<Vec<String>> {
+        let mut zones = Vec::new();
+        for ip in addresses {
+            let comment = self.find(&place(*ip))?.unwrap_or_default();
+            let notes = split(&comment).1.unwrap_or_default().split(' ');
+            zones.extend(notes.filter_map(|note| note.strip_prefix(ZONE)).map(str::to_owned));
+        }
+        zones.sort();
+        zones.dedup();
+        Ok(zones)
+    }
+
     /// The addresses of attachments that nobody keeps.
     ///
     /// # Errors
@@ -242,15 +263,14 @@ impl Firewall {
         owner: &Owner,
     ) -> Result<()> {
         let ours = |comment: &str| is_same_attachment(owner, comment);
-        let spots: Vec<_> = addresses.iter().map(|ip| place(*ip)).collect();
+        let of_address = |ip: &IpAddr| [place(*ip), hairpin(*ip)];
+        let spots: Vec<_> = addresses.iter().flat_map(of_address).collect();
         self.claims.delete(&spots, ours)?;
-        let Some(success) = success else {
-            return self.claims.delete_where(&[PORTS], ours).map(drop);
-        };
-        let host = success.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
-        let ports: Vec<_> = host.map(|interface| port(&interface.name)).collect();
+        let listed = success.into_iter().flat_map(|success| &success.interfaces);
+        let host = listed.filter(|interface| !interface.is_in_sandbox());
+        let ports: Vec<_> = host.flat_map(|interface| port(&interface.name)).collect();
         if self.claims.delete(&ports, ours)? == 0 {
-            self.claims.delete_where(&[PORTS], ours)?;
+            self.claims.delete_where(&apart(), ours)?;
         }
         Ok(())
     }
@@ -261,7 +281,7 @@ impl Firewall {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
-        let owned: Vec<_> = pods().into_iter().chain([PORTS]).collect();
+        let owned: Vec<_> = pods().into_iter().chain(apart()).collect();
         self.claims.sweep(&owned, kept)?;
         let others = self.claims.list_where(&owned, |comment| Owner::is_of(comment, network))?;
         if others.is_empty() {
@@ -279,7 +299,9 @@ impl Firewall {
     pub fn verify(&mut self, passage: &Passage, owner: &Owner) -> Result<Vec<String>> {
         let mut claims = passage.claims();
         // Who lets them through elsewhere is asked there.
-        claims.retain(|claim| claim.set == PORTS || passage.accepted != Accepted::Elsewhere);
+        claims.retain(|claim| {
+            apart().contains(&claim.set) || passage.accepted != Accepted::Elsewhere
+        });
         let missing = self.claims.missing(&claims, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
         if !claims.is_empty() && !self.claims.is_whole(passage)? {
@@ -385,9 +407,14 @@ fn address_of(element: &Element) -> Option<IpAddr> {
 }
 
 fn describe(claim: &Claim) -> String {
-    if claim.set == PORTS {
-        let name = String::from_utf8_lossy(claim.key.first()).trim_end_matches('\0').to_owned();
+    if [PORTS, PORT_HAIRPINS].contains(&claim.set) {
+        let name = claim.key.first().iter().take_while(|byte| **byte != 0).copied().collect();
+        let name = String::from_utf8(name).unwrap_or_default();
         return format!("port {name} is not kept from the other ports of its bridge");
+    }
+    if claim.set.name == HAIRPINS {
+        let pod = Key::from(claim.key.first()[..claim.key.first().len() / 2].to_vec());
+        return format!("what {pod} sends to itself is not let through");
     }
     format!("connections of {} are not let through", claim.key)
 }

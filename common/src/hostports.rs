@@ -4,11 +4,14 @@
 //! table ip girder {
 //!     set hostports {                       # who holds which single port
 //!         type inet_proto . inet_service
-//!         elements = { tcp . 8080 comment "pods c1 eth0 veth" }
+//!         elements = { tcp . 8080 comment "pods c1 eth0 veth 3" }
 //!     }
-//!     set hostport-spans {                  # who holds which range, or port of one address
+//!     set hostports-at {                    # the same for one address of the host
 //!         type ipv4_addr . inet_proto . inet_service
-//!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth" }
+//!     }
+//!     set hostport-spans {                  # who holds which range
+//!         type ipv4_addr . inet_proto . inet_service
+//!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth 3" }
 //!     }
 //!     map hostport-targets {                # where single ports lead to
 //!         type inet_proto . inet_service : ipv4_addr . inet_service
@@ -50,17 +53,17 @@ mod span;
 pub use conditions::Condition;
 pub use span::{At, Mapping, SCTP, TCP, UDP, protocol};
 
-use crate::claims::{Claim, Claimant, Claims, Shared, TABLES, is_same_attachment};
+use crate::claims::{Claim, Claims, FEW, Shared, TABLES, is_same_attachment};
 use crate::cni::{Attachment, Cidr, Code, Error, NetworkName, Owner, Result};
 use crate::kept::{Kept, link_names};
-use crate::net::nft::{Data, Element, Key, SetName, Verdict};
+use crate::net::nft::{Batch, Data, Element, Key, SetName, Verdict};
 use crate::net::{has_link, sysctl};
 use crate::restore::{Elements, Holding};
 use crate::sandbox::Host;
 use crate::undo::Undo;
 use conditions::chain_name;
-use ground::{Ports, VETH, has_veth};
-use ruleset::{ALL, GATES, SOURCES, TARGETS};
+use ground::{Ports, claimant, count, has_veth};
+use ruleset::{ALL, GATES, PORTS, SOURCES};
 use span::{PROTOCOLS, Span, address_of, sources_claim, sources_place, spans};
 use std::net::IpAddr;
 
@@ -164,18 +167,18 @@ impl HostPorts {
         }
         self.clear_shadows(publication, network, attachment)?;
         let owner = attachment.owner(network);
-        let note = has_veth(&self.host.netlink, &owner)?.then_some(VETH);
+        let claimant = claimant(&owner, has_veth(&self.host.netlink, &owner)?, &claims);
         let ground = Ports::new(publication, &owner, &self.host.netlink);
-        let claimant = Claimant { owner: owner.clone(), note };
         self.claims.create(&claims, &claimant, &ground, undo)?;
         self.open_ways(publication)
     }
 
     /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
-    pub fn holding(publication: &Publication, owner: Owner) -> Holding {
-        let note = link_names(&owner).iter().any(|name| has_link(name)).then_some(VETH);
+    pub fn holding(publication: &Publication, owner: &Owner) -> Holding {
         let (claims, declaration) = (publication.claims(), ground::declare(publication));
-        Holding::Own(Elements::new(claims, Claimant { owner, note }, declaration))
+        let has_veth = link_names(owner).iter().any(|name| has_link(name));
+        let claimant = claimant(owner, has_veth, &claims);
+        Holding::Own(Elements::new(claims, claimant, declaration))
     }
 
     /// What comes last: only now is there what makes a way for 127.0.0.1 safe, and where
@@ -209,34 +212,37 @@ impl HostPorts {
     }
 
     /// Removes what the container's interface has, whatever its network is called by now. What
-    /// the publication names saves a look at all elements; it need not be true.
+    /// the mappings name saves a look at all elements; they need not be true, nor all.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, mappings: &[Mapping], owner: &Owner) -> Result<()> {
         let ours = |comment: &str| is_same_attachment(owner, comment);
-        let found = self.find_known(mappings, &ours)?;
-        let found = if found.is_empty() {
-            self.claims.delete_where(&all_sets(), ours)?
-        } else {
-            let spots: Vec<_> =
-                found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
-            self.claims.delete(&spots, ours)?;
-            found
-        };
+        let mut found = self.find_known(mappings, &ours)?;
+        let counted = |(_, one): &(Shared, Element)| count(one.comment.as_deref()?);
+        if found.is_empty() || found.iter().any(|one| counted(one) != Some(found.len())) {
+            found = self.claims.list_where(&all_sets(), ours)?;
+        }
+        let spots: Vec<_> =
+            found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
+        self.claims.nft().delete_elements(&spots)?;
         flows::forget_after(&found);
         Ok(())
     }
 
+    /// None of them, where a list of everything is cheaper than a question for each.
     fn find_known(
         &mut self,
         mappings: &[Mapping],
         ours: &impl Fn(&str) -> bool,
     ) -> Result<Vec<(Shared, Element)>> {
-        let mut found: Vec<(Shared, Element)> = Vec::new();
-        let mut pods = Vec::new();
-        for is_ipv6 in [false, true] {
-            for span in spans(mappings, is_ipv6) {
+        let spans = [false, true].map(|is_ipv6| (is_ipv6, spans(mappings, is_ipv6)));
+        if spans.iter().map(|(_, spans)| spans.len()).sum::<usize>() > FEW {
+            return Ok(Vec::new());
+        }
+        let (mut found, mut pods) = (Vec::new(), Vec::new());
+        for (is_ipv6, spans) in spans {
+            for span in spans {
                 for (set, key) in span.places(is_ipv6).into_iter().chain([span.gate(is_ipv6)]) {
                     self.note(set, &key, ours, &mut found)?;
                 }
@@ -265,13 +271,18 @@ impl HostPorts {
         Ok(())
     }
 
-    /// Removes what belongs to attachments of the network that are not valid any more.
+    /// Removes what belongs to attachments of the network that are not valid any more, and chains
+    /// that nobody's elements lead to.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
         let kept = Kept::new(&self.host.netlink, network, valid);
-        self.claims.sweep(&all_sets(), &kept)
+        self.claims.sweep(&all_sets(), &kept)?;
+        let (sources, conditions) = (format!("{SOURCES}-"), format!("{PORTS}-if-"));
+        self.claims.delete_unused_chains(|name| {
+            name.starts_with(&sources) || name.starts_with(&conditions)
+        })
     }
 
     /// Every port that does not lead where it should.
@@ -294,11 +305,18 @@ impl HostPorts {
     /// Whether ports could be published at all.
     ///
     /// # Errors
-    /// Code 50 when the kernel has no nftables.
+    /// Code 50 when the kernel has no nftables, or none that is young enough.
     pub fn probe() -> Result<()> {
-        let set = SetName { table: TABLES[0], name: TARGETS };
-        let asked = Claims::open().and_then(|mut claims| claims.find(set, &vec![0; 8].into()));
-        asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+        let probed = Claims::open().and_then(|mut claims| {
+            // Where it was made once, it can be made.
+            if claims.nft().find_chain(TABLES[0], PORTS)?.is_some() {
+                return Ok(());
+            }
+            let mut batch = Batch::new();
+            ruleset::declare(&mut batch, TABLES[0]);
+            Ok(claims.nft().rehearse(TABLES[0], batch)?)
+        });
+        probed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
 }
 

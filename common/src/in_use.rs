@@ -216,6 +216,12 @@ pub fn mark(
                 }
                 return Err(Error::new(Code::TryAgain, msg).details(details));
             }
+            Err(error) if error.is_unsupported() => {
+                report(format_args!(
+                    "addresses are not marked as in use: that needs Linux 5.5 ({error})"
+                ));
+                break;
+            }
             Err(error) => report(format_args!("{address} is not marked as in use: {error}")),
         }
     }

@@ -104,7 +104,7 @@ impl Masquerade {
             return iptables::create(success, scope, whose, undo);
         }
         let (network, attachment) = whose;
-        let claimant = Claimant { owner: attachment.owner(network), note: None };
+        let claimant = Claimant::new(attachment.owner(network));
         for subnet in subnets(success, scope) {
             let ground = Owned { subnet: &subnet, owner: &claimant.owner };
             self.claims.create(&[subnet.claim()], &claimant, &ground, undo)?;
@@ -127,7 +127,7 @@ impl Masquerade {
             let recorded = iptables::Recorded { success, scope, network, attachment };
             return Ok(vec![Holding::Elsewhere(Box::new(recorded))]);
         }
-        let claimant = Claimant { owner: attachment.owner(network), note: None };
+        let claimant = Claimant::new(attachment.owner(network));
         let holding = |subnet: Subnet| {
             let claims = vec![subnet.claim()];
             Ok(Holding::Own(Elements::new(claims, claimant.clone(), subnet.declare()?)))
@@ -145,18 +145,20 @@ impl Masquerade {
         let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
         let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
         let spots: Vec<_> = ips.iter().map(|ip| address(ip.address.ip())).collect();
-        if self.claims.delete(&spots, ours)? < spots.len().max(1) {
+        // Not all of them need be masqueraded, but if one is, they are those of the ADD.
+        if self.claims.delete(&spots, ours)? == 0 {
             self.claims.delete_where(&MAPS, ours)?;
         }
         Ok(())
     }
 
-    /// Removes what belongs to nobody who is kept.
+    /// Removes what belongs to nobody who is kept, and chains that nobody's elements lead to.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
-        self.claims.sweep(&MAPS, kept)
+        self.claims.sweep(&MAPS, kept)?;
+        self.claims.delete_unused_chains(|name| name.starts_with("masquerade-"))
     }
 
     /// Every address of the result that is not masqueraded as it should be.

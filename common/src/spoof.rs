@@ -57,7 +57,7 @@ impl SpoofCheck {
     /// # Errors
     /// When the kernel refuses.
     pub fn create(&mut self, mac: Mac, owner: &Owner, undo: &mut Undo) -> Result<()> {
-        let claimant = Claimant { owner: owner.clone(), note: None };
+        let claimant = Claimant::new(owner.clone());
         self.claims.create(&claims(&host_name(owner), Some(mac)), &claimant, &Rule, undo)
     }
 
@@ -66,7 +66,7 @@ impl SpoofCheck {
     /// # Errors
     /// When it cannot be expressed.
     pub fn holding(success: &Success, owner: &Owner) -> Result<Holding> {
-        let claimant = Claimant { owner: owner.clone(), note: None };
+        let claimant = Claimant::new(owner.clone());
         let claims = claims(&port_of(success, owner), mac_of(Some(success), owner));
         Ok(Holding::Own(Elements::new(claims, claimant, Rule.declare()?)))
     }

@@ -81,10 +81,20 @@ impl Veth<'_> {
         })?;
         ignore_router_advertisements(&name);
         host.netlink.change_port(link.index, &self.change())?;
+        self.refuse_unknown_isolation(host, link.index)?;
         let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
         let container =
             Link { index, name: self.ifname.to_string(), mac: Some(mac), ..link.clone() };
         Ok(Pair { host: link, container })
+    }
+
+    /// A kernel that does not know a setting of a port passes it over in silence.
+    fn refuse_unknown_isolation(&self, host: &Host, port: u32) -> Result<()> {
+        if !self.port.isolated || host.netlink.read_port(port)?.isolated {
+            return Ok(());
+        }
+        Err(Error::config("portIsolation needs Linux 4.18: this kernel isolates no ports")
+            .details("take portIsolation out of the configuration, or keep pods apart by firewall"))
     }
 
     fn change(&self) -> PortChange {

@@ -5,7 +5,16 @@ use super::What::{self, Differs};
 
 const ISOLATED: &str = "1.1.1 does not know this policy yet; later ones need br_netfilter for it.";
 
+const TRANSLATED: &str =
+    "1.1.1 does not know this policy; later ones drop what comes back, unless somebody accepts it.";
+
 pub(super) const ROWS: &[(&str, What, &str)] = &[
+    ("firewall_translated::a_pod_that_is_kept_apart_reaches_its_own_service", Differs, TRANSLATED),
+    (
+        "firewall_translated::a_pod_that_is_kept_apart_reaches_its_own_service_where_frames_are_filtered",
+        Differs,
+        TRANSLATED,
+    ),
     (
         "firewall_iptables::iptables_keeps_bridges_apart",
         What::Older,

@@ -86,11 +86,19 @@ fn of_bridge(name: &str, bridge: &Glance) -> Vec<Finding> {
 pub(super) fn kernel() -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = HostPorts::probe() {
-        findings.push(Finding::problem(
-            format!("nftables cannot be used: {error}"),
-            "load the module nf_tables, or run this as root; without it there are no host ports \
-             and there is no masquerading",
-        ));
+        let is_old = error.to_string().contains("needs Linux");
+        findings.push(if is_old {
+            Finding::problem(
+                format!("there are no host ports on this kernel: {error}"),
+                "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",
+            )
+        } else {
+            Finding::problem(
+                format!("nftables cannot be used: {error}"),
+                "load the module nf_tables, or run this as root; without it there are no host \
+                 ports and there is no masquerading",
+            )
+        });
     }
     if matches!(sysctl::read("net/ipv6/conf/all/disable_ipv6"), Ok(None)) {
         findings.push(Finding::note(

@@ -1,9 +1,9 @@
 //! What of an attachment is forwarded, understood from its result.
 
-use super::ruleset::{self, PODS, PORTS, set_of};
-use crate::claims::{Claim, Ground, Shared, port_key};
-use crate::cni::{Error, IfName, Result, Success};
-use crate::net::nft::{Batch, Element, Key, octets};
+use super::ruleset::{self, HAIRPINS, PODS, PORT_HAIRPINS, PORTS, set_of};
+use crate::claims::{Claim, Claimant, Ground, Shared, port_key};
+use crate::cni::{Error, IfName, Owner, Result, Success};
+use crate::net::nft::{Batch, Element, Key, concat, octets};
 use std::net::IpAddr;
 
 /// From where a pod is reached.
@@ -39,7 +39,12 @@ pub struct Passage {
     ports: Vec<String>,
     pub(super) ingress: Ingress,
     pub(super) accepted: Accepted,
+    /// The zone of firewalld whose sources the addresses become.
+    pub(super) zone: Option<String>,
 }
+
+/// What the comment of an address begins the name of its zone with.
+pub(super) const ZONE: &str = "zone=";
 
 impl Passage {
     /// Of an attachment with this result.
@@ -64,7 +69,21 @@ impl Passage {
             ports: ports.map(|(one, _)| one.name.clone()).collect(),
             ingress,
             accepted,
+            zone: None,
         })
+    }
+
+    /// The same with addresses that are sources of a zone of firewalld: so it is remembered, for
+    /// the configuration may name another one when they are to go.
+    #[must_use]
+    pub fn in_zone(self, zone: &str) -> Self {
+        let is_word = !zone.is_empty() && !zone.contains(char::is_whitespace);
+        Self { zone: is_word.then(|| zone.to_owned()), ..self }
+    }
+
+    pub(super) fn claimant(&self, owner: &Owner) -> Claimant {
+        let notes = self.zone.iter().map(|zone| format!("{ZONE}{zone}")).collect();
+        Claimant { owner: owner.clone(), notes }
     }
 
     /// The pod's.
@@ -94,8 +113,9 @@ impl Passage {
     pub(super) fn claims(&self) -> Vec<Claim> {
         let pods = self.addresses.iter().map(|ip| place(*ip));
         let isolated = self.ingress == Ingress::Isolated && !self.addresses.is_empty();
-        let ports = self.ports.iter().filter(|_| isolated).map(|name| port(name));
-        pods.chain(ports).map(|(set, key)| Claim { set, key, data: None }).collect()
+        let ports = self.ports.iter().filter(|_| isolated).flat_map(|name| port(name));
+        let own = self.addresses.iter().filter(|_| isolated).map(|ip| hairpin(*ip));
+        pods.chain(own).chain(ports).map(|(set, key)| Claim { set, key, data: None }).collect()
     }
 }
 
@@ -111,8 +131,16 @@ pub(super) fn place(ip: IpAddr) -> (Shared, Key) {
     (set_of(PODS, ip.is_ipv6()), octets(ip).into())
 }
 
-pub(super) fn port(name: &str) -> (Shared, Key) {
-    (PORTS, port_key(name).into())
+/// An address whose pod is kept apart, as a pair with itself.
+pub(super) fn hairpin(ip: IpAddr) -> (Shared, Key) {
+    (set_of(HAIRPINS, ip.is_ipv6()), concat(&[&octets(ip), &octets(ip)]).into())
+}
+
+/// What is said of a port whose pod is kept apart.
+pub(super) fn port(name: &str) -> [(Shared, Key); 2] {
+    let key = port_key(name);
+    let pair = concat(&[&key, &key]);
+    [(PORTS, key.into()), (PORT_HAIRPINS, pair.into())]
 }
 
 impl Ground for Passage {
@@ -168,7 +196,7 @@ mod tests {
         let bridge = [("br0", false), ("veth1", false), ("eth0", true)];
         let passage = of(&bridge, Ingress::Isolated).unwrap();
         assert_eq!((passage.bridge(), passage.ports.len()), (Some("br0"), 1));
-        assert_eq!(passage.claims().len(), 2);
+        assert_eq!(passage.claims().len(), 4);
         assert_eq!(of(&bridge, Ingress::SameBridge).unwrap().claims().len(), 1);
         for interfaces in
             [&[][..], &[("eth0", true)][..], &[("", false)][..], &[("b r", false)][..]]

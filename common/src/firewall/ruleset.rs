@@ -15,6 +15,12 @@ pub(super) const WAYS: &str = "firewall-ways";
 /// Ports of bridges that no other port of theirs is heard by.
 pub(super) const PORTS: Shared = SetName { table: BRIDGE, name: "firewall-ports" };
 
+/// Pods that are kept apart, each as a pair with itself: what comes back to them is theirs. That
+/// is how a service of Kubernetes is reached whose only pod is the one that asks.
+pub(super) const HAIRPINS: &str = "firewall-hairpins";
+/// The same for ports of bridges. A bridge sends a frame back only where it was told to.
+pub(super) const PORT_HAIRPINS: Shared = SetName { table: BRIDGE, name: HAIRPINS };
+
 const CHAIN: &str = "firewall";
 
 /// The bit of a packet's mark that says: it is to be let through. Nobody whom we know of uses it:
@@ -31,12 +37,19 @@ pub(super) fn pods() -> [Shared; 2] {
     [false, true].map(|is_ipv6| set_of(PODS, is_ipv6))
 }
 
+/// What is said about the ports and the addresses of those who are kept apart.
+pub(super) fn apart() -> [Shared; 4] {
+    [PORTS, PORT_HAIRPINS, set_of(HAIRPINS, false), set_of(HAIRPINS, true)]
+}
+
 /// Only who has which address: what is done about it is in another table, or in firewalld.
 pub(super) fn declare_record(batch: &mut Batch, is_ipv6: bool) {
     let table = TABLES[usize::from(is_ipv6)];
     batch.table(Make::Ensure, table, ABOUT);
     set(batch, table, PODS, &[address(table)]);
 }
+
+const BOTH: [Field; 2] = [Field::Address(Address::Source), Field::Address(Address::Destination)];
 
 /// Everything about addresses of a family.
 ///
@@ -47,12 +60,14 @@ pub(super) fn declare(batch: &mut Batch, is_ipv6: bool) {
     declare_record(batch, is_ipv6);
     set(batch, table, BRIDGES, &[Datatype::IfName]);
     set(batch, table, WAYS, &[Datatype::IfName, Datatype::IfName]);
+    set(batch, table, HAIRPINS, &[address(table), address(table)]);
     forward(batch, table, FILTER - 1);
     let rules: [&[Expr<'_>]; 3] = [
         &[
             Expr::In(&[Field::Input], BRIDGES),
             Expr::In(&[Field::Output], BRIDGES),
             Expr::NotIn(&[Field::Input, Field::Output], WAYS),
+            Expr::NotIn(&BOTH, HAIRPINS),
             Expr::Verdict(Verdict::Drop),
         ],
         &[Expr::In(&[Field::Address(Address::Source)], PODS), Expr::Mark(ACCEPTED)],
@@ -72,9 +87,14 @@ pub(super) fn declare(batch: &mut Batch, is_ipv6: bool) {
 pub(super) fn declare_ports(batch: &mut Batch) {
     batch.table(Make::Ensure, BRIDGE, ABOUT);
     set(batch, BRIDGE, PORTS.name, &[Datatype::IfName]);
+    set(batch, BRIDGE, PORT_HAIRPINS.name, &[Datatype::IfName, Datatype::IfName]);
     forward(batch, BRIDGE, FILTER);
     for side in [Field::Input, Field::Output] {
-        let rule = [Expr::In(&[side], PORTS.name), Expr::Verdict(Verdict::Drop)];
+        let rule = [
+            Expr::In(&[side], PORTS.name),
+            Expr::NotIn(&[Field::Input, Field::Output], PORT_HAIRPINS.name),
+            Expr::Verdict(Verdict::Drop),
+        ];
         batch.rule(BRIDGE, CHAIN, &rule, None);
     }
 }

@@ -10,6 +10,7 @@ use crate::cni::{Errors, Result, report};
 use crate::net::conntrack::{Conntrack, Filter, Flow};
 use crate::net::nft::Element;
 use crate::net::{Family, Netlink};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Makes the kernel forget what was sent to these ports before they led to `pod`: a client
@@ -57,25 +58,20 @@ fn questions<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<(u16, u16)> {
 /// Makes the kernel forget what still leads to a pod by the ports that it had.
 pub(super) fn forget_after(deleted: &[(Shared, Element)]) {
     let mut errors = Errors::default();
-    let mut asked = Vec::new();
-    let known = |element: &Element| Some((pod_of(element)?, Span::from_key(&element.key)?));
-    for (pod, span) in deleted.iter().filter_map(|(_, element)| known(element)) {
-        if span.protocol == TCP || asked.contains(&(pod, span.protocol)) {
-            continue;
+    let mut pods: BTreeMap<(IpAddr, u8), Vec<Span>> = BTreeMap::new();
+    for (_, element) in deleted {
+        let (pod, span) = (pod_of(element), Span::from_key(&element.key));
+        if let (Some(pod), Some(span)) = (pod, span.filter(|span| span.protocol != TCP)) {
+            pods.entry((pod, span.protocol)).or_default().push(span);
         }
-        asked.push((pod, span.protocol));
-        let filter = Filter {
-            family: Family::of(pod),
-            protocol: span.protocol,
-            destination: None,
-            ports: None,
-            answered_by: Some(pod),
-        };
-        let own: Vec<Span> =
-            deleted.iter().filter_map(|(_, one)| known(one)).map(|(_, s)| s).collect();
+    }
+    for ((pod, protocol), own) in pods {
+        let ends = own.iter().map(|span| (span.first, span.last));
+        let ports = ends.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        let (family, answered_by) = (Family::of(pod), Some(pod));
+        let filter = Filter { family, protocol, destination: None, ports, answered_by };
         errors.note(forget(&filter, |flow| {
-            own.iter()
-                .any(|one| one.protocol == span.protocol && one.holds(flow.destination, flow.port))
+            own.iter().any(|span| span.holds(flow.destination, flow.port))
         }));
     }
     if let Err(error) = errors.into_result() {
@@ -84,13 +80,13 @@ pub(super) fn forget_after(deleted: &[(Shared, Element)]) {
 }
 
 fn forget(filter: &Filter, mut is_meant: impl FnMut(&Flow) -> bool) -> Result<()> {
-    let mut conntrack = Conntrack::open()?;
+    let (mut conntrack, mut errors) = (Conntrack::open()?, Errors::default());
     for flow in conntrack.list(filter)? {
         if is_meant(&flow) {
-            conntrack.delete(&flow)?;
+            errors.note(conntrack.delete(&flow));
         }
     }
-    Ok(())
+    errors.into_result()
 }
 
 impl Span {

@@ -1,11 +1,11 @@
 //! What is in the way of a host port, and whether it has to go.
 
 use super::conditions;
-use super::ruleset::{self, GATES, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
+use super::ruleset::{self, GATES, PORTS, PORTS_AT, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use super::shadows::taken;
 use super::span::{Span, sources};
 use super::{Publication, Sources, pod_of, ports};
-use crate::claims::{Claim, Ground, Shared, TABLES, is_same_attachment, split};
+use crate::claims::{Claim, Claimant, Ground, Shared, TABLES, is_same_attachment, split};
 use crate::cni::{Attachment, Owner, Result};
 use crate::net::Netlink;
 use crate::net::nft::{Batch, Element, Family, Key, SetName};
@@ -14,6 +14,21 @@ use std::cell::RefCell;
 
 /// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
 pub(super) const VETH: &str = "veth";
+
+/// Who has these elements: with a note that a veth pair of ours vanishes with the owner, if there is
+/// one, and with their number, by which DEL knows that it has found them all.
+pub(super) fn claimant(owner: &Owner, has_veth: bool, claims: &[Claim]) -> Claimant {
+    let mut notes = vec![claims.len().to_string()];
+    if has_veth {
+        notes.insert(0, VETH.to_owned());
+    }
+    Claimant { owner: owner.clone(), notes }
+}
+
+/// The number that a comment tells.
+pub(super) fn count(comment: &str) -> Option<usize> {
+    split(comment).1?.split(' ').find_map(|note| note.parse().ok())
+}
 
 /// Whether the host has the owner's end of a veth pair of ours.
 pub(super) fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
@@ -46,12 +61,11 @@ impl<'a> Ports<'a> {
         if has_our_address || is_same_attachment(self.owner, comment) {
             return Ok(true);
         }
-        match split(comment) {
-            (owner, Some(VETH)) => {
-                let Some(owner) = owner_of(owner) else { return Ok(false) };
-                Ok(!has_veth(self.netlink, &owner)?)
-            }
-            _ => Ok(false),
+        let (owner, notes) = split(comment);
+        let had_veth = notes.is_some_and(|notes| notes.split(' ').any(|note| note == VETH));
+        match owner_of(owner).filter(|_| had_veth) {
+            Some(owner) => Ok(!has_veth(self.netlink, &owner)?),
+            None => Ok(false),
         }
     }
 }
@@ -66,7 +80,7 @@ fn owner_of(text: &str) -> Option<Owner> {
 
 /// What a claim to ports is about, and its key where addresses count.
 fn ports_of(claim: &Claim) -> Option<(Span, Key)> {
-    let is_about_ports = [PORTS, SPANS].contains(&claim.set.name);
+    let is_about_ports = [PORTS, PORTS_AT, SPANS].contains(&claim.set.name);
     let span = Span::from_key(&claim.key).filter(|_| is_about_ports)?;
     let key = span.key(claim.set.table.family == Family::Ip6);
     Some((span, key))
@@ -107,16 +121,17 @@ impl Ground for Ports<'_> {
             let key = if [TARGETS, PORTS].contains(&name) { span.port_key() } else { key.clone() };
             (SetName { name, ..claim.set }, key)
         };
-        [TARGETS, TARGETS_AT, RANGES, GATES, PORTS, SPANS].map(place).into()
+        [TARGETS, TARGETS_AT, RANGES, GATES, PORTS, PORTS_AT, SPANS].map(place).into()
     }
 
     /// A range with others in its midst meets none of them at its ends.
     fn elsewhere(&self, claim: &Claim) -> Vec<(Shared, Key)> {
         let Some((span, key)) = ports_of(claim) else { return Vec::new() };
         let set = |name| SetName { name, ..claim.set };
-        let mut spots = vec![(set(SPANS), key)];
-        spots.extend((claim.set.name == SPANS).then(|| (set(PORTS), span.port_key())));
-        spots
+        let all = [(set(SPANS), key.clone()), (set(PORTS_AT), key), (set(PORTS), span.port_key())];
+        // Of two equal single ports the kernel refuses one.
+        let is_needed = |(set, _): &(Shared, Key)| set.name == SPANS || *set != claim.set;
+        all.into_iter().filter(is_needed).collect()
     }
 
     fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {
@@ -150,5 +165,15 @@ mod tests {
         assert_eq!(owner_of("pods c1 eth0").unwrap().as_str(), "pods c1 eth0");
         assert!(owner_of("pods c1").is_none() && owner_of("pods c1 eth0 x").is_none());
         assert!(owner_of("").is_none());
+    }
+
+    #[test]
+    fn a_comment_tells_how_many_there_are() {
+        assert_eq!(count("pods c1 eth0 veth 12"), Some(12));
+        assert_eq!(count("pods c1 eth0 12"), Some(12));
+        assert_eq!(
+            (count("pods c1 eth0 veth"), count("pods 12 eth0"), count("")),
+            (None, None, None)
+        );
     }
 }

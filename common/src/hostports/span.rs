@@ -1,6 +1,6 @@
 //! What is to lead where: from single mappings to as few elements as possible.
 
-use super::ruleset::{GATES, PORTS, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
+use super::ruleset::{GATES, PORTS, PORTS_AT, RANGES, SOURCES, SPANS, TARGETS, TARGETS_AT};
 use crate::claims::{Claim, Shared, TABLES};
 use crate::cni::{Cidr, Error, Result};
 use crate::net::nft::{Data, Key, SetName, Verdict, concat, octets};
@@ -190,7 +190,7 @@ impl Span {
         match self.address {
             _ if self.first != self.last => [(set(RANGES), key.clone()), (set(SPANS), key)],
             None => [(set(TARGETS), port.clone()), (set(PORTS), port)],
-            Some(_) => [(set(TARGETS_AT), key.first().to_vec().into()), (set(SPANS), key)],
+            Some(_) => [TARGETS_AT, PORTS_AT].map(|name| (set(name), key.first().to_vec().into())),
         }
     }
 

@@ -3,18 +3,23 @@
 //! A table may hold half a million of them: the kernel picks (`CTA_FILTER`, Linux 5.8), and each
 //! one is deleted by exactly what it is. A question that would let everything through cannot be
 //! asked.
+//!
+//! The kernel is not asked to pick by an IPv6 address: it hands out all but those that have it
+//! (`ctnetlink_filter_match_tuple` takes the 0 of `ipv6_addr_cmp` for a difference, in 5.8 to 6.18
+//! at least). We pick by them, as we do for a kernel that cannot filter at all.
 
 use std::net::IpAddr;
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, DoneBuffer, Emitable as _, ErrorBuffer, ErrorMessage, NLA_F_NESTED,
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlaBuffer,
-    NlasIterator, Parseable as _,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NlaBuffer, NlasIterator, Parseable as _,
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{AF_INET, AF_INET6, EAGAIN, ENOBUFS, MSG_DONTWAIT};
 
+use super::nfnetlink::{Ending, whole};
 use super::{Context, Error, Family, Result, at_home};
 
 /// Which connections. What is none matches any; one of the three must be there.
@@ -50,6 +55,8 @@ pub struct Flow {
 #[derive(Debug)]
 pub struct Conntrack {
     socket: Socket,
+    /// An answer was not read to its end.
+    has_leftovers: bool,
 }
 
 const GET: u16 = 1 << 8 | 1;
@@ -76,7 +83,7 @@ impl Conntrack {
         at_home()?;
         let socket = Socket::new(NETLINK_NETFILTER).doing(what)?;
         socket.set_cap_ack(true).doing(what)?;
-        Ok(Self { socket })
+        Ok(Self { socket, has_leftovers: false })
     }
 
     /// The connections that the filter lets through.
@@ -87,13 +94,15 @@ impl Conntrack {
         let what = || "list connections".to_owned();
         let question = filter.encode()?;
         let message = message(GET, NLM_F_REQUEST | NLM_F_DUMP, filter.family, &question);
-        let mut flows = Vec::new();
-        self.exchange(&message, &what, |payload| {
-            let flow = Flow::parse(payload);
-            // A kernel before 5.8 has not filtered.
-            flows.extend(flow.filter(|flow| filter.admits(flow)));
-        })?;
-        Ok(flows)
+        whole(&what, || {
+            let mut flows = Vec::new();
+            let ending = self.exchange(&message, &what, |payload| {
+                let flow = Flow::parse(payload);
+                // A kernel before 5.8 has not filtered.
+                flows.extend(flow.filter(|flow| filter.admits(flow)));
+            })?;
+            ending.judge(&what).map(|()| flows)
+        })
     }
 
     /// Forgets a connection: its next packet is looked at as its first. One that is gone is fine.
@@ -104,62 +113,70 @@ impl Conntrack {
         let what = || format!("forget a connection to {}", flow.destination);
         let family = Family::of(flow.destination);
         let message = message(DELETE, NLM_F_REQUEST | NLM_F_ACK, family, &flow.identity);
-        match self.exchange(&message, &what, |_| {}) {
-            Err(error) if error.is_gone() => Ok(()),
-            outcome => outcome,
-        }
+        // Whoever gets no answer may ask twice: then it is gone.
+        whole(&what, || {
+            let ending = self.exchange(&message, &what, |_| {})?;
+            ending.judge(&what).map(|()| Vec::<()>::new())
+        })?;
+        Ok(())
     }
 
     /// nfnetlink answers within `send`, and hands out each further part of a list when the one
-    /// before it is read: an empty queue is the end.
+    /// before it is read: in an empty queue there is no more to come.
     fn exchange(
         &mut self,
         message: &[u8],
         what: &dyn Fn() -> String,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<()> {
-        self.socket.send_to(message, &SocketAddr::new(0, 0), 0).doing(what)?;
+    ) -> Result<Ending> {
         let mut buffer = Vec::with_capacity(1 << 16);
-        loop {
+        // What is left of an answer that had no end.
+        while self.has_leftovers && self.socket.recv_from(&mut buffer, MSG_DONTWAIT).is_ok() {
+            buffer.clear();
+        }
+        self.socket.send_to(message, &SocketAddr::new(0, 0), 0).doing(what)?;
+        self.has_leftovers = true;
+        let mut ending = Ending::default();
+        while ending.done.is_none() {
             buffer.clear();
             match self.socket.recv_from(&mut buffer, MSG_DONTWAIT) {
-                Ok((_, sender)) if sender.port_number() == 0 => {}
-                Ok(_) => continue,
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => continue,
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(()),
+                Ok((_, sender)) if sender.port_number() == 0 => {
+                    read(&buffer, &mut ending, &mut each)
+                        .map_err(|reason| Error::new(what(), reason.to_string()))?;
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => ending.is_torn = true,
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(ending),
                 Err(error) => return Err(error).doing(what),
             }
-            let code = read(&buffer, &mut each)
-                .map_err(|reason| Error::new(what(), reason.to_string()))?;
-            match code {
-                Some(0) => return Ok(()),
-                Some(code) => return Err(Error::from_errno(what(), code.saturating_neg(), None)),
-                None => {}
-            }
         }
+        self.has_leftovers = false;
+        Ok(ending)
     }
 }
 
-/// Goes through the messages of a datagram: the code that ended the answer, if it has ended.
+/// Goes through the messages of a datagram.
 fn read(
     mut bytes: &[u8],
+    ending: &mut Ending,
     each: &mut impl FnMut(&[u8]),
-) -> std::result::Result<Option<i32>, DecodeError> {
+) -> std::result::Result<(), DecodeError> {
     while !bytes.is_empty() {
         let message = NetlinkBuffer::new_checked(bytes)?;
         let payload = message.payload();
+        ending.is_torn |= message.flags() & NLM_F_DUMP_INTR != 0;
         match message.message_type() {
-            NLMSG_DONE => return Ok(Some(DoneBuffer::new_checked(payload)?.code())),
+            NLMSG_DONE => ending.done = Some(DoneBuffer::new_checked(payload)?.code()),
             NLMSG_ERROR => {
                 let error = ErrorMessage::parse(&ErrorBuffer::new_checked(&payload)?)?;
-                return Ok(Some(error.code.map_or(0, std::num::NonZeroI32::get)));
+                ending.done = Some(error.code.map_or(0, std::num::NonZeroI32::get));
             }
             _ => each(payload),
         }
         let next = usize::try_from(message.length().next_multiple_of(4)).unwrap_or(usize::MAX);
         bytes = bytes.get(next..).unwrap_or_default();
     }
-    Ok(None)
+    Ok(())
 }
 
 fn message(kind: u16, flags: u16, family: Family, attributes: &[u8]) -> Vec<u8> {
@@ -200,7 +217,7 @@ impl Filter {
         }
         let protocol = DefaultNla::new(CTA_PROTO_NUM, vec![self.protocol]);
         let (mut original, mut flags) = (Vec::new(), PROTO_NUM);
-        if let Some(destination) = self.destination {
+        if let Some(destination) = self.destination.filter(IpAddr::is_ipv4) {
             flags |= IP_DST;
             original.push(nest(CTA_TUPLE_IP, &[address(destination, 1)]));
         }
@@ -214,7 +231,7 @@ impl Filter {
         original.push(nest(CTA_TUPLE_PROTO, &proto));
         let mut attributes = vec![nest(CTA_TUPLE_ORIG, &original)];
         let mut which = vec![DefaultNla::new(1, flags.to_ne_bytes().to_vec())];
-        if let Some(answered_by) = self.answered_by {
+        if let Some(answered_by) = self.answered_by.filter(IpAddr::is_ipv4) {
             let ip = nest(CTA_TUPLE_IP, &[address(answered_by, 0)]);
             attributes.push(nest(CTA_TUPLE_REPLY, &[ip, nest(CTA_TUPLE_PROTO, &[protocol])]));
             which.push(DefaultNla::new(2, (IP_SRC | PROTO_NUM).to_ne_bytes().to_vec()));
@@ -304,6 +321,27 @@ mod tests {
         let error = filter().encode().unwrap_err().to_string();
         assert!(error.contains("everything"), "{error}");
         assert!(Filter { ports: Some((53, 53)), ..filter() }.encode().is_ok());
+    }
+
+    #[test]
+    fn the_kernel_is_not_asked_to_compare_addresses_of_ipv6() {
+        let flags = |address: &str, ports| {
+            let address: IpAddr = address.parse().unwrap();
+            let family = Family::of(address);
+            let filter = Filter {
+                family,
+                destination: Some(address),
+                answered_by: Some(address),
+                ports,
+                ..filter()
+            };
+            let bytes = filter.encode().unwrap();
+            let which = find(&bytes, CTA_FILTER).unwrap().to_vec();
+            [1, 2].map(|side| find(&which, side).map(|flags| flags[0]))
+        };
+        assert_eq!(flags("10.0.0.1", None), [Some(0b1010), Some(0b1001)]);
+        assert_eq!(flags("fd00::1", None), [Some(0b1000), None]);
+        assert_eq!(flags("fd00::1", Some((53, 53))), [Some(0b10_1000), None]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod iptables;
 mod link;
 mod netlink;
 mod netns;
+mod nfnetlink;
 pub mod nft;
 mod presence;
 mod route;
@@ -75,6 +76,11 @@ impl Error {
     /// The object exists already (EEXIST).
     pub fn is_exists(&self) -> bool {
         self.errno == Some(nix::libc::EEXIST)
+    }
+
+    /// Something still leads to it (EBUSY).
+    pub fn is_busy(&self) -> bool {
+        self.errno == Some(nix::libc::EBUSY)
     }
 
     /// An interval overlaps another one in part (ENOTEMPTY, of sets of the packet filter).

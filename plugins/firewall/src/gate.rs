@@ -48,7 +48,10 @@ fn own_part(backend: Backend, success: &Success, plan: &Plan) -> Result<Passage>
         Backend::Any | Backend::Nftables => {
             Passage::new(success, plan.ingress, Accepted::Here { admin_chain })
         }
-        Backend::Firewalld => Passage::new(success, plan.ingress, Accepted::Elsewhere),
+        Backend::Firewalld => {
+            let passage = Passage::new(success, plan.ingress, Accepted::Elsewhere)?;
+            Ok(passage.in_zone(&plan.zone))
+        }
         Backend::Iptables => Passage::new(success, Ingress::Open, Accepted::Elsewhere),
     }
 }
@@ -151,16 +154,18 @@ impl Gate {
     }
 
     /// Takes back what others were asked to let through, whoever asked them, in whatever way.
-    pub(crate) fn delete(addresses: &[IpAddr], zone: &str, errors: &mut Errors) {
+    pub(crate) fn delete(addresses: &[IpAddr], zones: &[String], errors: &mut Errors) {
         iptables::delete(addresses, errors);
         if addresses.is_empty() {
             return;
         }
-        match Firewalld::find(zone) {
-            Ok(Some(firewalld)) => addresses.iter().for_each(|ip| firewalld.delete_source(*ip)),
-            Ok(None) => {}
-            // Without it nothing is let through by it.
-            Err(error) => report(error),
+        for zone in zones {
+            match Firewalld::find(zone) {
+                Ok(Some(firewalld)) => addresses.iter().for_each(|ip| firewalld.delete_source(*ip)),
+                Ok(None) => {}
+                // Without it nothing is let through by it.
+                Err(error) => report(error),
+            }
         }
     }
 }

@@ -11,11 +11,12 @@ use common::kept::Kept;
 use common::restore::{Filtering, Holding};
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Host, Plugin, Result, Status,
-    Success, Undo,
+    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Host, Network, Plugin, Result,
+    Status, Success, Undo,
 };
 use config::{Backend, Plan, zone_hint};
 use gate::Gate;
+use std::net::IpAddr;
 
 /// The plugin.
 #[derive(Debug)]
@@ -48,7 +49,8 @@ impl Plugin for Filter {
         let listed = errors.note(firewall.list_addresses(success, &owner));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
         // Ours last: they say what there is to delete elsewhere.
-        Gate::delete(&own, &zone_hint(&request.call.network), errors);
+        let zones = zones(&mut firewall, &own, &request.call.network, errors);
+        Gate::delete(&own, &zones, errors);
         errors.note(firewall.delete(success, &own, &owner));
     }
 
@@ -64,13 +66,27 @@ impl Plugin for Filter {
         let kept = Kept::new(&host.netlink, &network.name, &request.valid);
         let Some(mut firewall) = errors.note(Firewall::open()) else { return };
         let stale = errors.note(firewall.list_stale_addresses(&kept));
-        Gate::delete(&stale.unwrap_or_default(), &zone_hint(network), errors);
+        let stale = stale.unwrap_or_default();
+        let zones = zones(&mut firewall, &stale, network, errors);
+        Gate::delete(&stale, &zones, errors);
         errors.note(firewall.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
         Gate::find(&self.plan)?.probe()
     }
+}
+
+/// Where firewalld may have these addresses: in the zones that were remembered, or else in the one
+/// that the configuration names by now.
+fn zones(
+    firewall: &mut Firewall,
+    addresses: &[IpAddr],
+    network: &Network,
+    errors: &mut Errors,
+) -> Vec<String> {
+    let known = errors.note(firewall.list_zones(addresses)).unwrap_or_default();
+    if known.is_empty() { vec![zone_hint(network)] } else { known }
 }
 
 impl Filtering for Filter {

@@ -96,7 +96,7 @@ impl Filtering for Portmap {
         if publication.mappings.is_empty() || self.plan.iptables.is_some() {
             return Ok(Vec::new());
         }
-        Ok(vec![HostPorts::holding(&publication, attachment.owner(network))])
+        Ok(vec![HostPorts::holding(&publication, &attachment.owner(network))])
     }
 
     fn asks_others(&self) -> bool {

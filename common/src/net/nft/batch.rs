@@ -11,6 +11,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     NetfilterSubsystem,
 };
+use nix::libc::EINVAL;
 
 use super::set::{element_message, key_attributes};
 use super::{Chain, Element, Expr, Family, Key, Set, Table, checked, comment};
@@ -57,6 +58,8 @@ impl Filled {
 struct Step {
     /// For the error, should the kernel refuse it.
     what: String,
+    /// What a kernel lacks that does not understand it.
+    needs: Option<&'static str>,
     message: NetlinkMessage<NetfilterMessage>,
 }
 
@@ -119,7 +122,11 @@ impl Batch {
     /// Makes a set or a map.
     pub fn set(&mut self, make: Make, set: &Set<'_>) -> &mut Self {
         let message = set.message().map(NfTablesMessage::NewSet);
-        self.push(format!("{} {set}", make.verb()), set.table.family, make.flags(), message)
+        self.push(format!("{} {set}", make.verb()), set.table.family, make.flags(), message);
+        if let Some(step) = self.steps.last_mut() {
+            step.needs = set.needs();
+        }
+        self
     }
 
     /// Adds the changes of another batch.
@@ -210,7 +217,7 @@ impl Batch {
         match message {
             Ok(message) => {
                 let message = request(family.into(), 0, message);
-                self.steps.push(Step { what, message: with_flags(message, flags) });
+                self.steps.push(Step { what, needs: None, message: with_flags(message, flags) });
             }
             Err(error) => {
                 self.refused.get_or_insert_with(|| Error::new(what, error.to_string()));
@@ -227,12 +234,28 @@ impl Batch {
         self.steps.is_empty()
     }
 
+    fn step(&self, sequence: u32) -> Option<&Step> {
+        self.steps.get(usize::try_from(sequence).ok()?.checked_sub(1)?)
+    }
+
     /// What a reply with this sequence number is about.
     pub(super) fn what(&self, sequence: u32) -> &str {
-        usize::try_from(sequence)
-            .ok()
-            .and_then(|sequence| self.steps.get(sequence.checked_sub(1)?))
-            .map_or("change the packet filter", |step| &step.what)
+        self.step(sequence).map_or("change the packet filter", |step| &step.what)
+    }
+
+    /// The refusal of a step, as one that helps: a kernel that does not know a flag says EINVAL.
+    pub(super) fn explain(&self, sequence: u32, error: Error) -> Error {
+        let is_unknown = error.errno() == Some(EINVAL) || error.is_unsupported();
+        let needs = self.step(sequence).and_then(|step| step.needs).filter(|_| is_unknown);
+        match needs {
+            Some(needs) => error.because(needs),
+            None => error,
+        }
+    }
+
+    /// The number of the last step.
+    pub(super) fn last(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
     }
 
     /// The batch as the kernel reads it. Sequence number 0 is the batch as such, then they count
@@ -345,6 +368,27 @@ mod tests {
         for beyond in [0, 3, u32::MAX] {
             assert_eq!(batch.what(beyond), "change the packet filter");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_named() {
+        use super::super::{Content, Datatype};
+        let set = |intervals| Set {
+            table: TABLE,
+            name: "s",
+            key: &[Datatype::InetProto, Datatype::InetService],
+            content: Content::Keys,
+            intervals,
+        };
+        let mut batch = Batch::new();
+        batch.set(Make::Ensure, &set(false)).set(Make::Ensure, &set(true));
+        let said = |sequence, errno| {
+            let error = Error::from_errno(batch.what(sequence), errno, None);
+            batch.explain(sequence, error).to_string()
+        };
+        assert!(said(2, EINVAL).starts_with("ensure set s in table ip t: this needs Linux 5.6"));
+        assert!(said(1, EINVAL).ends_with("Invalid argument"));
+        assert!(said(2, nix::libc::EEXIST).ends_with("File exists"));
     }
 
     #[test]

@@ -37,9 +37,10 @@ use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, SetEleme
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::{EAGAIN, EINTR, ENOBUFS, MSG_DONTWAIT};
+use nix::libc::{EAGAIN, ENOBUFS, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::net::nfnetlink::{Ending, whole};
 use crate::net::{Context, Error, Result, at_home};
 use reply::{Body, Reply, failure};
 
@@ -53,10 +54,11 @@ pub struct Nft {
     socket: Socket,
     /// The size of the batch that the socket is ready for, in bytes.
     room: usize,
+    /// An answer was not read to its end.
+    has_leftovers: bool,
+    /// Parts of the last answer did not fit into the queue.
+    has_losses: bool,
 }
-
-/// How often a list that changed while it was read is read again.
-const ATTEMPTS: usize = 20;
 
 impl Nft {
     /// Opens it in the current network namespace. It stays there, wherever the thread goes.
@@ -72,7 +74,7 @@ impl Nft {
         // send back too, does not: a failing batch sends many.
         socket.set_ext_ack(true).doing(what)?;
         socket.set_cap_ack(true).doing(what)?;
-        Ok(Self { socket, room: 0 })
+        Ok(Self { socket, room: 0, has_leftovers: false, has_losses: false })
     }
 
     /// Makes all changes of the batch, or none.
@@ -86,6 +88,18 @@ impl Nft {
     /// missing. [`Error::is_unsupported`] if the kernel has no nftables.
     pub fn commit(&mut self, batch: Batch) -> Result<()> {
         self.try_commit(batch)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Whether the kernel would make all changes of the batch. It makes none of them: the batch ends
+    /// with one that cannot be made. Slow, as every refusal is.
+    ///
+    /// # Errors
+    /// As [`Nft::commit`].
+    pub fn rehearse(&mut self, table: Table<'_>, mut batch: Batch) -> Result<()> {
+        batch.delete_chain(table, "no chain of this name");
+        let end = batch.last();
+        let refused = self.try_commit(batch)?.into_iter().find(|(sequence, _)| *sequence != end);
+        refused.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Deletes these elements, all at once, and says how many were there. Those that are gone, or
@@ -149,7 +163,7 @@ impl Nft {
     pub fn list_elements(&mut self, table: Table<'_>, set: &str) -> Result<Vec<Element>> {
         let what = || format!("list the elements of {set} in {table}");
         let question = set::element_message(table, set, None)?;
-        uninterrupted(&what, || self.read(table.family, NLM_F_DUMP, question.clone(), &what))
+        whole(&what, || self.read(table.family, NLM_F_DUMP, question.clone(), &what))
     }
 
     /// The chain of this name, whosever it is. None if it or its table is missing, or if no chain can
@@ -178,7 +192,7 @@ impl Nft {
     pub fn list_chains(&mut self, family: Family) -> Result<Vec<KnownChain>> {
         let what = || format!("list the chains of family {family}");
         let all = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
-        let answer = uninterrupted(&what, || self.ask(family, NLM_F_DUMP, all.clone(), &what))?;
+        let answer = whole(&what, || self.ask(family, NLM_F_DUMP, all.clone(), &what))?;
         Ok(known::chains(answer).collect())
     }
 
@@ -189,8 +203,7 @@ impl Nft {
     pub fn list_sets(&mut self, table: Table<'_>) -> Result<Vec<String>> {
         let what = || format!("list the sets of {table}");
         let question = NfTablesMessage::GetSet(set::list_message(table)?);
-        let answer =
-            uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
+        let answer = whole(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
         let names = answer.into_iter().filter_map(|body| match body {
             Body::Set(name) => Some(name),
             _ => None,
@@ -205,8 +218,7 @@ impl Nft {
     pub fn list_rules(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<KnownRule>> {
         let what = || format!("list the rules of {}", Chain::named(table, chain));
         let question = NfTablesMessage::GetRule(batch::rules_message(table, chain)?);
-        let answer =
-            uninterrupted(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
+        let answer = whole(&what, || self.ask(table.family, NLM_F_DUMP, question.clone(), &what))?;
         let rules = answer.into_iter().filter_map(|body| match body {
             Body::Rule(rule) => Some(rule),
             _ => None,
@@ -240,12 +252,15 @@ impl Nft {
         for reply in self.exchange(&bytes, &|| "change the packet filter".to_owned())? {
             if let Body::Outcome(outcome) = &reply.body {
                 match failure(outcome, batch.what(reply.sequence)) {
-                    Some(error) => failed.push((reply.sequence, error)),
+                    Some(error) => {
+                        failed.push((reply.sequence, batch.explain(reply.sequence, error)));
+                    }
                     None => acknowledged = true,
                 }
             }
         }
         if failed.is_empty() && !acknowledged {
+            self.has_leftovers = true;
             return Err(Error::new(batch.what(0), "the kernel did not say whether it did"));
         }
         Ok(failed)
@@ -277,31 +292,29 @@ impl Nft {
         let mut bytes = Vec::new();
         batch::append(&mut bytes, &mut question, 1);
 
-        let (mut bodies, mut complete) = (Vec::new(), false);
+        let (mut bodies, mut ending) = (Vec::new(), Ending::default());
         for reply in self.exchange(&bytes, what)? {
-            if reply.interrupted {
-                return Err(Error::from_errno(what(), EINTR, None));
-            }
+            ending.is_torn |= reply.interrupted;
             match reply.body {
                 Body::Outcome(outcome) => {
                     if let Some(error) = failure(&outcome, &what()) {
                         return Err(error);
                     }
                 }
-                // A list that fails on its way says so at its end.
-                Body::Done(0) => complete = true,
-                Body::Done(code) => {
-                    return Err(Error::from_errno(what(), code.saturating_neg(), None));
-                }
-                body => {
-                    complete |= flags & NLM_F_DUMP == 0;
-                    bodies.push(body);
-                }
+                Body::Done(code) => ending.done = Some(code),
+                body => bodies.push(body),
             }
         }
-        if !complete {
-            return Err(Error::new(what(), "the kernel's answer has no end"));
+        let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
+        if !is_list && !bodies.is_empty() {
+            return Ok(bodies);
         }
+        self.has_leftovers = ending.done.is_none();
+        ending.is_torn |= self.has_losses;
+        if !is_list {
+            return Err(Error::new(what(), "the kernel did not answer"));
+        }
+        ending.judge(what)?;
         Ok(bodies)
     }
 
@@ -312,10 +325,16 @@ impl Nft {
     /// means that no more will come, and nothing here can wait for ever.
     fn exchange(&mut self, bytes: &[u8], what: &dyn Fn() -> String) -> Result<Vec<Reply>> {
         self.make_room(bytes.len()).doing(what)?;
-        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).doing(what)?;
-        let mut replies = Vec::new();
         // The kernel's messages are 32 KiB at most.
         let mut buffer = Vec::with_capacity(1 << 16);
+        if self.has_leftovers {
+            while self.socket.recv_from(&mut buffer, MSG_DONTWAIT).is_ok() {
+                buffer.clear();
+            }
+        }
+        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).doing(what)?;
+        (self.has_leftovers, self.has_losses) = (true, false);
+        let mut replies = Vec::new();
         loop {
             buffer.clear();
             match self.socket.recv_from(&mut buffer, MSG_DONTWAIT) {
@@ -326,8 +345,11 @@ impl Nft {
                 }
                 Ok(_) => {}
                 // More changes failed than the queue could hold the reports of. The first are in.
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(replies),
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => self.has_losses = true,
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => {
+                    self.has_leftovers = false;
+                    return Ok(replies);
+                }
                 Err(error) => return Err(error).doing(what),
             }
         }
@@ -343,21 +365,6 @@ impl Nft {
         }
         Ok(())
     }
-}
-
-/// A list of one piece; of something that is missing, an empty one.
-fn uninterrupted<T>(
-    what: &dyn Fn() -> String,
-    mut list: impl FnMut() -> Result<Vec<T>>,
-) -> Result<Vec<T>> {
-    for _ in 0..ATTEMPTS {
-        match list() {
-            Err(error) if error.is_gone() => return Ok(Vec::new()),
-            Err(error) if error.errno() == Some(EINTR) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(Error::from_errno(what(), EINTR, Some("it keeps changing while it is read")))
 }
 
 /// A name that the kernel would not cut off or read differently (`NFT_NAME_MAXLEN`).

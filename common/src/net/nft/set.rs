@@ -112,7 +112,7 @@ pub fn concat(fields: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The full name of a set or a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetName<'a> {
     /// The table that holds it.
     pub table: Table<'a>,
@@ -155,6 +155,12 @@ impl fmt::Display for Set<'_> {
 }
 
 impl Set<'_> {
+    /// What a kernel lacks that refuses this set as such.
+    pub(super) fn needs(&self) -> Option<&'static str> {
+        const INTERVALS: &str = "this needs Linux 5.6, the first with intervals of concatenations";
+        (self.intervals && self.key.len() > 1).then_some(INTERVALS)
+    }
+
     pub(super) fn message(&self) -> Result<SetMessage> {
         let (key_type, key_length) = layout(self.key);
         let mut flags = SetFlags::empty();
@@ -184,7 +190,9 @@ impl Set<'_> {
         if self.intervals {
             flags |= SetFlags::Interval;
         }
-        if self.key.len() > 1 {
+        // As nft(8) does it: where no key is an interval, the kernel needs not know where a field
+        // ends, and one before 5.6 refuses to be told.
+        if self.needs().is_some() {
             flags |= SetFlags::Concat;
             let fields = self.key.iter().map(|field| field_description(field.layout().1)).collect();
             attributes.push(SetAttribute::Description(vec![SetDescription::Concat(fields)]));
@@ -354,6 +362,24 @@ mod tests {
         let port = [Datatype::InetProto, Datatype::InetService];
         assert_eq!(layout(&port), (12 << 6 | 13, 8));
         assert_eq!(concat(&[&[6], &80_u16.to_be_bytes()]), [6, 0, 0, 0, 0, 80, 0, 0]);
+    }
+
+    #[test]
+    fn only_intervals_of_concatenations_need_a_young_kernel() {
+        let table = Table { family: super::super::Family::Ip, name: "t" };
+        let port = [Datatype::InetProto, Datatype::InetService];
+        let flags = |key, intervals| {
+            let set = Set { table, name: "s", key, content: Content::Keys, intervals };
+            let mut attributes = set.message().unwrap().attributes.into_iter();
+            let flags = attributes.find_map(|attribute| match attribute {
+                SetAttribute::Flags(flags) => Some(flags),
+                _ => None,
+            });
+            (flags.unwrap(), set.needs().is_some())
+        };
+        assert_eq!(flags(&port[..], false), (SetFlags::empty(), false));
+        assert_eq!(flags(&port[1..], true), (SetFlags::Interval, false));
+        assert_eq!(flags(&port[..], true), (SetFlags::Interval | SetFlags::Concat, true));
     }
 
     #[test]

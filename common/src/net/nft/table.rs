@@ -12,7 +12,7 @@ use super::{checked, comment};
 use crate::net::{self, Result};
 
 /// Which packets a table sees. Tables of different families may bear the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4 only.
     Ip,
@@ -56,7 +56,7 @@ impl fmt::Display for Family {
 }
 
 /// A table's full name. Everything else is found through it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Table<'a> {
     /// Which packets it sees.
     pub family: Family,
