@@ -181,7 +181,7 @@ impl Claims {
         ground: &impl Ground,
     ) -> Result<Change> {
         let mut change = Change::new(claims.iter().map(|one| (one.set, one.element(claimant))));
-        for (set, element) in self.find_in_the_way(claims, ground)? {
+        for (set, element) in self.find_in_the_way(claims, &claimant.owner, ground)? {
             change.replace(set, element);
         }
         Ok(change)
@@ -244,8 +244,13 @@ impl Claims {
     ///
     /// # Errors
     /// When something does not yield; when the kernel refuses.
-    pub(crate) fn displace(&mut self, claims: &[Claim], ground: &impl Ground) -> Result<()> {
-        let in_the_way = self.find_in_the_way(claims, ground)?;
+    pub(crate) fn displace(
+        &mut self,
+        claims: &[Claim],
+        owner: &Owner,
+        ground: &impl Ground,
+    ) -> Result<()> {
+        let in_the_way = self.find_in_the_way(claims, owner, ground)?;
         let spots: Vec<_> = in_the_way.into_iter().map(|(set, found)| (set, found.key)).collect();
         self.nft.delete_elements(&spots)?;
         Ok(())
@@ -254,6 +259,7 @@ impl Claims {
     fn find_in_the_way(
         &mut self,
         claims: &[Claim],
+        owner: &Owner,
         ground: &impl Ground,
     ) -> Result<Vec<(Shared, Element)>> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
@@ -262,6 +268,7 @@ impl Claims {
                 for element in self.list_within(set, &key)? {
                     if seen.insert((set, element.key.clone())) {
                         ground.yields(claim, &element)?;
+                        refuse_living(&element, owner)?;
                         found.push((set, element));
                     }
                 }
@@ -422,14 +429,14 @@ impl Claims {
 ///
 /// # Errors
 /// Code 11 that names the other one.
-pub(crate) fn refuse_living(key: &Key, comment: &str, owner: &Owner) -> Result<()> {
-    let (other, _) = split(comment);
+fn refuse_living(found: &Element, owner: &Owner) -> Result<()> {
+    let comment = found.comment.as_deref().unwrap_or_default();
     if is_same_attachment(owner, comment) {
         return Ok(());
     }
-    let Some(link) = find_host_end(&Netlink::open()?, &Owner::written(other))? else {
-        return Ok(());
-    };
+    let Some(other) = Owner::read(comment) else { return Ok(()) };
+    let Some(link) = find_host_end(&Netlink::open()?, &other)? else { return Ok(()) };
+    let (key, other) = (&found.key, other.as_str());
     let msg = format!("{key} is in use already, by {other:?} behind link {}", link.name);
     Err(Error::new(Code::TryAgain, msg)
         .details("subnets that this host routes must not overlap, whatever their bridge or VLAN"))

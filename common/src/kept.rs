@@ -66,7 +66,7 @@ impl<'a> Kept<'a> {
         if self.valid.contains(owner) {
             return true;
         }
-        let owner = Owner::written(owner);
+        let Some(owner) = Owner::read(owner) else { return false };
         link_names(&owner).iter().any(|name| match self.netlink.find_link(name) {
             Ok(Some(link)) => {
                 let alias = link.alias.as_deref().unwrap_or_default();

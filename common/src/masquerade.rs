@@ -22,7 +22,7 @@
 //! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
 //! are does not depend on how many pods there are.
 
-use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns, refuse_living};
+use crate::claims::{ABOUT, Claim, Claimant, Claims, Ground, Shared, TABLES, owns};
 use crate::cni::{Attachment, Cidr, Error, NetworkName, Owner, Result, Success};
 use crate::kept::Kept;
 use crate::net::nft::{
@@ -106,8 +106,7 @@ impl Masquerade {
         let (network, attachment) = whose;
         let claimant = Claimant::new(attachment.owner(network));
         for subnet in subnets(success, scope) {
-            let ground = Owned { subnet: &subnet, owner: &claimant.owner };
-            self.claims.create(&[subnet.claim()], &claimant, &ground, undo)?;
+            self.claims.create(&[subnet.claim()], &claimant, &subnet, undo)?;
         }
         Ok(())
     }
@@ -277,25 +276,9 @@ impl Ground for Subnet {
         Ok(batch)
     }
 
+    /// An attachment that nobody cleaned up has left it: IPAM says whose address it is now.
     fn yields(&self, _: &Claim, _: &Element) -> Result<()> {
         Ok(())
-    }
-}
-
-/// A subnet, for one who wants to be masqueraded in it.
-struct Owned<'a> {
-    subnet: &'a Subnet,
-    owner: &'a Owner,
-}
-
-impl Ground for Owned<'_> {
-    fn declare(&self) -> Result<Batch> {
-        self.subnet.declare()
-    }
-
-    /// An attachment that nobody cleaned up may have left it: IPAM says whose address it is now.
-    fn yields(&self, claim: &Claim, found: &Element) -> Result<()> {
-        refuse_living(&claim.key, found.comment.as_deref().unwrap_or_default(), self.owner)
     }
 }
 

@@ -26,11 +26,6 @@ const CONTAINER_LENGTH: usize = 64;
 pub struct Owner(String);
 
 impl Owner {
-    /// The owner that somebody else's comment, or a link's alias, has named.
-    pub(crate) fn written(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
     /// As written.
     pub fn as_str(&self) -> &str {
         &self.0

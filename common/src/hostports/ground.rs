@@ -6,7 +6,7 @@ use super::shadows::taken;
 use super::span::{Span, sources};
 use super::{Publication, Sources, pod_of, ports};
 use crate::claims::{Claim, Claimant, Ground, Shared, TABLES, is_same_attachment, split};
-use crate::cni::{Attachment, Owner, Result};
+use crate::cni::{Owner, Result};
 use crate::net::Netlink;
 use crate::net::nft::{Batch, Element, Family, Key, SetName};
 use crate::veth::find_host_end;
@@ -63,19 +63,11 @@ impl<'a> Ports<'a> {
         }
         let (owner, notes) = split(comment);
         let had_veth = notes.is_some_and(|notes| notes.split(' ').any(|note| note == VETH));
-        match owner_of(owner).filter(|_| had_veth) {
+        match Owner::read(owner).filter(|_| had_veth) {
             Some(owner) => Ok(!has_veth(self.netlink, &owner)?),
             None => Ok(false),
         }
     }
-}
-
-fn owner_of(text: &str) -> Option<Owner> {
-    let mut words = text.split(' ');
-    let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
-    let (container, ifname) = (container.parse().ok()?, ifname.parse().ok()?);
-    let owner = Attachment { container, ifname }.owner(&network.parse().ok()?);
-    (owner.as_str() == text).then_some(owner)
 }
 
 /// What a claim to ports is about, and its key where addresses count.
@@ -145,7 +137,7 @@ impl Ground for Ports<'_> {
             return Ok(());
         }
         let port = Span::from_key(&claim.key).map_or_else(String::new, |span| ports(&span));
-        let holder = owner_of(split(comment).0).map_or_else(
+        let holder = Owner::read(comment).map_or_else(
             || format!("somebody else ({comment:?})"),
             |owner| {
                 let words: Vec<_> = owner.as_str().split(' ').collect();
@@ -159,13 +151,6 @@ impl Ground for Ports<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_owner_is_read_back_or_not_at_all() {
-        assert_eq!(owner_of("pods c1 eth0").unwrap().as_str(), "pods c1 eth0");
-        assert!(owner_of("pods c1").is_none() && owner_of("pods c1 eth0 x").is_none());
-        assert!(owner_of("").is_none());
-    }
 
     #[test]
     fn a_comment_tells_how_many_there_are() {

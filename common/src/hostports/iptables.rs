@@ -66,7 +66,7 @@ impl HostPorts {
         self.clear_shadows(publication, network, attachment)?;
         let owner = attachment.owner(network);
         let ground = Ports::new(publication, &owner, &self.host.netlink);
-        self.claims.displace(&publication.claims(), &ground)?;
+        self.claims.displace(&publication.claims(), &owner, &ground)?;
         let (own_network, own) = (network.clone(), attachment.clone());
         undo.push("host ports of iptables", move || {
             let mut reference = Reference::open()?;
