@@ -168,6 +168,30 @@ fn a_container_interface_may_stay_down() {
     });
 }
 
+/// The Go plugins' ADD has accepted both keys together, and a file may be edited after ADD.
+#[test]
+fn what_add_refuses_is_no_reason_for_del_and_gc_to_fail() {
+    case(|bed| {
+        let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0});
+        let network = bed.network(config(&json!({"cniVersion": "1.1.0", "ipam": ipam})));
+        network.add(&bed.sandbox("first"), "first").success();
+        let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
+        let mut edited = config(&json!({"cniVersion": "1.1.0", "ipam": ipam}));
+        edited["disableContainerInterface"] = json!(true);
+        let call = |verb: &str, config: &Value| {
+            network.call(verb, "c1").netns(pod.path()).config(config).run()
+        };
+        network.add(&pod, "c1").success();
+        assert!(!call("ADD", &edited).status.success());
+        call("DEL", &edited).silent();
+        bed.assert_unchanged_since(&before);
+        network.add(&pod, "c1").success();
+        edited["cni.dev/valid-attachments"] = json!([{"containerID": "first", "ifname": "eth0"}]);
+        call("GC", &edited).silent();
+        bed.assert_unchanged_since(&before);
+    });
+}
+
 #[test]
 fn impossible_vlans_are_refused() {
     case(|bed| {

@@ -48,6 +48,7 @@ mod names;
 mod nonsense;
 mod old_kernel;
 mod overlap;
+mod once;
 mod packet_filter;
 mod packet_filter_gc;
 mod pods;

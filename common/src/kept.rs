@@ -102,7 +102,7 @@ pub(crate) fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
 }
 
 /// Whether the ADD that makes this link of the host is running now.
-pub(crate) fn is_being_added(link: &str) -> bool {
+pub fn is_being_added(link: &str) -> bool {
     Presence::is_announced(&presence_name(link))
 }
 

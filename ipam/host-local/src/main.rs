@@ -2,6 +2,7 @@
 
 use common::cni::{Ip, Verb, report};
 use common::in_use::{Lookup, Use};
+use common::kept;
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
     Undo,
@@ -287,8 +288,11 @@ fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
     let stale = store.leases_where(|lease| {
         let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
         // The list was made before the ADD of a young one was answered. Without its link it is dead
-        // at any age: a GC that comes once, after a crash, is not put off.
-        !is_valid && (!reclaim::is_young(lease, pool) || reclaim::is_link_gone(lease))
+        // at any age: a GC that comes once, after a crash, is not put off. But an ADD that runs may
+        // be about to make it, and says so.
+        let is_running = lease.holder.link.as_deref().is_some_and(kept::is_being_added);
+        let may_end = !reclaim::is_young(lease, pool) || reclaim::is_link_gone(lease);
+        !is_valid && !is_running && may_end
     })?;
     store.release(&stale)
 }
