@@ -78,44 +78,6 @@ fn asked_on_the_command_line_a_plugin_says_its_version() {
     });
 }
 
-/// What Go's semver packages take for a version: three numbers, and build metadata of words.
-fn is_semver(token: &str) -> bool {
-    let token = token.strip_prefix('v').unwrap_or(token);
-    let (version, metadata) = token.split_once('+').map_or((token, None), |(v, m)| (v, Some(m)));
-    let numbers: Vec<_> = version.split('.').collect();
-    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let is_word = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    numbers.len() == 3
-        && numbers.iter().all(is_number)
-        && metadata.is_none_or(|metadata| metadata.split('.').all(is_word))
-}
-
-/// nerdctl (`guessFirewallPluginVersion`): on stderr, what follows the name is the version and
-/// nothing else, at least 1.7.1 of the Go plugins'. Nomad (`detectOnePlugin`): of both outputs
-/// together, the first word that is a version; the plugin ends well.
-#[test]
-fn runtimes_understand_the_version_that_a_plugin_says() {
-    case(|bed| {
-        each(|bed, plugin, _| {
-            let said = bed.plugin(plugin).without("CNI_PATH").run();
-            said.silent();
-            let prefix = format!("CNI {plugin} plugin ");
-            let own = said.stderr.lines().find_map(|line| line.strip_prefix(&prefix));
-            let own = own.unwrap_or_else(|| panic!("{said}"));
-            assert!(is_semver(own), "{own:?}");
-            let number = |text: &str| text.parse::<u32>().ok();
-            let bare = own.trim_start_matches('v').split('+').next().unwrap();
-            let numbers: Vec<_> = bare.split('.').filter_map(number).collect();
-            assert!(numbers >= vec![1, 7, 1], "{own}");
-            let both = format!("{}{}", said.stdout, said.stderr);
-            let first = both.split_whitespace().find(|token| is_semver(token));
-            assert_eq!(first, Some(own), "{both}");
-        })(bed);
-    });
-}
-
 #[test]
 fn version_needs_nothing_and_lists_all_versions() {
     case(|bed| {
