@@ -148,17 +148,15 @@ impl Index {
             Header { lines: log.lines, live: log.live(), owners, blocks, ..Header::default() };
         let mut index = Self { header, bytes: Bytes::Memory(bytes) };
         index.clear()?;
-        let mut owners: Vec<_> = log.held.values().map(|held| (held.line, held.owner)).collect();
-        owners.extend(log.kept.iter().map(|(key, kept)| (kept.line, *key)));
         let unknown = hash_of_unknown();
-        owners.retain(|(_, owner)| *owner != unknown);
-        owners.sort_unstable();
-        owners.dedup();
-        for (line, owner) in owners {
-            index.insert(owner, line)?;
-        }
-        for address in log.held.keys() {
+        for (address, held) in &log.held {
+            if held.owner != unknown {
+                index.insert(held.owner, held.line)?;
+            }
             index.mark(*address, Mark::Held)?;
+        }
+        for (key, kept) in &log.kept {
+            index.insert(*key, kept.line)?;
         }
         for address in log.kept.values().flat_map(|kept| &kept.addresses) {
             index.mark(*address, Mark::Kept)?;
@@ -206,19 +204,19 @@ impl Index {
         Ok(lines)
     }
 
-    /// The line at this offset is about this hash.
+    /// The line at this offset is about this hash; that it is may be told for each of its addresses.
     ///
     /// # Errors
     /// As [`Index::find`], or when it cannot be written.
     pub fn insert(&mut self, hash: u64, line: u64) -> io::Result<()> {
-        let key = hash.to_le_bytes();
+        let (key, line) = (hash.to_le_bytes(), line.to_le_bytes());
         let mut is_new = false;
         let place = self.walk(&self.header.owners, OWNER, &key, |_, slot| {
             is_new = slot.is_none();
-            slot.is_none_or(|(_, value)| value == GONE)
+            slot.is_none_or(|(found, value)| value == GONE || (found, value) == (&key, &line))
         })?;
         self.header.owners.used += u64::from(is_new);
-        self.write(place, &key, &line.to_le_bytes())
+        self.write(place, &key, &line)
     }
 
     /// The line says nothing any more.
