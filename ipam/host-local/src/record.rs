@@ -336,8 +336,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_line_says_everything_in_readable_text() {
-        let attachment =
-            Attachment { container: "c0ffee".parse().unwrap(), ifname: "é%0".parse().unwrap() };
         let holder = Holder {
             time: 1_766_102_400,
             boot: Some("7b0c".into()),
@@ -348,7 +346,7 @@ pub(crate) mod tests {
             link: None,
         };
         let addresses = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        let mut lease = Lease { addresses, owner: Owner::from(&attachment), holder };
+        let mut lease = Lease { addresses, owner: Owner::new("c0ffee", "é%0"), holder };
         let fields = "leased 10.1.0.2,fd00::2 c0ffee %c3%a9%250 1766102400 7b0c 4026532281 \
                       /run/a%20b%0a shop/web-0";
         let text = lease.leased();
