@@ -118,10 +118,10 @@ pub fn tenant(address: IpAddr) -> Option<String> {
 
 /// Whether an attachment lives, or is being made, whose link of the host has this name. The kernel
 /// keeps the host's end of a pair as long as the namespace of the other; before the link is there,
-/// the ADD that makes it announces itself. That is asked first, because the ADD ends when the link
-/// is there. In doubt it lives.
+/// the ADD that makes it announces itself. In doubt it lives.
 pub fn is_attachment_alive(link: &str) -> bool {
-    is_being_added(link) || has_link(link)
+    // Most have a link. Where there is none, an ADD may make it and end while we ask.
+    has_link(link) || is_being_added(link) || has_link(link)
 }
 
 /// Whether an earlier attachment is gone whose link has the name of the one that the ADD makes which
