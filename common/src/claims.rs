@@ -5,6 +5,8 @@
 
 mod change;
 mod comment;
+mod lookup;
+mod unused;
 
 pub(crate) use comment::{is_same_attachment, owns, split};
 
@@ -16,7 +18,6 @@ use crate::undo::Undo;
 use crate::veth::find_host_end;
 use change::Change;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Where everything about addresses is, for each of the two internets.
@@ -187,28 +188,6 @@ impl Claims {
         Ok(change)
     }
 
-    fn find_elsewhere<'a>(
-        &mut self,
-        claims: &'a [Claim],
-        ground: &impl Ground,
-    ) -> Result<Vec<(&'a Claim, Element)>> {
-        let (mut found, mut lists) = (Vec::new(), Vec::new());
-        let spots = |claim| ground.elsewhere(claim).into_iter().map(move |spot| (claim, spot));
-        for (claim, (set, key)) in claims.iter().flat_map(spots) {
-            if key.first() == key.last() {
-                found.extend(self.find(set, &key)?.map(|element| (claim, element)));
-                continue;
-            }
-            if !lists.iter().any(|(of, _)| *of == set) {
-                lists.push((set, self.nft.list_elements(set.table, set.name)?));
-            }
-            let elements = lists.iter().filter(|(of, _)| *of == set).flat_map(|(_, list)| list);
-            let overlapping = elements.filter(|element| element.key.overlaps(&key)).cloned();
-            found.extend(overlapping.map(|element| (claim, element)));
-        }
-        Ok(found)
-    }
-
     /// Mends what is shared where it is not whole.
     fn ensure(&mut self, ground: &impl Ground) -> Result<()> {
         let declaration = ground.declare()?;
@@ -256,37 +235,6 @@ impl Claims {
         Ok(())
     }
 
-    fn find_in_the_way(
-        &mut self,
-        claims: &[Claim],
-        owner: &Owner,
-        ground: &impl Ground,
-    ) -> Result<Vec<(Shared, Element)>> {
-        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-        for claim in claims {
-            for (set, key) in ground.related(claim) {
-                for element in self.list_within(set, &key)? {
-                    if seen.insert((set, element.key.clone())) {
-                        ground.yields(claim, &element)?;
-                        refuse_living(&element, owner)?;
-                        found.push((set, element));
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn list_within(&mut self, set: Shared, key: &Key) -> Result<Vec<Element>> {
-        if key.first() == key.last() {
-            return Ok(self.find(set, key)?.into_iter().collect());
-        }
-        // What lies within, but not at the beginning, is not found by its key.
-        let mut elements = self.nft.list_elements(set.table, set.name)?;
-        elements.retain(|element| element.key.overlaps(key));
-        Ok(elements)
-    }
-
     /// The element in which the first value of `key` lies, if there is one.
     ///
     /// # Errors
@@ -308,54 +256,6 @@ impl Claims {
         let there = self.find_all(spots)?.into_iter().filter(|(_, element)| is_ours(element));
         let there: Vec<_> = there.map(|(set, element)| (set, element.key)).collect();
         Ok(self.nft.delete_elements(&there)?)
-    }
-
-    /// Those of these elements that are there.
-    fn find_all(&mut self, spots: &[(Shared, Key)]) -> Result<Vec<(Shared, Element)>> {
-        let ends = |key: &Key| (key.first().to_vec(), key.last().to_vec());
-        let mut there = Vec::new();
-        if spots.len() <= FEW {
-            for (set, key) in spots {
-                let found = self.find(*set, key)?.filter(|found| ends(&found.key) == ends(key));
-                there.extend(found.map(|element| (*set, element)));
-            }
-            return Ok(there);
-        }
-        let wanted: BTreeSet<_> = spots.iter().map(|(set, key)| (*set, ends(key))).collect();
-        let sets: BTreeSet<_> = spots.iter().map(|(set, _)| *set).collect();
-        for set in sets {
-            let elements = self.nft.list_elements(set.table, set.name)?;
-            let is_wanted = |found: &Element| wanted.contains(&(set, ends(&found.key)));
-            there.extend(elements.into_iter().filter(is_wanted).map(|element| (set, element)));
-        }
-        Ok(there)
-    }
-
-    /// Removes chains of ours that nothing leads to, of those whose name is `meant`. Who makes an
-    /// element that leads to one in this moment either is seen, or makes the chain anew.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(crate) fn delete_unused_chains(&mut self, meant: impl Fn(&str) -> bool) -> Result<()> {
-        for table in TABLES {
-            for chain in self.nft.list_chains(table.family)? {
-                if chain.table != table.name || !meant(&chain.name) {
-                    continue;
-                }
-                let rules = self.nft.list_rules(table, &chain.name)?.len();
-                // A refusal takes its time, and would not be the exception.
-                if usize::try_from(chain.uses).is_ok_and(|uses| uses > rules) {
-                    continue;
-                }
-                let mut batch = Batch::new();
-                batch.delete_rules(table, &chain.name).delete_chain(table, &chain.name);
-                match self.nft.commit(batch) {
-                    Err(error) if error.is_busy() || error.is_gone() => {}
-                    outcome => outcome?,
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Removes every element of these sets whose comment is `dead`, and says which.

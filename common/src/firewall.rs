@@ -50,21 +50,21 @@ mod foreign;
 mod forwarding;
 pub mod iptables;
 mod passage;
+mod removal;
 mod ruleset;
 
 pub use foreign::{Refusal, Sender};
 pub use passage::{Accepted, Ingress, Passage, addresses};
 
-use crate::claims::{Claim, Claims, Ground as _, Shared, is_same_attachment, port_key, split};
-use crate::cni::{Code, Error, NetworkName, Owner, Result, Success, report};
-use crate::kept::Kept;
+use crate::claims::{Claim, Claims, Ground as _, Shared, port_key};
+use crate::cni::{Code, Error, Owner, Result, report};
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Key, Make, concat};
 use crate::restore::{Elements, Holding};
 use crate::undo::Undo;
 use foreign::Chains;
-use passage::{ZONE, hairpin, place, port};
-use ruleset::{BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, WAYS, apart, pods, set_of};
+use passage::place;
+use ruleset::{BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, WAYS, apart, set_of};
 use std::net::IpAddr;
 
 /// The packet filter, for what is forwarded. Drop it late: see [`Nft`](crate::net::nft::Nft).
@@ -194,104 +194,6 @@ impl Firewall {
         Ok(element.map(|element| element.comment.unwrap_or_default()))
     }
 
-    /// The addresses that the container's interface has, as far as they are not somebody else's
-    /// by now. `success` saves a look at all elements; it need not be there, nor true.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn list_addresses(
-        &mut self,
-        success: Option<&Success>,
-        owner: &Owner,
-    ) -> Result<Vec<IpAddr>> {
-        let ours = |comment: &str| is_same_attachment(owner, comment);
-        let known = success.map(addresses).unwrap_or_default();
-        let (mut own, mut count) = (Vec::new(), 0);
-        for ip in &known {
-            let comment = self.find(&place(*ip))?;
-            count += usize::from(comment.as_deref().is_some_and(ours));
-            if comment.as_deref().is_none_or(ours) {
-                own.push(*ip);
-            }
-        }
-        if count == 0 || count < known.len() {
-            own.extend(self.addresses_where(ours)?);
-        }
-        own.sort();
-        own.dedup();
-        Ok(own)
-    }
-
-    /// The zones of firewalld whose sources these addresses have become, as far as is known.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn list_zones(&mut self, addresses: &[IpAddr]) -> Result<Vec<String>> {
-        let mut zones = Vec::new();
-        for ip in addresses {
-            let comment = self.find(&place(*ip))?.unwrap_or_default();
-            let notes = split(&comment).1.unwrap_or_default().split(' ');
-            zones.extend(notes.filter_map(|note| note.strip_prefix(ZONE)).map(str::to_owned));
-        }
-        zones.sort();
-        zones.dedup();
-        Ok(zones)
-    }
-
-    /// The addresses of attachments that nobody keeps.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn list_stale_addresses(&mut self, kept: &Kept<'_>) -> Result<Vec<IpAddr>> {
-        self.addresses_where(|comment| kept.is_stale(comment))
-    }
-
-    fn addresses_where(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Vec<IpAddr>> {
-        let found = self.claims.list_where(&pods(), wanted)?;
-        Ok(found.iter().filter_map(|(_, element)| address_of(element)).collect())
-    }
-
-    /// Removes what the container's interface has, whatever its network is called by now.
-    /// `addresses` are what [`Firewall::list_addresses`] says.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn delete(
-        &mut self,
-        success: Option<&Success>,
-        addresses: &[IpAddr],
-        owner: &Owner,
-    ) -> Result<()> {
-        let ours = |comment: &str| is_same_attachment(owner, comment);
-        let of_address = |ip: &IpAddr| [place(*ip), hairpin(*ip)];
-        let spots: Vec<_> = addresses.iter().flat_map(of_address).collect();
-        self.claims.delete(&spots, ours)?;
-        let listed = success.into_iter().flat_map(|success| &success.interfaces);
-        let host = listed.filter(|interface| !interface.is_in_sandbox());
-        let ports: Vec<_> = host.flat_map(|interface| port(&interface.name)).collect();
-        if self.claims.delete(&ports, ours)? == 0 {
-            self.claims.delete_where(&apart(), ours)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what belongs to attachments of the network that are not valid any more. Where none
-    /// is left, the network's bridges are open again.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
-        let owned: Vec<_> = pods().into_iter().chain(apart()).collect();
-        self.claims.sweep(&owned, kept)?;
-        let others = self.claims.list_where(&owned, |comment| Owner::is_of(comment, network))?;
-        if others.is_empty() {
-            let of_family = |is_ipv6| [BRIDGES, WAYS].map(|name| set_of(name, is_ipv6));
-            let bridges = [false, true].map(of_family).concat();
-            self.claims.delete_where(&bridges, |comment| comment == network.label())?;
-        }
-        Ok(())
-    }
-
     /// Everything of the passage that is not as it should be.
     ///
     /// # Errors
@@ -398,12 +300,6 @@ fn bridge_spots(bridge: &str, is_ipv6: bool) -> [(Shared, Key); 2] {
     let key = port_key(bridge);
     let way = concat(&[&key, &key]);
     [(set_of(BRIDGES, is_ipv6), key.into()), (set_of(WAYS, is_ipv6), way.into())]
-}
-
-fn address_of(element: &Element) -> Option<IpAddr> {
-    let octets = element.key.first();
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 fn describe(claim: &Claim) -> String {

@@ -1,0 +1,82 @@
+//! Looking for elements: of one's own, and in one's way.
+
+use super::{Claim, Claims, FEW, Ground, Shared, refuse_living};
+use crate::cni::{Owner, Result};
+use crate::net::nft::{Element, Key};
+use std::collections::BTreeSet;
+
+impl Claims {
+    pub(super) fn find_elsewhere<'a>(
+        &mut self,
+        claims: &'a [Claim],
+        ground: &impl Ground,
+    ) -> Result<Vec<(&'a Claim, Element)>> {
+        let (mut found, mut lists) = (Vec::new(), Vec::new());
+        let spots = |claim| ground.elsewhere(claim).into_iter().map(move |spot| (claim, spot));
+        for (claim, (set, key)) in claims.iter().flat_map(spots) {
+            if key.first() == key.last() {
+                found.extend(self.find(set, &key)?.map(|element| (claim, element)));
+                continue;
+            }
+            if !lists.iter().any(|(of, _)| *of == set) {
+                lists.push((set, self.nft.list_elements(set.table, set.name)?));
+            }
+            let elements = lists.iter().filter(|(of, _)| *of == set).flat_map(|(_, list)| list);
+            let overlapping = elements.filter(|element| element.key.overlaps(&key)).cloned();
+            found.extend(overlapping.map(|element| (claim, element)));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn find_in_the_way(
+        &mut self,
+        claims: &[Claim],
+        owner: &Owner,
+        ground: &impl Ground,
+    ) -> Result<Vec<(Shared, Element)>> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        for claim in claims {
+            for (set, key) in ground.related(claim) {
+                for element in self.list_within(set, &key)? {
+                    if seen.insert((set, element.key.clone())) {
+                        ground.yields(claim, &element)?;
+                        refuse_living(&element, owner)?;
+                        found.push((set, element));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn list_within(&mut self, set: Shared, key: &Key) -> Result<Vec<Element>> {
+        if key.first() == key.last() {
+            return Ok(self.find(set, key)?.into_iter().collect());
+        }
+        // What lies within, but not at the beginning, is not found by its key.
+        let mut elements = self.nft.list_elements(set.table, set.name)?;
+        elements.retain(|element| element.key.overlaps(key));
+        Ok(elements)
+    }
+
+    /// Those of these elements that are there.
+    pub(super) fn find_all(&mut self, spots: &[(Shared, Key)]) -> Result<Vec<(Shared, Element)>> {
+        let ends = |key: &Key| (key.first().to_vec(), key.last().to_vec());
+        let mut there = Vec::new();
+        if spots.len() <= FEW {
+            for (set, key) in spots {
+                let found = self.find(*set, key)?.filter(|found| ends(&found.key) == ends(key));
+                there.extend(found.map(|element| (*set, element)));
+            }
+            return Ok(there);
+        }
+        let wanted: BTreeSet<_> = spots.iter().map(|(set, key)| (*set, ends(key))).collect();
+        let sets: BTreeSet<_> = spots.iter().map(|(set, _)| *set).collect();
+        for set in sets {
+            let elements = self.nft.list_elements(set.table, set.name)?;
+            let is_wanted = |found: &Element| wanted.contains(&(set, ends(&found.key)));
+            there.extend(elements.into_iter().filter(is_wanted).map(|element| (set, element)));
+        }
+        Ok(there)
+    }
+}
