@@ -42,6 +42,13 @@ fn running(bed: &Testbed, link: &str) -> UnixDatagram {
     bed.enter(|| UnixDatagram::bind_addr(&name).unwrap())
 }
 
+/// Ends it: nobody has the name any more, nor has a process that another test is just starting.
+fn end(bed: &Testbed, socket: UnixDatagram, link: &str) {
+    drop(socket);
+    let name = SocketAddr::from_abstract_name(format!("girder/{link}")).unwrap();
+    bed.enter(|| while UnixDatagram::bind_addr(&name).is_err() {});
+}
+
 fn owners(bed: &Testbed) -> Vec<String> {
     held(bed).into_iter().map(|(_, owner)| owner).collect()
 }
@@ -165,7 +172,7 @@ fn gc_ends_at_any_age_what_has_lost_its_link_but_not_an_add_that_runs() {
         add(&ipam, "lost", "veth-lost").success();
         ipam.network.gc(&["listed"]).silent();
         assert_eq!(owners(bed), ["up eth0", "begins eth0", "listed eth0", "no-link eth0"]);
-        drop(socket);
+        end(bed, socket, "veth-begins");
         ipam.network.gc(&["listed"]).silent();
         assert_eq!(owners(bed), ["up eth0", "listed eth0", "no-link eth0"]);
         bed.ip("link del veth-up");

@@ -97,7 +97,9 @@ fn what_nobody_reads_takes_little_memory() {
                 &["-i", "CNI_COMMAND=STATUS", "CNI_PATH=/", "/bin/sh", "-c", &script],
                 large.to_string().as_bytes(),
             );
-            assert_ne!(output.status.code(), None, "{plugin}: {output:?}");
+            // Loaded as a plugin of a chain, or as one that needs a key more: it has answered.
+            let is_answered = output.status.success() || output.stdout.starts_with(b"{");
+            assert!(is_answered, "{plugin}: {output:?}");
         })(bed);
     });
 }

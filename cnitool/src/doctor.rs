@@ -86,7 +86,7 @@ impl Node<'_> {
         findings.extend(host::kernel());
         findings.extend(errors.note(filter::own(self.runtime)).unwrap_or_default());
         if let Some(living) = &living {
-            let leftovers = filter::leftovers(self.runtime, living);
+            let leftovers = filter::leftovers(self.runtime, self.lists, living);
             findings.extend(errors.note(leftovers).unwrap_or_default());
         }
         findings.extend(errors.note(filter::of_others(self.senders(pods))).unwrap_or_default());

@@ -187,8 +187,7 @@ pub fn list(leased: &Leased) -> Result<Vec<Entry>> {
 /// # Errors
 /// As [`list`].
 pub fn attachments(leased: &Leased) -> Result<Vec<Attachment>> {
-    let is_gone =
-        |state: State| matches!(state, State::NetnsGone | State::EarlierBoot | State::Nobodys);
+    let is_gone = |state: State| state.is_proven_gone() || state == State::Nobodys;
     let attachment = |lease: &Lease| {
         let (container, ifname) = (lease.owner.container(), lease.owner.ifname());
         Some(Attachment { container: container.parse().ok()?, ifname: ifname.parse().ok()? })

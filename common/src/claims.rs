@@ -1,6 +1,6 @@
 //! Elements that attachments own in sets and maps of the packet filter that they share.
 //!
-//! Whose an element is, is in its comment: the owner, and perhaps one word more. So what one
+//! Whose an element is, is in its comment: the owner, and perhaps notes after it. So what one
 //! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
 
 mod change;
@@ -127,7 +127,7 @@ impl Claims {
         &mut self.nft
     }
 
-    /// Makes all elements or none. What is in the way is replaced in the same breath, or is an
+    /// Makes all elements or none. What is in the way is replaced atomically, or is an
     /// error; what this owner has already stays, also if the ADD fails.
     ///
     /// # Errors
@@ -160,7 +160,8 @@ impl Claims {
             match self.nft.commit(batch) {
                 Ok(()) => break,
                 Err(error) if attempt == ATTEMPTS => return Err(error.into()),
-                // In the same breath: what GC finds unused, it removes at once.
+                // In one transaction with the elements: a GC in between would remove what nobody
+                // uses yet.
                 Err(error) if error.is_gone() => declaration = ground.declare()?,
                 Err(error) if error.is_exists() || error.is_overlap() => declaration = Batch::new(),
                 Err(error) => return Err(error.into()),

@@ -29,7 +29,7 @@
 //! table bridge girder {
 //!     set firewall-ports {                  # `isolated`: no other port of the bridge hears these
 //!         type ifname
-//!         elements = { "veth814c47b8" comment "pods c1 eth0" }
+//!         elements = { "veth814c47b8d5e" comment "pods c1 eth0" }
 //!     }
 //!     set firewall-hairpins { .. }
 //!     chain firewall {

@@ -62,6 +62,7 @@ use crate::restore::{Elements, Holding};
 use crate::sandbox::Host;
 use crate::undo::Undo;
 use conditions::chain_name;
+pub(crate) use ground::has_veth_note;
 use ground::{Ports, claimant, count, has_veth};
 use ruleset::{ALL, GATES, PORTS, SOURCES};
 use span::{PROTOCOLS, Span, address_of, sources_claim, sources_place, spans};
@@ -271,14 +272,12 @@ impl HostPorts {
         Ok(())
     }
 
-    /// Removes what belongs to attachments of the network that are not valid any more, and chains
-    /// that nobody's elements lead to.
+    /// Removes what belongs to nobody who is kept, and chains that nobody's elements lead to.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        let kept = Kept::new(&self.host.netlink, network, valid);
-        self.claims.sweep(&all_sets(), &kept)?;
+    pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
+        self.claims.sweep(&all_sets(), kept)?;
         let (sources, conditions) = (format!("{SOURCES}-"), format!("{PORTS}-if-"));
         self.claims.delete_unused_chains(|name| {
             name.starts_with(&sources) || name.starts_with(&conditions)

@@ -1,7 +1,7 @@
 //! What GC leaves alone, be it a link or an element of the packet filter: what is listed as valid,
 //! and what may have been made since the list was.
 
-use crate::cni::{Attachment, NetworkName, Owner};
+use crate::cni::{Attachment, NetworkName, Owner, Result};
 use crate::net::{Link, Netlink, Presence};
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -46,14 +46,36 @@ pub(crate) fn presence_name(link: &str) -> String {
 pub struct Kept<'a> {
     netlink: &'a Netlink,
     network: &'a NetworkName,
-    valid: HashSet<String>,
+    valid: &'a [Attachment],
+    owners: HashSet<String>,
 }
 
 impl<'a> Kept<'a> {
     /// Nothing is asked yet.
-    pub fn new(netlink: &'a Netlink, network: &'a NetworkName, valid: &[Attachment]) -> Self {
-        let valid = valid.iter().map(|attachment| attachment.owner(network).as_str().to_owned());
-        Self { netlink, network, valid: valid.collect() }
+    pub fn new(netlink: &'a Netlink, network: &'a NetworkName, valid: &'a [Attachment]) -> Self {
+        let owners = valid.iter().map(|attachment| attachment.owner(network).as_str().to_owned());
+        Self { netlink, network, valid, owners: owners.collect() }
+    }
+
+    /// The network.
+    pub(crate) fn network(&self) -> &NetworkName {
+        self.network
+    }
+
+    /// Everybody who is spared, for what names its owner in another way. Ask after having found it,
+    /// as in [`is_stale`](Self::is_stale).
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn list(&self) -> Result<Vec<Attachment>> {
+        let mut all = self.valid.to_vec();
+        for link in self.netlink.list_links()? {
+            let owner = link.alias.as_deref().and_then(Owner::read);
+            let owner = owner.filter(|owner| Owner::is_of(owner.as_str(), self.network));
+            let spared = owner.filter(|owner| self.spares(owner.as_str()));
+            all.extend(spared.and_then(|owner| owner.attachment()));
+        }
+        Ok(all)
     }
 
     /// Whether what bears this comment belongs to the network, and to nobody who is spared. Ask
@@ -63,7 +85,7 @@ impl<'a> Kept<'a> {
     }
 
     fn spares(&self, owner: &str) -> bool {
-        if self.valid.contains(owner) {
+        if self.owners.contains(owner) {
             return true;
         }
         let Some(owner) = Owner::read(owner) else { return false };
@@ -102,7 +124,7 @@ pub(crate) fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
 }
 
 /// Whether the ADD that makes this link of the host is running now.
-pub fn is_being_added(link: &str) -> bool {
+pub(crate) fn is_being_added(link: &str) -> bool {
     Presence::is_announced(&presence_name(link))
 }
 

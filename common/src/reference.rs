@@ -11,9 +11,11 @@ pub(crate) use redirects::Redirected;
 
 use crate::claims::port_key;
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
+use crate::kept::Kept;
 use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
 use crate::net::{self, iptables};
 use sha2::{Digest as _, Sha512};
+use std::cell::OnceCell;
 
 /// Masquerading by `nft`.
 const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
@@ -85,22 +87,25 @@ impl Reference {
         }
     }
 
-    /// Removes what `bridge` has made for attachments of the network that are not valid any more,
-    /// as far as its rules name them.
-    pub fn sweep_masquerade(
-        &mut self,
-        network: &NetworkName,
-        valid: &[Attachment],
-        errors: &mut Errors,
-    ) {
-        for container in self.stale(network, valid, &["POSTROUTING"], errors) {
+    /// Removes what `bridge` has made for attachments that nobody keeps, as far as its rules name
+    /// them.
+    pub fn sweep_masquerade(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
+        let network = kept.network();
+        for container in self.stale(kept, &["POSTROUTING"], errors) {
             self.delete_chains(&[masquerade(network, &container)], errors);
         }
-        let valid: Vec<_> = valid.iter().map(|other| masquerade_comment(network, other)).collect();
         let of_network = format!("{}-", hash(&[network.as_str()], 16));
+        let spared = OnceCell::new();
         errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
             let comment = rule.comment().filter(|comment| comment.starts_with(&of_network));
-            comment.is_some_and(|comment| !valid.iter().any(|other| comment.starts_with(other)))
+            let Some(comment) = comment else { return false };
+            // In doubt all stay.
+            let spared = spared.get_or_init(|| kept.list().ok());
+            spared.as_ref().is_some_and(|spared| {
+                let is_of =
+                    |one: &Attachment| comment.starts_with(&masquerade_comment(network, one));
+                !spared.iter().any(is_of)
+            })
         }));
         let outcome = self.sweep_spoof_checks();
         errors.note(outcome);
@@ -123,25 +128,14 @@ impl Reference {
     }
 
     /// The same for `portmap`.
-    pub fn sweep_ports(
-        &mut self,
-        network: &NetworkName,
-        valid: &[Attachment],
-        errors: &mut Errors,
-    ) {
-        for container in self.stale(network, valid, &[DNAT], errors) {
-            self.delete_chains(&ports(network, &container), errors);
+    pub fn sweep_ports(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
+        for container in self.stale(kept, &[DNAT], errors) {
+            self.delete_chains(&ports(kept.network(), &container), errors);
         }
     }
 
-    fn stale(
-        &mut self,
-        network: &NetworkName,
-        valid: &[Attachment],
-        parents: &[&str],
-        errors: &mut Errors,
-    ) -> Vec<String> {
-        let before = format!("name: \"{network}\" id: \"");
+    fn stale(&mut self, kept: &Kept<'_>, parents: &[&str], errors: &mut Errors) -> Vec<String> {
+        let before = format!("name: \"{}\" id: \"", kept.network());
         let mut named: Vec<String> = Vec::new();
         for family in net::Family::ALL {
             for parent in parents {
@@ -163,9 +157,10 @@ impl Reference {
                 |line: String| Some(line.split_once(&before)?.1.split('\\').next()?.to_owned());
             named.extend(list_legacy(family).into_iter().filter(of_parent).filter_map(container));
         }
-        named.retain(|id| !valid.iter().any(|other| other.container.as_str() == id));
         named.sort();
         named.dedup();
+        let Some(spared) = errors.note(kept.list()) else { return Vec::new() };
+        named.retain(|id| !spared.iter().any(|other| other.container.as_str() == id));
         named
     }
 

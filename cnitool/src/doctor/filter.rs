@@ -2,6 +2,7 @@
 
 use super::Finding;
 use crate::chain::Runtime;
+use crate::list::ConfigList;
 use crate::living::Living;
 use crate::restore;
 use common::firewall::{Refusal, Sender};
@@ -29,7 +30,11 @@ pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
 }
 
 /// What attachments have left that are gone.
-pub(super) fn leftovers(runtime: &Runtime, living: &Living) -> Result<Vec<Finding>> {
+pub(super) fn leftovers(
+    runtime: &Runtime,
+    lists: &[ConfigList],
+    living: &Living,
+) -> Result<Vec<Finding>> {
     let cached = runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
     let alive: BTreeSet<_> =
         cached.map(|cached| cached.target.attachment.owner(&cached.network)).collect();
@@ -47,7 +52,11 @@ pub(super) fn leftovers(runtime: &Runtime, living: &Living) -> Result<Vec<Findin
                 "network {network:?}: {elements} elements of the packet filter are left of \
                  attachments that are gone: {first}{more}"
             ),
-            format!("cnitool gc {network} --gone"),
+            // What is written beside an element may be an abbreviation.
+            match lists.iter().find(|list| list.name.label() == network) {
+                Some(list) => format!("cnitool gc {} --gone", list.name),
+                None => "there is no configuration of that network: put it back for its GC".into(),
+            },
         )
     };
     Ok(networks.into_iter().map(finding).collect())

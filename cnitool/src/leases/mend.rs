@@ -123,7 +123,7 @@ pub fn repair(leased: &Leased, dry_run: bool) -> Result<Repair> {
         let what = describe(&lease, state);
         let sign = sign_of_life(&lease, state);
         match (state, sign) {
-            (State::EarlierBoot | State::NetnsGone | State::LinkGone, None) => {
+            (state, None) if state.is_proven_gone() => {
                 repair.ended.push(what);
                 dead.push(lease);
             }

@@ -1,4 +1,4 @@
-//! Whose an element is, as its comment says: the owner, and perhaps one word more.
+//! Whose an element is, as its comment says: the owner, and perhaps notes after it.
 
 use crate::cni::Owner;
 

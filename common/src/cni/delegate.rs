@@ -56,7 +56,7 @@ impl Delegate {
     ///
     /// Its DEL is owed from the moment that it runs until it answers with an error: one that has
     /// answered so holds nothing, and a DEL would take what an earlier ADD of the same attachment
-    /// holds, as of which it may just have complained.
+    /// holds, about which it may just have complained.
     ///
     /// # Errors
     /// When it cannot be executed.

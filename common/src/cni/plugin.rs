@@ -156,8 +156,9 @@ pub struct Add<'a> {
     /// The link of the host that the plugin which delegates to this one makes for the attachment,
     /// and that cannot outlive the container's namespace.
     pub link: Option<IfName>,
-    /// The part of the network below the addresses, as that plugin calls it, where this host routes
-    /// nothing: there, an address may be in use elsewhere on the host. None: it must be unique.
+    /// The layer-2 segment (a bridge, or a VLAN of it) that the delegating plugin attaches to, where
+    /// this host does not route it: another segment may have the same address. None: the address is
+    /// unique on the host.
     pub segment: Option<String>,
 }
 

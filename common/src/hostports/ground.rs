@@ -61,13 +61,16 @@ impl<'a> Ports<'a> {
         if has_our_address || is_same_attachment(self.owner, comment) {
             return Ok(true);
         }
-        let (owner, notes) = split(comment);
-        let had_veth = notes.is_some_and(|notes| notes.split(' ').any(|note| note == VETH));
-        match Owner::read(owner).filter(|_| had_veth) {
+        match Owner::read(comment).filter(|_| has_veth_note(comment)) {
             Some(owner) => Ok(!has_veth(self.netlink, &owner)?),
             None => Ok(false),
         }
     }
+}
+
+/// Whether a comment says that its owner has a veth pair of ours.
+pub(crate) fn has_veth_note(comment: &str) -> bool {
+    split(comment).1.is_some_and(|notes| notes.split(' ').any(|note| note == VETH))
 }
 
 /// What a claim to ports is about, and its key where addresses count.

@@ -5,6 +5,7 @@ use super::span::Span;
 use super::{HostPorts, Publication, ports};
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result};
 use crate::in_use::Residents;
+use crate::kept::Kept;
 use crate::net::Family;
 use crate::reference::{Redirected, Reference};
 
@@ -41,9 +42,10 @@ impl HostPorts {
     ///
     /// # Errors
     /// When the kernel cannot be asked, or refuses.
-    pub fn sweep_shadows(&self, valid: &[Attachment]) -> Result<()> {
+    pub fn sweep_shadows(&self, kept: &Kept<'_>) -> Result<()> {
         let (mut reference, mut errors) = (Reference::open()?, Errors::default());
         let mut residents = Residents::new(&self.host.netlink);
+        let valid = kept.list()?;
         for family in Family::ALL {
             for Redirected { holder, pod, .. } in reference.list_redirects_of_nft(family)? {
                 let is_valid = valid.iter().any(|other| holder.is_named(other.container.as_str()));

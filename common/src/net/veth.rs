@@ -41,7 +41,7 @@ impl Netlink {
     /// kernel refuses to create it raised (ENOTCONN). If anything is refused nothing is left behind.
     ///
     /// # Errors
-    /// [`Error::is_exists`] if either name is taken in its namespace.
+    /// [`Error::is_exists`](super::Error::is_exists) if either name is taken in its namespace.
     pub fn create_veth(&self, pair: &VethPair<'_>) -> Result<Link> {
         let VethPair { host, peer, peer_netns, mtu, master, group } = *pair;
         let end = |end: VethEnd<'_>| {

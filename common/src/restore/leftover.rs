@@ -3,6 +3,7 @@
 
 use crate::claims::{BRIDGE, Claims, TABLES};
 use crate::cni::{Owner, Result};
+use crate::hostports::has_veth_note;
 use crate::in_use::Residents;
 use crate::net::Netlink;
 use crate::net::nft::Family;
@@ -33,10 +34,9 @@ pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)
             for element in claims.nft().list_elements(table, &name)? {
                 let comment = element.comment.unwrap_or_default();
                 let Some(owner) = Owner::read(&comment) else { continue };
-                let note = comment.get(owner.as_str().len()..).unwrap_or_default();
                 let left = owners.entry(owner).or_default();
                 left.elements += 1;
-                left.has_own_link |= is_of_bridge || note == " veth";
+                left.has_own_link |= is_of_bridge || has_veth_note(&comment);
                 left.addresses.extend(address(table.family, element.key.first()));
             }
         }

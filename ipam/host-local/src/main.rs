@@ -1,8 +1,7 @@
 //! host-local: addresses from ranges of this node, one lease file per network.
 
 use common::cni::{Ip, Verb, report};
-use common::in_use::{Lookup, Use};
-use common::kept;
+use common::in_use::{self, Lookup, Use};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
     Undo,
@@ -287,12 +286,13 @@ fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
     let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
     let stale = store.leases_where(|lease| {
         let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
-        // The list was made before the ADD of a young one was answered. Without its link it is dead
-        // at any age: a GC that comes once, after a crash, is not put off. But an ADD that runs may
-        // be about to make it, and says so.
-        let is_running = lease.holder.link.as_deref().is_some_and(kept::is_being_added);
-        let may_end = !reclaim::is_young(lease, pool) || reclaim::is_link_gone(lease);
-        !is_valid && !is_running && may_end
+        let may_live = match &lease.holder.link {
+            // Whoever made it has removed it before, if nothing spares the attachment.
+            Some(link) => in_use::is_attachment_alive(link),
+            // The list was made before the ADD of a young one was answered.
+            None => reclaim::is_young(lease, pool),
+        };
+        !is_valid && !may_live
     })?;
     store.release(&stale)
 }

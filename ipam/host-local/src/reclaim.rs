@@ -81,6 +81,11 @@ impl State {
         }
     }
 
+    /// Whether it is certain that the attachment is gone.
+    pub fn is_proven_gone(self) -> bool {
+        matches!(self, Self::EarlierBoot | Self::NetnsGone | Self::LinkGone)
+    }
+
     /// Whether it looks as if nobody held it any more.
     pub fn looks_leaked(self) -> bool {
         !matches!(self, Self::Lives | Self::Unknown)

@@ -9,7 +9,7 @@ mod vlan_gateway;
 use common::cni::delegate::Running;
 use common::cni::{Delegate, NetworkName, Owner};
 use common::kept::Kept;
-use common::net::Link;
+use common::net::{Link, nft};
 use common::restore::{Filtering, Holding};
 use common::sandbox::{Ipv6Addresses, interface, no_differences};
 use common::veth::{self, Pair, Port, Veth};
@@ -148,17 +148,17 @@ impl Plugin for Bridge {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
-        let network = &request.call.network.name;
-        let Some(host) = errors.note(Host::open()) else { return };
-        let kept = Kept::new(&host.netlink, network, &request.valid);
-        let mut filters = Filters::open(errors);
-        if let Some(filters) = &mut filters {
-            errors.note(filters.masquerade.sweep(&kept));
-            filters.reference.sweep_masquerade(network, &request.valid, errors);
-        }
-        errors.note(veth::sweep(&host.netlink, &kept));
-        if let Some(filters) = &mut filters {
-            errors.note(filters.spoof_check.sweep(&kept));
+        if let Some(host) = errors.note(Host::open()) {
+            let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
+            let mut filters = Filters::open(errors);
+            if let Some(filters) = &mut filters {
+                errors.note(filters.masquerade.sweep(&kept));
+                filters.reference.sweep_masquerade(&kept, errors);
+            }
+            errors.note(veth::sweep(&host.netlink, &kept));
+            if let Some(filters) = &mut filters {
+                errors.note(filters.spoof_check.sweep(&kept));
+            }
         }
         if let Some(Some(ipam)) = errors.note(request.call.tolerant_ipam()) {
             errors.note(ipam.gc());
@@ -244,15 +244,19 @@ struct Filters {
 }
 
 impl Filters {
+    /// None on a kernel without nftables, where nobody has anything.
     fn open(errors: &mut Errors) -> Option<Self> {
-        let open = || -> Result<Self> {
-            Ok(Self {
+        let open = || -> Result<Option<Self>> {
+            if !nft::is_available()? {
+                return Ok(None);
+            }
+            Ok(Some(Self {
                 masquerade: Masquerade::open()?,
                 spoof_check: SpoofCheck::open()?,
                 reference: Reference::open()?,
-            })
+            }))
         };
-        errors.note(open())
+        errors.note(open()).flatten()
     }
 }
 

@@ -5,10 +5,11 @@ mod config;
 
 use common::cni::{Cidr, IfName, NetworkName};
 use common::hostports::{HostPorts, Publication};
+use common::kept::Kept;
 use common::restore::{Filtering, Holding};
 use common::sandbox::no_differences;
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Plugin, Reference, Result, Status,
+    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Reference, Result, Status,
     Success, Undo,
 };
 use config::{Plan, mapping_hints};
@@ -71,12 +72,14 @@ impl Plugin for Portmap {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
+        let Some(host) = errors.note(Host::open()) else { return };
+        let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
         if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.sweep(&request.call.network.name, &request.valid));
-            errors.note(ports.sweep_shadows(&request.valid));
+            errors.note(ports.sweep(&kept));
+            errors.note(ports.sweep_shadows(&kept));
         }
         if let Some(mut reference) = errors.note(Reference::open()) {
-            reference.sweep_ports(&request.call.network.name, &request.valid, errors);
+            reference.sweep_ports(&kept, errors);
         }
     }
 

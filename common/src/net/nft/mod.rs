@@ -37,7 +37,7 @@ use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, SetEleme
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::{EAGAIN, ENOBUFS, MSG_DONTWAIT};
+use nix::libc::{EAGAIN, EINVAL, ENOBUFS, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::net::nfnetlink::{Ending, whole};
@@ -58,6 +58,20 @@ pub struct Nft {
     has_leftovers: bool,
     /// Parts of the last answer did not fit into the queue.
     has_losses: bool,
+}
+
+/// Whether this kernel has nftables. One that has none knows no such part of nfnetlink (EINVAL,
+/// `nfnetlink_rcv_msg` in net/netfilter/nfnetlink.c), or has no nfnetlink either.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn is_available() -> Result<bool> {
+    let any = Table { family: Family::Inet, name: "girder" };
+    match Nft::open().and_then(|mut nft| nft.find_chain(any, "any")) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 impl Nft {
