@@ -230,6 +230,12 @@ fn gc_of_the_gone_spares_who_lives_and_who_may() {
         destroy(bed, &lost);
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
+        // Its namespace lives, but its interface was removed there.
+        let bare = bed.sandbox("bare");
+        node.succeeds(&[], &["add", "pods", bare.path()]);
+        bare.ip("link del eth0");
+        node.succeeds(&[], &["gc", "pods", "--gone"]);
+        bed.assert_unchanged_since(&before);
         let both = run(bed, &[], &["gc", "pods", "--gone", "--valid", "c1:eth0"]);
         assert!(!both.status.success());
         let list = bed.read("/etc/cni/net.d/10-pods.conflist");

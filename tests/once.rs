@@ -232,16 +232,20 @@ fn gc_lets_an_add_end_that_has_no_link_yet() {
 #[test]
 fn gc_leaves_what_is_young() {
     case(|bed| {
-        let keys = json!({"cniVersion": "1.1.0", "macspoofchk": true});
-        let mut config = with(&keys);
-        config["ipam"].as_object_mut().unwrap().remove("graceAge");
-        let (warm, pod) = (Warm::new(bed, config), bed.sandbox("pod"));
-        warm.network.add(&pod, "c1").success();
-        let added = bed.snapshot();
-        warm.network.gc(&["first"]).silent();
-        bed.assert_unchanged_since(&added);
-        warm.network.check(&pod, "c1").silent();
-        warm.network.del(&pod, "c1").silent();
+        for backend in ["nftables", "iptables"] {
+            let bed = if backend == "nftables" { bed } else { &Testbed::new() };
+            let keys =
+                json!({"cniVersion": "1.1.0", "macspoofchk": true, "ipMasqBackend": backend});
+            let mut config = with(&keys);
+            config["ipam"].as_object_mut().unwrap().remove("graceAge");
+            let (warm, pod) = (Warm::new(bed, config), bed.sandbox("pod"));
+            warm.network.add(&pod, "c1").success();
+            let added = bed.snapshot();
+            warm.network.gc(&["first"]).silent();
+            bed.assert_unchanged_since(&added);
+            warm.network.check(&pod, "c1").silent();
+            warm.network.del(&pod, "c1").silent();
+        }
     });
 }
 
