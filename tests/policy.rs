@@ -12,8 +12,9 @@ use testbed::{bin_dir, is_reference, programs::workspace};
 /// needs: D-Bus has a handshake, a type system and a wire format of its own, and nobody but
 /// `firewall` (and a firewalld of the tests) pays for it.
 const PACKAGES: usize = 110;
-/// What a plugin may weigh, in bytes.
-const BINARY: u64 = 3 << 20;
+/// What a program may weigh, in bytes. A quarter of it is the code for the messages of rtnetlink,
+/// which all but host-local need; `firewall` speaks D-Bus besides, and cnitool links everything.
+const BINARY: u64 = 4 << 20;
 /// Lines of a source file, before its tests.
 const LINES: usize = 400;
 
