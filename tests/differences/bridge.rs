@@ -90,7 +90,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It makes the bridge and the links before it asks for addresses.",
     ),
-    ("once::gc_leaves_what_is_young", Older, OLD),
+    ("once::gc_leaves_what_is_young", Differs, OLD),
     ("once::gc_removes_what_is_old", Differs, FORMER),
     ("once::gc_removes_what_is_young_and_dead", Differs, FORMER),
 ];
