@@ -101,6 +101,27 @@ fn a_name_that_is_taken_is_refused() {
     });
 }
 
+#[test]
+fn del_after_a_refused_add_leaves_what_another_plugin_made() {
+    case(|bed| {
+        let (network, pod, _) = settled(bed, "1.0.0");
+        for link in ["type bridge", "type veth peer name eth9"] {
+            pod.ip(&format!("link add eth0 {link}"));
+            let before = bed.snapshot();
+            assert_ne!(network.add(&pod, "c1").error_code(), 0);
+            network.call("DEL", "c1").netns(pod.path()).run().silent();
+            assert!(has_link(&pod, "eth0"), "{link}");
+            bed.assert_unchanged_since(&before);
+            pod.ip("link del eth0");
+        }
+        // As `ptp` makes them: no bridge is at the other end.
+        bed.ip("link add other type veth peer name eth0 netns pod");
+        assert_ne!(network.add(&pod, "c1").error_code(), 0);
+        network.call("DEL", "c1").netns(pod.path()).run().silent();
+        assert!(has_link(&pod, "eth0"));
+    });
+}
+
 /// A configuration that fails when the addresses are there: the bridge has another one.
 fn conflicting(bed: &Testbed) -> Network<'_> {
     // With an address of its own, which does not follow its ports', and as every ADD leaves it.

@@ -12,7 +12,7 @@ use testbed::{Sandbox, Testbed};
 use crate::{
     differences::case,
     faults::traced,
-    pods::{changed, config},
+    pods::{changed, config, destroy},
     portmap::knock,
 };
 
@@ -148,5 +148,37 @@ fn gc_takes_no_chain_from_who_is_just_coming() {
         });
         chain.gc(&[]);
         assert_eq!(chains(bed), [""; 0]);
+    });
+}
+
+/// The port and the address of a pod that is dead go to another one between the look and the
+/// deletion: what was judged is what goes.
+#[test]
+fn who_comes_to_have_what_the_dead_had_keeps_it() {
+    case(|bed| {
+        let (neighbour, chain) = (bed.neighbour(), Chain::new(bed, 1));
+        let nobody = bed.sandbox("nobody");
+        for (number, verb) in [(2, "GC"), (6, "GC"), (10, "GC"), (4, "DEL"), (8, "DEL")] {
+            let dead = bed.sandbox("dead");
+            chain.add(&dead, "c1");
+            destroy(bed, &dead);
+            let valid = ["c2"].map(|id| json!({"containerID": id, "ifname": "eth0"}));
+            let plugin =
+                changed(chain.plugins[1].clone(), &json!({"cni.dev/valid-attachments": valid}));
+            let slow = format!("-e trace=sendto -e inject=sendto:delay_enter=300000:when={number}");
+            let living = bed.sandbox("living");
+            thread::scope(|scope| {
+                let late = scope.spawn(|| traced(bed, verb, "", &plugin, &slow));
+                chain.add(&living, "c2");
+                let output = late.join().unwrap();
+                assert!(output.status.success(), "{output:?}");
+            });
+            for outcome in &knock(&neighbour, "203.0.113.1:8001", &living, 80, true)[..1] {
+                assert!(outcome.is_ok(), "{verb} {number}: {outcome:?}");
+            }
+            chain.del(&living, "c2");
+            destroy(bed, &living);
+            chain.del(&nobody, "c1");
+        }
     });
 }

@@ -18,6 +18,7 @@ use crate::undo::Undo;
 use crate::veth::find_host_end;
 use change::Change;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Where everything about addresses is, for each of the two internets.
@@ -231,9 +232,9 @@ impl Claims {
         ground: &impl Ground,
     ) -> Result<()> {
         let in_the_way = self.find_in_the_way(claims, owner, ground)?;
-        let spots: Vec<_> = in_the_way.into_iter().map(|(set, found)| (set, found.key)).collect();
-        self.nft.delete_elements(&spots)?;
-        Ok(())
+        let comments: BTreeSet<_> =
+            in_the_way.iter().filter_map(|(_, found)| found.comment.clone()).collect();
+        self.delete_judged(&in_the_way, |comment| comments.contains(comment)).map(drop)
     }
 
     /// The element in which the first value of `key` lies, if there is one.
@@ -254,9 +255,9 @@ impl Claims {
         ours: impl Fn(&str) -> bool,
     ) -> Result<usize> {
         let is_ours = |element: &Element| element.comment.as_deref().is_some_and(&ours);
-        let there = self.find_all(spots)?.into_iter().filter(|(_, element)| is_ours(element));
-        let there: Vec<_> = there.map(|(set, element)| (set, element.key)).collect();
-        Ok(self.nft.delete_elements(&there)?)
+        let mut there = self.find_all(spots)?;
+        there.retain(|(_, element)| is_ours(element));
+        self.delete_judged(&there, &ours)
     }
 
     /// Removes every element of these sets whose comment is `dead`, and says which.
@@ -268,10 +269,8 @@ impl Claims {
         sets: &[Shared],
         dead: impl Fn(&str) -> bool,
     ) -> Result<Vec<(Shared, Element)>> {
-        let found = self.list_where(sets, dead)?;
-        let spots: Vec<_> =
-            found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
-        self.nft.delete_elements(&spots)?;
+        let found = self.list_where(sets, &dead)?;
+        self.delete_judged(&found, dead)?;
         Ok(found)
     }
 

@@ -224,9 +224,7 @@ impl HostPorts {
         if found.is_empty() || found.iter().any(|one| counted(one) != Some(found.len())) {
             found = self.claims.list_where(&all_sets(), ours)?;
         }
-        let spots: Vec<_> =
-            found.iter().map(|(set, element)| (*set, element.key.clone())).collect();
-        self.claims.nft().delete_elements(&spots)?;
+        self.claims.delete_judged(&found, ours)?;
         flows::forget_after(&found);
         Ok(())
     }

@@ -16,9 +16,9 @@ pub fn now() -> u64 {
 }
 
 /// Whether something made at `since` is younger than `age`, both in seconds. The clock may have
-/// been set back: what is of the future is not believed to be young, for it would be so for ever.
+/// been set back a little; what is of a farther future is not young, for it would be so for ever.
 pub fn is_young(since: u64, age: u64) -> bool {
-    now().checked_sub(since).is_some_and(|old| old < age)
+    now().abs_diff(since) < age
 }
 
 /// What a link's alias says: whose it is, and for how long GC spares it.

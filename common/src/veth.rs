@@ -209,23 +209,32 @@ pub fn delete(
     let Some(link) = sandbox.netlink.find_link(attachment.ifname.as_str())? else {
         return Ok(());
     };
-    if !belongs_to_another(host, &link, &owner)? {
+    if is_end_of_nobodys_pair(host, &link, &owner)? {
         sandbox.netlink.delete_link(link.index)?;
     }
     Ok(())
 }
 
-/// Whether the path that the runtime gave leads, by now, into somebody else's container.
-fn belongs_to_another(host: &Host, link: &Link, owner: &Owner) -> Result<bool> {
+/// Whether a link of the container is one end of a pair as this plugin makes them, and the other
+/// one, a port of a bridge of the host, names nobody else. The container may have another plugin's
+/// interface under that name: the ADD of this one was refused then, and its DEL comes all the same.
+fn is_end_of_nobodys_pair(host: &Host, link: &Link, owner: &Owner) -> Result<bool> {
     let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
         return Ok(false);
     };
-    match host.netlink.read_link(peer) {
-        Ok(peer) => Ok(peer.peer == Some(link.index)
-            && peer.alias.is_some_and(|alias| Owner::is_any(&alias) && !owner.is_in(&alias))),
-        Err(error) if error.is_gone() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    let peer = match host.netlink.read_link(peer) {
+        Ok(peer) if peer.peer == Some(link.index) => peer,
+        Ok(_) => return Ok(false),
+        Err(error) if error.is_gone() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let is_port = match peer.master {
+        Some(master) => host.netlink.read_link(master)?.kind.as_deref() == Some("bridge"),
+        None => false,
+    };
+    let names_another =
+        peer.alias.is_some_and(|alias| Owner::is_any(&alias) && !owner.is_in(&alias));
+    Ok(is_port && !names_another)
 }
 
 /// Deletes the pairs of a network that belong to nobody who is kept.

@@ -90,6 +90,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It makes the bridge and the links before it asks for addresses.",
     ),
+    (
+        "bridge_undo::del_after_a_refused_add_leaves_what_another_plugin_made",
+        Differs,
+        "It deletes whatever has the interface's name.",
+    ),
     ("once::gc_leaves_what_is_young", Differs, OLD),
     ("once::gc_removes_what_is_old", Differs, FORMER),
     ("once::gc_removes_what_is_young_and_dead", Differs, FORMER),

@@ -1,7 +1,7 @@
 //! Looking for elements: of one's own, and in one's way.
 
 use super::{Claim, Claims, FEW, Ground, Shared, refuse_living};
-use crate::cni::{Owner, Result};
+use crate::cni::{Code, Error, Owner, Result};
 use crate::net::nft::{Element, Key};
 use std::collections::BTreeSet;
 
@@ -78,5 +78,39 @@ impl Claims {
             there.extend(elements.into_iter().filter(is_wanted).map(|element| (set, element)));
         }
         Ok(there)
+    }
+
+    /// Deletes elements that were found, as far as what is there when they go still is `meant` by its
+    /// comment: an attachment that lives may have come to have their keys meanwhile. How many went.
+    ///
+    /// # Errors
+    /// Code 11 when the ruleset never stays as it is for long enough; when the kernel refuses.
+    pub(crate) fn delete_judged(
+        &mut self,
+        found: &[(Shared, Element)],
+        meant: impl Fn(&str) -> bool,
+    ) -> Result<usize> {
+        const ATTEMPTS: usize = 200;
+        let (mut left, mut size, mut count) = (found, found.len(), 0);
+        for _ in 0..ATTEMPTS {
+            if left.is_empty() {
+                return Ok(count);
+            }
+            let (part, rest) = left.split_at(size.clamp(1, left.len()));
+            let generation = self.nft.read_generation()?;
+            let spots: Vec<_> =
+                part.iter().map(|(set, element)| (*set, element.key.clone())).collect();
+            let mut there = self.find_all(&spots)?;
+            there.retain(|(_, now)| meant(now.comment.as_deref().unwrap_or_default()));
+            let spots: Vec<_> = there.into_iter().map(|(set, now)| (set, now.key)).collect();
+            if self.nft.delete_elements_of(generation, &spots)? {
+                (left, count) = (rest, count + spots.len());
+            } else {
+                // The fewer there are, the less time there is for somebody to change something.
+                size = (size / 2).max(1);
+            }
+        }
+        let msg = "the packet filter is changed all along, faster than elements can be deleted";
+        Err(Error::new(Code::TryAgain, msg))
     }
 }

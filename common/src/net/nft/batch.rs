@@ -264,7 +264,10 @@ impl Batch {
     /// Only the last step asks for an answer: the kernel reports failures unasked, and delivers
     /// that one answer after the transaction is through. An answer to each of 10,000 steps would
     /// overrun the socket's buffer. (Asking at the end mark instead needs kernel 6.10.)
-    pub(super) fn into_bytes(mut self) -> Result<(Vec<u8>, Self)> {
+    ///
+    /// With a generation, the kernel refuses all of it (ERESTART) where somebody has changed the
+    /// ruleset since that one.
+    pub(super) fn into_bytes(mut self, generation: Option<u32>) -> Result<(Vec<u8>, Self)> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
@@ -273,6 +276,13 @@ impl Batch {
         }
         let mut bytes = Vec::new();
         append(&mut bytes, &mut mark(ControlMessage::BatchBegin), 0);
+        if let Some(generation) = generation {
+            // The crate knows no attributes of this message: NFNL_BATCH_GENID, the only one.
+            bytes.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
+            bytes.extend(generation.to_be_bytes());
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            bytes.splice(..4, length.to_ne_bytes());
+        }
         let mut sequence = 0;
         for step in &mut self.steps {
             sequence += 1;
@@ -399,7 +409,7 @@ mod tests {
             TABLE,
             Some(&"x".repeat(300)),
         );
-        let error = batch.into_bytes().unwrap_err().to_string();
+        let error = batch.into_bytes(None).unwrap_err().to_string();
         assert!(error.starts_with("ensure chain  in table ip t: chain"), "{error}");
     }
 
@@ -407,7 +417,7 @@ mod tests {
     fn only_the_last_step_is_acknowledged() {
         let mut batch = Batch::new();
         batch.table(Make::Ensure, TABLE, None).delete_table(TABLE);
-        let (_, batch) = batch.into_bytes().unwrap();
+        let (_, batch) = batch.into_bytes(None).unwrap();
         let acknowledged: Vec<_> =
             batch.steps.iter().map(|step| step.message.header.flags & NLM_F_ACK != 0).collect();
         assert_eq!(acknowledged, [false, true]);

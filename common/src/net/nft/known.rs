@@ -137,6 +137,13 @@ pub(super) fn set_name(message: &[u8]) -> String {
     find(message.get(NFGENMSG..).unwrap_or_default(), NFTA_SET_NAME).map(text).unwrap_or_default()
 }
 
+/// The number in a `NFT_MSG_NEWGEN`.
+pub(super) fn generation(message: &[u8]) -> Option<u32> {
+    const NFTA_GEN_ID: u16 = 1;
+    let number = find(message.get(NFGENMSG..).unwrap_or_default(), NFTA_GEN_ID)?;
+    number.try_into().ok().map(u32::from_be_bytes)
+}
+
 fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
     const NFTA_HOOK_HOOKNUM: u16 = 1;
     const HOOKS: [Hook; 5] =

@@ -10,6 +10,7 @@
 
 mod batch;
 mod comment;
+mod deletion;
 mod expr;
 mod field;
 mod known;
@@ -29,8 +30,6 @@ pub use redirect::Redirect;
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{Base, Chain, ChainKind, DSTNAT, FILTER, Family, Hook, Policy, RAW, SRCNAT, Table};
 pub use walk::Fate;
-
-use std::collections::BTreeSet;
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage, SetElementMessage};
@@ -101,7 +100,7 @@ impl Nft {
     /// the methods of [`Batch`]. ENOENT means that it, or what holds it or what it leads to, is
     /// missing. [`Error::is_unsupported`] if the kernel has no nftables.
     pub fn commit(&mut self, batch: Batch) -> Result<()> {
-        self.try_commit(batch)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        self.try_commit(batch, None)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Whether the kernel would make all changes of the batch. It makes none of them: the batch ends
@@ -112,41 +111,9 @@ impl Nft {
     pub fn rehearse(&mut self, table: Table<'_>, mut batch: Batch) -> Result<()> {
         batch.delete_chain(table, "no chain of this name");
         let end = batch.last();
-        let refused = self.try_commit(batch)?.into_iter().find(|(sequence, _)| *sequence != end);
+        let refused =
+            self.try_commit(batch, None)?.into_iter().find(|(sequence, _)| *sequence != end);
         refused.map_or(Ok(()), |(_, error)| Err(error))
-    }
-
-    /// Deletes these elements, all at once, and says how many were there. Those that are gone, or
-    /// whose whole set or table is, do not stop the rest.
-    ///
-    /// A refusal is slow (see [`Nft::commit`]): ask for what may well be gone first.
-    ///
-    /// # Errors
-    /// What the kernel refused for any other reason; nothing is deleted then.
-    pub fn delete_elements(&mut self, elements: &[(SetName<'_>, Key)]) -> Result<usize> {
-        let mut left: Vec<_> = elements.iter().collect();
-        loop {
-            let mut batch = Batch::new();
-            for (set, key) in &left {
-                batch.delete_element(set.table, set.name, key);
-            }
-            let mut gone = BTreeSet::new();
-            for (sequence, error) in self.try_commit(batch)? {
-                // Only what is about one element can be left out.
-                if sequence == 0 || !error.is_gone() {
-                    return Err(error);
-                }
-                gone.insert(sequence);
-            }
-            if gone.is_empty() {
-                return Ok(left.len());
-            }
-            let mut sequence = 0;
-            left.retain(|_| {
-                sequence += 1;
-                !gone.contains(&sequence)
-            });
-        }
     }
 
     /// The element with this key; in a set of intervals, the one that the key's first value lies in.
@@ -256,11 +223,11 @@ impl Nft {
     }
 
     /// The changes that failed, by sequence number, if any did.
-    fn try_commit(&mut self, batch: Batch) -> Result<Vec<(u32, Error)>> {
+    fn try_commit(&mut self, batch: Batch, generation: Option<u32>) -> Result<Vec<(u32, Error)>> {
         if batch.is_empty() {
-            return batch.into_bytes().map(|_| Vec::new());
+            return batch.into_bytes(None).map(|_| Vec::new());
         }
-        let (bytes, batch) = batch.into_bytes()?;
+        let (bytes, batch) = batch.into_bytes(generation)?;
         let mut failed = Vec::new();
         let mut acknowledged = false;
         for reply in self.exchange(&bytes, &|| "change the packet filter".to_owned())? {

@@ -35,12 +35,15 @@ pub(super) enum Body {
     Chain(KnownChain),
     /// The name of a set or map.
     Set(String),
+    /// The number of the ruleset as it is.
+    Generation(u32),
 }
 
 const NEW_CHAIN: u16 = 10 << 8 | 3;
 const NEW_RULE: u16 = 10 << 8 | 6;
 const NEW_SET: u16 = 10 << 8 | 9;
 const NEW_SET_ELEMENT: u16 = 10 << 8 | 12;
+const NEW_GENERATION: u16 = 10 << 8 | 15;
 
 /// The messages of one datagram.
 pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), DecodeError> {
@@ -57,6 +60,7 @@ pub(super) fn parse(mut bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), De
             NEW_RULE => Some(Body::Rule(KnownRule::parse(payload)?)),
             NEW_SET => Some(Body::Set(known::set_name(payload))),
             NEW_SET_ELEMENT => Some(Body::Elements(elements(payload)?)),
+            NEW_GENERATION => known::generation(payload).map(Body::Generation),
             _ => None,
         };
         if let Some(body) = body {
