@@ -128,9 +128,7 @@ impl Running {
         let value: Value = serde_json::from_slice(&stdout).map_err(|error| nonsense(&error))?;
         Success::decode(&value, self.delegate.version).map_err(|error| nonsense(&error))
     }
-}
 
-impl Running {
     fn collect(&self, child: Child) -> Ending {
         let ending = collect(child, &self.delegate.executable);
         if matches!(ending, Ending::Refusal(_)) {

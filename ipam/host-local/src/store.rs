@@ -26,13 +26,13 @@ use crate::range::{RangeSet, number};
 use crate::reconcile;
 use crate::record::{Lease, Owner, escape};
 use common::cni::Context as _;
+pub use common::kept::now;
 use common::{Code, Error, Result, file};
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The locked leases of a network. The lock goes with it.
 #[derive(Debug)]
@@ -45,11 +45,6 @@ pub struct Store {
     /// Whether nothing is written, whatever has to be mended.
     only_looks: bool,
     _lock: Lock,
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Names this boot of the machine; empty if it cannot be read.
