@@ -16,10 +16,10 @@ use crate::chain::Runtime;
 use crate::list::ConfigList;
 use crate::living::Living;
 use common::Result;
+use common::attach::in_use::Lookup;
 use common::cni::{Errors, Ip, Success, Version, json};
-use common::firewall::Sender;
-use common::in_use::Lookup;
 use common::net::Family;
+use firewall::policy::Sender;
 use serde_json::Value;
 use std::fmt::{self, Display};
 

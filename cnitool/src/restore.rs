@@ -7,7 +7,7 @@ use crate::list::{ConfigList, PluginConfig};
 use crate::living::Living;
 use crate::request;
 use common::cni::{Attachment, Context as _, Verb, Version};
-use common::restore::{Elsewhere, Holding, Missing, holdings};
+use common::filter::restore::{Expected, External, Missing, expected_state};
 use common::{Result, Undo};
 use serde_json::Value;
 
@@ -31,10 +31,10 @@ pub fn look(runtime: &Runtime) -> Result<Found> {
     let living = Living::look()?;
     for cached in runtime.cache.all()?.iter().filter(|cached| living.has(cached)) {
         match of_attachment(runtime, cached) {
-            Ok(holdings) if holdings.is_empty() => {}
-            Ok(holdings) => {
+            Ok(expected_state) if expected_state.is_empty() => {}
+            Ok(expected_state) => {
                 attachments += 1;
-                all.extend(holdings);
+                all.extend(expected_state);
             }
             Err(error) => {
                 let Attachment { container, ifname } = &cached.target.attachment;
@@ -45,7 +45,7 @@ pub fn look(runtime: &Runtime) -> Result<Found> {
     Ok(Found { missing: Missing::look(all)?, attachments, unclear })
 }
 
-fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
+fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Expected>> {
     let list = ConfigList::parse(cached.config.clone())?;
     let result = cached.result_for(&list)?;
     let (target, mut all) = (&cached.target, Vec::new());
@@ -53,16 +53,16 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
         let stdin = request::of_attachment(&list, plugin, target, Some(&result));
         let (bytes, attachment) = (stdin.to_string().into_bytes(), &target.attachment);
         let found = match plugin.kind.as_str() {
-            "bridge" => holdings::<bridge::Bridge>(bytes, attachment),
-            "firewall" => holdings::<firewall::Filter>(bytes, attachment),
-            "portmap" => holdings::<portmap::Portmap>(bytes, attachment),
+            "bridge" => expected_state::<bridge::Bridge>(bytes, attachment),
+            "firewall" => expected_state::<firewall::Filter>(bytes, attachment),
+            "portmap" => expected_state::<portmap::Portmap>(bytes, attachment),
             _ => continue,
         };
-        let (found, asks_others) = found.context(&plugin.kind)?;
+        let (found, uses_external_backend) = found.context(&plugin.kind)?;
         all.extend(found);
-        if asks_others && list.is_at_least(Version::V0_4_0)? {
+        if uses_external_backend && list.is_at_least(Version::V0_4_0)? {
             let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());
-            all.push(Holding::Elsewhere(Box::new(ByProgram { runtime, plugin, target, stdin })));
+            all.push(Expected::External(Box::new(ByProgram { runtime, plugin, target, stdin })));
         }
     }
     Ok(all)
@@ -82,7 +82,7 @@ impl ByProgram {
     }
 }
 
-impl Elsewhere for ByProgram {
+impl External for ByProgram {
     fn verify(&self) -> Result<Vec<String>> {
         Ok(self.run(Verb::Check).err().into_iter().map(|error| error.to_string()).collect())
     }

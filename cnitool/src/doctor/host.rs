@@ -2,9 +2,9 @@
 
 use super::{Finding, of_type, text};
 use crate::list::ConfigList;
-use common::firewall::Sender;
-use common::net::{Family, Glance, sysctl};
-use common::{HostPorts, Result};
+use common::Result;
+use common::net::{BridgeStatus, Family, sysctl};
+use firewall::policy::Sender;
 use std::collections::BTreeSet;
 
 /// Whether packets leave the host for those whose gateway it is.
@@ -34,7 +34,7 @@ pub(super) fn bridges(lists: &[ConfigList]) -> Result<Vec<Finding>> {
         plugins.map(|keys| text(keys, "bridge").unwrap_or("cni0").to_owned()).collect();
     let (mut findings, mut any) = (Vec::new(), false);
     for name in names {
-        match Glance::at(&name) {
+        match BridgeStatus::read(&name) {
             None => {}
             Some(None) => findings.push(Finding::problem(
                 format!("{name} is no bridge, and pods cannot be attached to it"),
@@ -56,7 +56,7 @@ pub(super) fn bridges(lists: &[ConfigList]) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn of_bridge(name: &str, bridge: &Glance) -> Vec<Finding> {
+fn of_bridge(name: &str, bridge: &BridgeStatus) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !bridge.is_up {
         findings.push(Finding::problem(
@@ -85,7 +85,7 @@ fn of_bridge(name: &str, bridge: &Glance) -> Vec<Finding> {
 /// Features that the kernel lacks.
 pub(super) fn kernel() -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = HostPorts::probe() {
+    if let Err(error) = portmap::probe() {
         let is_old = error.to_string().contains("needs Linux");
         findings.push(if is_old {
             Finding::problem(

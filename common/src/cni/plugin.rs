@@ -4,9 +4,8 @@ use super::args::Environment;
 use super::config::Keys;
 use super::{
     Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, IfName, NetnsPath, Network,
-    Result, Success, Verb, Version, delegate, report,
+    Result, Success, Undo, Verb, Version, delegate, report,
 };
-use crate::Undo;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use serde_json::json;
