@@ -1,19 +1,12 @@
 //! What the bridge asks of the packet filter: masquerading, and frames with their own address.
 
 use serde_json::{Value, json};
-use testbed::{Network, Place, Sandbox, Testbed};
+use testbed::{Network, Place, Sandbox, Testbed, config};
 
-use crate::{
-    bridge::{config, dual},
-    differences::case,
-};
+use crate::differences::case;
 
 fn network<'bed>(bed: &'bed Testbed, changes: &Value) -> Network<'bed> {
-    let mut all = dual();
-    for (key, value) in changes.as_object().unwrap() {
-        all[key] = value.clone();
-    }
-    bed.network(config(&all))
+    bed.network(config::bridge(&config::changed(config::dual_stack(), changes)))
 }
 
 /// As whom the neighbour, who knows the way back, sees the pod: by IPv4 and by IPv6.
@@ -97,7 +90,7 @@ fn a_pod_sends_with_its_own_address_only() {
 fn the_check_of_addresses_leaves_nothing() {
     case(|bed| {
         let network = network(bed, &json!({"macspoofchk": true, "cniVersion": "1.1.0"}));
-        network.add(&bed.sandbox("resident"), "resident").success();
+        network.add(&bed.sandbox("earlier"), "earlier").success();
         let rules = || bed.snapshot().lines("nft ").map(str::to_owned).collect::<Vec<_>>();
         let shared = rules();
         for way in ["DEL", "DEL without anything", "GC"] {
@@ -105,7 +98,7 @@ fn the_check_of_addresses_leaves_nothing() {
             network.add(&pod, "c1").success();
             match way {
                 "DEL" => network.del(&pod, "c1").silent(),
-                "GC" => network.gc(&["resident"]).silent(),
+                "GC" => network.gc(&["earlier"]).silent(),
                 _ => network.call("DEL", "c1").run().silent(),
             }
             assert_eq!(rules(), shared, "{way}");

@@ -1,12 +1,9 @@
 //! The links of a bridge: layer 2, and what a configuration says about each.
 
 use serde_json::{Value, json};
-use testbed::{Place, Sandbox};
+use testbed::{Place, Sandbox, config};
 
-use crate::{
-    bridge::{config, has_link},
-    differences::case,
-};
+use crate::differences::case;
 
 /// The host's end of a pod's link, as `ip` sees it.
 fn port(bed: &Place, result: &Value) -> Value {
@@ -15,11 +12,7 @@ fn port(bed: &Place, result: &Value) -> Value {
 }
 
 fn layer_2(changes: &Value) -> Value {
-    let mut config = config(&json!({"isGateway": false, "ipam": {}}));
-    for (key, value) in changes.as_object().unwrap() {
-        config[key] = value.clone();
-    }
-    config
+    config::changed(config::bridge(&json!({"isGateway": false, "ipam": {}})), changes)
 }
 
 /// Gives a layer 2 pod an address, as its owner would.
@@ -42,7 +35,7 @@ fn layer_2_is_a_link_without_addresses() {
         assert_eq!(one.tcp("192.0.2.2:7", &server).unwrap().to_string(), "192.0.2.1");
         assert_eq!(bed.sysctl("net/ipv4/ip_forward").unwrap(), "0", "nobody asked for it");
         network.del(&one, "c1").silent();
-        assert!(!has_link(&one, "eth0"));
+        assert!(!one.has_link("eth0"));
     });
 }
 
@@ -61,7 +54,7 @@ fn isolated_ports_do_not_talk_to_each_other() {
     case(|bed| {
         for (isolation, bridge) in [(false, "br0"), (true, "br1")] {
             let changes = json!({"portIsolation": isolation, "bridge": bridge, "name": bridge});
-            let network = bed.network(config(&changes));
+            let network = bed.network(config::bridge(&changes));
             let pods = ["one", "two"].map(|name| bed.sandbox(&format!("{name}-{bridge}")));
             let [one, two] = &pods;
             let result = network.add(one, "c1").result();
@@ -81,7 +74,7 @@ fn isolated_ports_do_not_talk_to_each_other() {
 fn hairpin_is_as_told() {
     case(|bed| {
         for (hairpin, name) in [(false, "one"), (true, "two")] {
-            let network = bed.network(config(&json!({"hairpinMode": hairpin})));
+            let network = bed.network(config::bridge(&json!({"hairpinMode": hairpin})));
             let result = network.add(&bed.sandbox(name), name).result();
             assert_eq!(port(bed, &result)["linkinfo"]["info_slave_data"]["hairpin"], hairpin);
         }
@@ -94,11 +87,11 @@ fn promiscuous_is_as_told_and_excludes_hairpin() {
         let pod = bed.sandbox("pod");
         let both = json!({"promiscMode": true, "hairpinMode": true});
         let before = bed.snapshot();
-        let error = bed.network(config(&both)).add(&pod, "c1").error();
+        let error = bed.network(config::bridge(&both)).add(&pod, "c1").error();
         let expected = "cannot set hairpin mode and promiscuous mode at the same time";
         assert!(error.msg.contains(expected), "{error:?}");
         bed.assert_unchanged_since(&before);
-        bed.network(config(&json!({"promiscMode": true}))).add(&pod, "c1").success();
+        bed.network(config::bridge(&json!({"promiscMode": true}))).add(&pod, "c1").success();
         assert_eq!(bed.ip_json("-d link show br0")[0]["promiscuity"], 1);
     });
 }
@@ -107,7 +100,7 @@ fn promiscuous_is_as_told_and_excludes_hairpin() {
 fn the_mtu_is_of_the_bridge_and_both_ends() {
     case(|bed| {
         let pod = bed.sandbox("pod");
-        let result = bed.network(config(&json!({"mtu": 1400}))).add(&pod, "c1").result();
+        let result = bed.network(config::bridge(&json!({"mtu": 1400}))).add(&pod, "c1").result();
         assert_eq!(bed.ip_json("link show br0")[0]["mtu"], 1400);
         assert_eq!(port(bed, &result)["mtu"], 1400);
         assert_eq!(pod.ip_json("link show eth0")[0]["mtu"], 1400);
@@ -125,7 +118,7 @@ fn the_mac_is_the_one_asked_for_by_the_channel_that_counts() {
         let rows = [(json!({}), 1), (by_config, 2), (by_runtime, 3)];
         for (changes, number) in rows {
             let pod = bed.sandbox(&format!("pod{number}"));
-            let network = bed.network(config(&changes)).args(by_args);
+            let network = bed.network(config::bridge(&changes)).args(by_args);
             let result = network.add(&pod, &format!("c{number}")).result();
             let mac = format!("02:00:00:00:00:0{number}");
             assert_eq!(pod.ip_json("link show eth0")[0]["address"], mac);
@@ -138,7 +131,7 @@ fn the_mac_is_the_one_asked_for_by_the_channel_that_counts() {
 #[test]
 fn the_bridge_keeps_its_mac_while_ports_come_and_go() {
     case(|bed| {
-        let network = bed.network(config(&json!({})));
+        let network = bed.network(config::bridge(&json!({})));
         let mac = || bed.ip_json("link show br0")[0]["address"].clone();
         let first = bed.sandbox("first");
         network.add(&first, "c0").success();
@@ -161,7 +154,7 @@ fn a_container_interface_may_stay_down() {
         bed.network(layer_2(&down)).add(&pod, "c1").success();
         let link = pod.ip_json("link show eth0")[0].clone();
         assert!(!link["flags"].as_array().unwrap().contains(&json!("UP")), "{link}");
-        let network = bed.network(config(&down));
+        let network = bed.network(config::bridge(&down));
         let error = network.add(&bed.sandbox("other"), "c2").error();
         let expected = "cannot use IPAM when DisableContainerInterface flag is set";
         assert!(error.msg.contains(expected), "{error:?}");
@@ -173,10 +166,10 @@ fn a_container_interface_may_stay_down() {
 fn what_add_refuses_is_no_reason_for_del_and_gc_to_fail() {
     case(|bed| {
         let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0});
-        let network = bed.network(config(&json!({"cniVersion": "1.1.0", "ipam": ipam})));
+        let network = bed.network(config::bridge(&json!({"cniVersion": "1.1.0", "ipam": ipam})));
         network.add(&bed.sandbox("first"), "first").success();
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
-        let mut edited = config(&json!({"cniVersion": "1.1.0", "ipam": ipam}));
+        let mut edited = config::bridge(&json!({"cniVersion": "1.1.0", "ipam": ipam}));
         edited["disableContainerInterface"] = json!(true);
         let call = |verb: &str, config: &Value| {
             network.call(verb, "c1").netns(pod.path()).config(config).run()

@@ -9,9 +9,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::{Place, Testbed};
+use testbed::{Place, Testbed, config};
 
-use crate::{bridge::config, differences::case};
+use crate::differences::case;
 
 /// As long as a packet may take on a busy machine. One that is lost never comes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ fn ask_during(from: &Place, to: &Place, at: &str, work: impl FnOnce() + Send) ->
 
 /// Twenty pods come and go on the bridge while the first one asks its gateway.
 fn assert_undisturbed(bed: &Testbed) {
-    let network = bed.network(config(&json!({"isDefaultGateway": true})));
+    let network = bed.network(config::bridge(&json!({"isDefaultGateway": true})));
     let first = bed.sandbox("first");
     let result = network.add(&first, "first").result();
     assert_eq!(result["interfaces"][0]["mac"], mac(bed), "{result}");
@@ -119,7 +119,7 @@ fn is_that_of_a_port_no_more_when_the_port_goes() {
         bed.ip("link add br0 type bridge");
         bed.ip("link add port address 02:00:00:00:00:05 type veth peer name other");
         bed.ip("link set port master br0");
-        let (network, pod) = (bed.network(config(&json!({}))), bed.sandbox("pod"));
+        let (network, pod) = (bed.network(config::bridge(&json!({}))), bed.sandbox("pod"));
         network.add(&pod, "c1").success();
         assert_eq!(mac(bed), "02:00:00:00:00:05");
         bed.ip("link del port");
@@ -132,7 +132,7 @@ fn is_that_of_a_port_no_more_when_the_port_goes() {
 fn of_a_mere_switch_may_change() {
     case(|bed| {
         bed.ip("link add br0 type bridge");
-        let network = bed.network(config(&json!({"isGateway": false})));
+        let network = bed.network(config::bridge(&json!({"isGateway": false})));
         let pod = bed.sandbox("pod");
         let result = network.add(&pod, "c1").result();
         assert_eq!(result["interfaces"][0]["mac"], mac(bed), "{result}");

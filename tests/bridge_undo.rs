@@ -1,22 +1,19 @@
 //! What a bridge leaves behind: after DEL, after GC and after an ADD that failed, nothing.
 
 use serde_json::{Value, json};
-use testbed::{Network, Sandbox, Snapshot, Testbed};
+use testbed::{Network, Sandbox, Snapshot, Testbed, config};
 
-use crate::{
-    bridge::{config, dual, has_link},
-    differences::case,
-};
+use crate::differences::case;
 
 /// Both families, masqueraded, on a host that has such a pod already: what is shared is made.
 fn settled<'bed>(bed: &'bed Testbed, version: &str) -> (Network<'bed>, Sandbox, Snapshot) {
-    let mut changes = dual();
+    let mut changes = config::dual_stack();
     changes["ipMasq"] = json!(true);
     changes["cniVersion"] = json!(version);
     // What is as young as everything in a test is spared by GC.
     changes["ipam"]["graceAge"] = json!(0);
-    let network = bed.network(config(&changes));
-    network.add(&bed.sandbox("resident"), "resident").success();
+    let network = bed.network(config::bridge(&changes));
+    network.add(&bed.sandbox("earlier"), "earlier").success();
     let before = bed.snapshot();
     (network, bed.sandbox("pod"), before)
 }
@@ -33,7 +30,7 @@ fn del_undoes_add() {
         assert_ne!(bed.snapshot(), before);
         network.del(&pod, "c1").silent();
         bed.assert_unchanged_since(&before);
-        assert!(!has_link(&pod, "eth0"));
+        assert!(!pod.has_link("eth0"));
     });
 }
 
@@ -83,7 +80,7 @@ fn an_attachment_is_added_once() {
         network.add(&pod, "c1").success();
         let added = bed.snapshot();
         assert_ne!(network.add(&pod, "c1").error_code(), 0);
-        assert!(has_link(&pod, "eth0"), "it is the first one's");
+        assert!(pod.has_link("eth0"), "it is the first one's");
         bed.assert_unchanged_since(&added);
         network.ifname("eth1").add(&pod, "c1").success();
     });
@@ -110,7 +107,7 @@ fn del_after_a_refused_add_leaves_what_another_plugin_made() {
             let before = bed.snapshot();
             assert_ne!(network.add(&pod, "c1").error_code(), 0);
             network.call("DEL", "c1").netns(pod.path()).run().silent();
-            assert!(has_link(&pod, "eth0"), "{link}");
+            assert!(pod.has_link("eth0"), "{link}");
             bed.assert_unchanged_since(&before);
             pod.ip("link del eth0");
         }
@@ -118,7 +115,7 @@ fn del_after_a_refused_add_leaves_what_another_plugin_made() {
         bed.ip("link add other type veth peer name eth0 netns pod");
         assert_ne!(network.add(&pod, "c1").error_code(), 0);
         network.call("DEL", "c1").netns(pod.path()).run().silent();
-        assert!(has_link(&pod, "eth0"));
+        assert!(pod.has_link("eth0"));
     });
 }
 
@@ -129,7 +126,7 @@ fn conflicting(bed: &Testbed) -> Network<'_> {
     bed.set_sysctl("net/ipv6/conf/br0/accept_ra", "0");
     bed.ip("link set br0 up");
     bed.ip("addr add 10.9.0.1/24 dev br0");
-    bed.network(config(&json!({})))
+    bed.network(config::bridge(&json!({})))
 }
 
 #[test]
@@ -148,7 +145,7 @@ fn a_late_failure_leaves_nothing() {
         let before = bed.snapshot();
         assert_ne!(network.add(&pod, "c1").error_code(), 0);
         bed.assert_unchanged_since(&before);
-        assert!(!has_link(&pod, "eth0"));
+        assert!(!pod.has_link("eth0"));
         // Nothing is in the way of another try.
         bed.ip("addr flush dev br0");
         network.add(&pod, "c1").success();
@@ -171,11 +168,11 @@ fn an_ipam_plugin_that_dies_is_told_to_delete_and_one_that_refuses_is_not() {
                  [ $CNI_COMMAND = DEL ] && exit 0\n{end}\n"
             );
             bed.script(name, &log);
-            let network = bed.network(config(&json!({"ipam": {"type": name}})));
+            let network = bed.network(config::bridge(&json!({"ipam": {"type": name}})));
             let error = network.add(&pod, "c1").error();
             assert!(error.msg.contains(words), "{name}: {error:?}");
             assert_eq!(bed.read(&format!("/run/test/{name}")), calls, "{name}");
-            assert!(!has_link(&pod, "eth0"), "{name}");
+            assert!(!pod.has_link("eth0"), "{name}");
         }
     });
 }
@@ -187,7 +184,7 @@ fn the_ipam_plugin_reads_what_we_read() {
         bed.recorder("recorder", &json!({"cniVersion": "1.0.0", "ips": ips}));
         let pod = bed.sandbox("pod");
         let changes = json!({"ipam": {"type": "recorder", "own": {"key": 1}}, "unknown": [1, 2]});
-        let network = bed.network(config(&changes));
+        let network = bed.network(config::bridge(&changes));
         network.add(&pod, "c1").success();
         network.check(&pod, "c1").silent();
         network.del(&pod, "c1").silent();
@@ -212,7 +209,7 @@ fn check_sees_what_is_broken() {
         {
             let name = format!("br{number}");
             let changes = json!({"bridge": name, "name": name, "isDefaultGateway": true});
-            let (network, pod) = (bed.network(config(&changes)), bed.sandbox(&name));
+            let (network, pod) = (bed.network(config::bridge(&changes)), bed.sandbox(&name));
             network.add(&pod, "c1").success();
             network.check(&pod, "c1").silent();
             pod.ip(breakage);
@@ -230,9 +227,9 @@ fn gc_removes_what_nobody_claims() {
         network.status().silent();
         network.add(&pod, "c1").success();
         let both = bed.snapshot();
-        network.gc(&["resident", "c1"]).silent();
+        network.gc(&["earlier", "c1"]).silent();
         bed.assert_unchanged_since(&both);
-        network.gc(&["resident"]).silent();
+        network.gc(&["earlier"]).silent();
         let state = |snapshot: &Snapshot| {
             snapshot
                 .lines("")
@@ -250,8 +247,8 @@ fn status_fails_when_the_ipam_plugin_does() {
         let script = "#!/bin/sh\necho '{\"cniVersion\": \"1.1.0\", \"code\": 50, \"msg\": \"full\"}'\nexit 1\n";
         bed.script("full", script);
         let changes = json!({"cniVersion": "1.1.0", "ipam": {"type": "full"}});
-        assert_eq!(bed.network(config(&changes)).status().error_code(), 50);
+        assert_eq!(bed.network(config::bridge(&changes)).status().error_code(), 50);
         let missing: Value = json!({"cniVersion": "1.1.0", "ipam": {"type": "nowhere"}});
-        assert_ne!(bed.network(config(&missing)).status().error_code(), 0);
+        assert_ne!(bed.network(config::bridge(&missing)).status().error_code(), 0);
     });
 }

@@ -3,12 +3,9 @@
 //! Most of it needs a kernel that filters VLANs (CONFIG_BRIDGE_VLAN_FILTERING).
 
 use serde_json::{Value, json};
-use testbed::{Network, Testbed};
+use testbed::{Network, Testbed, config};
 
-use crate::{
-    bridge::{config, has_link},
-    differences::case,
-};
+use crate::differences::case;
 
 /// As [`case`], where the kernel filters VLANs.
 fn filtering(body: impl FnOnce(&Testbed)) {
@@ -23,11 +20,7 @@ fn filtering(body: impl FnOnce(&Testbed)) {
 }
 
 fn network<'bed>(bed: &'bed Testbed, changes: &Value) -> Network<'bed> {
-    let mut all = json!({"vlan": 9});
-    for (key, value) in changes.as_object().unwrap() {
-        all[key] = value.clone();
-    }
-    bed.network(config(&all))
+    bed.network(config::bridge(&config::changed(json!({"vlan": 9}), changes)))
 }
 
 /// The other end of `br0.9`, which is a port of the bridge.
@@ -50,7 +43,7 @@ fn a_gateway_whose_name_is_too_long_is_refused_before_anything_is_touched() {
             outcome.fails_with(7, &format!("{bridge}.{vlan}"));
             outcome.fails_with(7, "shorter name");
             bed.assert_unchanged_since(&before);
-            assert!(!has_link(&pod, "eth0"));
+            assert!(!pod.has_link("eth0"));
             network.call("DEL", "c1").netns(pod.path()).run().silent();
         }
     });

@@ -1,13 +1,13 @@
 //! What `cnitool doctor` says of a node, compared with what packets say.
 
 use serde_json::json;
-use testbed::{REFERENCE, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    pods::{changed, config, destroy, has_only_lo},
-    restore::{Node, run, said},
+use testbed::{
+    REFERENCE, SYSTEM_PATH, Testbed, bin_dir, cnitool,
+    config::{self, changed},
+    node::Node,
 };
+
+use crate::differences::case;
 
 /// Somebody's own packet filter, which is asked about what is forwarded as well.
 fn foreign(bed: &Testbed, rules: &str) {
@@ -20,21 +20,19 @@ fn foreign(bed: &Testbed, rules: &str) {
     assert!(made.status.success(), "{text}: {made:?}");
 }
 
-impl Node<'_> {
-    /// Whether a new connection of a pod gets out, and its answer back.
-    fn reaches_the_lan(&self) -> bool {
-        let server = self.neighbour.tcp_server("203.0.113.2:0");
-        let to = server.local_addr().unwrap().to_string();
-        self.other.tcp_refused(&to, &server).is_ok()
-    }
+/// Whether a new connection of a pod gets out, and its answer back.
+fn reaches_the_lan(node: &Node<'_>) -> bool {
+    let server = node.neighbour.tcp_server("203.0.113.2:0");
+    let to = server.local_addr().unwrap().to_string();
+    node.other.tcp_refused(&to, &server).is_ok()
+}
 
-    /// What it says about the foreign chain: the level, and the way out.
-    fn about_the_chain(&self) -> Option<(String, String)> {
-        let text = said(&run(self.bed, &[], &["doctor"]));
-        let mut lines = text.lines().skip_while(|line| !line.contains("chain fw of table"));
-        let level = lines.next()?.split_whitespace().next()?.to_owned();
-        Some((level, lines.next()?.trim().to_owned()))
-    }
+/// What it says about the foreign chain: the level, and the way out.
+fn about_the_chain(node: &Node<'_>) -> Option<(String, String)> {
+    let text = cnitool::said(&cnitool::run(node.bed, &[], &["doctor"]));
+    let mut lines = text.lines().skip_while(|line| !line.contains("chain fw of table"));
+    let level = lines.next()?.split_whitespace().next()?.to_owned();
+    Some((level, lines.next()?.trim().to_owned()))
 }
 
 const ANSWERS: &str = "ct state established,related accept";
@@ -55,12 +53,12 @@ fn a_chain_that_lets_no_new_connection_through_is_a_problem_with_a_way_out() {
             "meta mark and 0x4000 == 0x4000 accept\n reject",
         ] {
             foreign(bed, rules);
-            assert!(!node.reaches_the_lan(), "{rules}");
-            let (level, way_out) = node.about_the_chain().unwrap_or_else(|| panic!("{rules}"));
+            assert!(!reaches_the_lan(&node), "{rules}");
+            let (level, way_out) = about_the_chain(&node).unwrap_or_else(|| panic!("{rules}"));
             assert_eq!(level, "PROBLEM", "{rules}");
             node.fails(&["doctor"]);
             bed.succeed("sh", &["-c", &way_out]);
-            assert!(node.reaches_the_lan(), "{rules}: {way_out}");
+            assert!(reaches_the_lan(&node), "{rules}: {way_out}");
             assert!(node.succeeds(&[], &["doctor"]).ends_with("no problem was found\n"));
             bed.succeed("nft", &["delete", "table", "inet", "mine"]);
         }
@@ -85,9 +83,9 @@ fn a_chain_that_lets_pods_through_is_no_problem() {
         ] {
             foreign(bed, &format!("{rules}\n {ANSWERS}"));
             if !rules.starts_with("goto") {
-                assert!(node.reaches_the_lan(), "{rules}");
+                assert!(reaches_the_lan(&node), "{rules}");
             }
-            let found = node.about_the_chain();
+            let found = about_the_chain(&node);
             let level = found.as_ref().map(|(level, _)| level.as_str());
             match rules {
                 // What pods send passes. That answers do not is another chain's question.
@@ -103,7 +101,7 @@ fn a_chain_that_lets_pods_through_is_no_problem() {
 #[test]
 fn without_the_plugin_firewall_the_way_out_is_another_one() {
     case(|bed| {
-        let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [config()]});
+        let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [config::pods()]});
         let node = Node::of(bed, &list);
         for (trouble, way_back) in [
             ("nft -f -", "nft delete table inet mine"),
@@ -114,12 +112,12 @@ fn without_the_plugin_firewall_the_way_out_is_another_one() {
                 "nft -f -" => foreign(bed, ANSWERS),
                 command => drop(bed.succeed("sh", &["-c", command])),
             }
-            assert!(!node.reaches_the_lan(), "{trouble}");
+            assert!(!reaches_the_lan(&node), "{trouble}");
             let text = node.fails(&["doctor"]);
             let mut lines = text.lines().skip_while(|line| !line.contains("drops what pods send"));
             let way_out = lines.nth(1).unwrap_or_else(|| panic!("{text}")).trim();
             bed.succeed("sh", &["-c", way_out]);
-            assert!(node.reaches_the_lan(), "{trouble}: {way_out}");
+            assert!(reaches_the_lan(&node), "{trouble}: {way_out}");
             bed.succeed("sh", &["-c", way_back]);
         }
     });
@@ -133,7 +131,7 @@ fn a_node_without_pods_is_judged_for_those_who_will_come() {
             node.succeeds(&[], &["del", "pods", pod.path()]);
         }
         foreign(bed, ANSWERS);
-        let (level, way_out) = node.about_the_chain().unwrap();
+        let (level, way_out) = about_the_chain(&node).unwrap();
         assert!(level == "PROBLEM" && way_out.contains("meta mark"), "{level} {way_out}");
     });
 }
@@ -142,7 +140,7 @@ fn a_node_without_pods_is_judged_for_those_who_will_come() {
 fn loopback_needs_nobody_to_forward() {
     case(|bed| {
         let only = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]});
-        let bridge = changed(config(), &json!({"ipam": only}));
+        let bridge = changed(config::pods(), &json!({"ipam": only}));
         let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]});
         let node = Node::of(bed, &list);
         let lo = json!({"cniVersion": "1.0.0", "name": "lo", "plugins": [{"type": "loopback"}]});
@@ -164,7 +162,7 @@ fn a_full_range_is_a_problem() {
         let range =
             json!({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.3"});
         let ipam = json!({"type": "host-local", "ranges": [[range]]});
-        let bridge = changed(config(), &json!({"ipam": ipam}));
+        let bridge = changed(config::pods(), &json!({"ipam": ipam}));
         let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [bridge]});
         let node = Node::of(bed, &list);
         let text = node.fails(&["doctor"]);
@@ -189,14 +187,15 @@ fn what_go_plugins_leave_of_our_pods_is_seen_and_collected() {
         assert!(elements(bed, container) > 4);
         assert!(!node.succeeds(&[], &["doctor"]).contains(" left of "));
         // A node that has been swapped back: what we keep in nftables is unknown there.
-        let go = [&*format!("CNI_PATH={REFERENCE}"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+        let go = [&*format!("CNI_PATH={REFERENCE}"), &*format!("PATH={SYSTEM_PATH}")];
         let del = ["del", "pods", node.web.path()];
-        let first = run(bed, &go, &del);
+        let first = cnitool::run(bed, &go, &del);
         assert!(
-            said(&first).contains("does not exist") || said(&first).contains("No chain"),
+            cnitool::said(&first).contains("does not exist")
+                || cnitool::said(&first).contains("No chain"),
             "{first:?}"
         );
-        assert!(!first.status.success() && has_only_lo(&node.web));
+        assert!(!first.status.success() && node.web.has_only_lo());
         assert!(!bed.lease_files("pods").into_values().any(|owner| owner.contains(container)));
         node.succeeds(&go, &del);
         assert!(elements(bed, container) > 2);
@@ -211,7 +210,7 @@ fn what_go_plugins_leave_of_our_pods_is_seen_and_collected() {
         bed.succeed("sh", &["-c", &way_out]);
         assert_eq!(elements(bed, container), 0);
         node.succeeds(&[], &["check", "pods", node.other.path()]);
-        assert!(node.reaches_the_lan());
+        assert!(reaches_the_lan(&node));
         assert!(!node.succeeds(&[], &["doctor"]).contains(" left of "));
     });
 }
@@ -227,7 +226,7 @@ fn gc_of_the_gone_spares_who_lives_and_who_may() {
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
         node.succeeds(&[], &["add", "pods", lost.path()]);
-        destroy(bed, &lost);
+        bed.destroy(&lost);
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
         // Its namespace lives, but its interface was removed there.
@@ -236,7 +235,7 @@ fn gc_of_the_gone_spares_who_lives_and_who_may() {
         bare.ip("link del eth0");
         node.succeeds(&[], &["gc", "pods", "--gone"]);
         bed.assert_unchanged_since(&before);
-        let both = run(bed, &[], &["gc", "pods", "--gone", "--valid", "c1:eth0"]);
+        let both = cnitool::run(bed, &[], &["gc", "pods", "--gone", "--valid", "c1:eth0"]);
         assert!(!both.status.success());
         let list = bed.read("/etc/cni/net.d/10-pods.conflist");
         let disabled = list.replacen('{', r#"{"disableGC": true,"#, 1);

@@ -3,9 +3,13 @@
 use std::os::unix::net::UnixListener;
 
 use serde_json::json;
-use testbed::bus::{Bus, Firewalld, SOCKET};
+use testbed::{
+    bus::{Bus, Firewalld, SOCKET},
+    firewall::Chain,
+    ipam::DIR,
+};
 
-use crate::{differences::case, firewall::Chain};
+use crate::differences::case;
 
 const SOURCES: [&str; 2] = ["10.1.0.2/32", "fd00:1::2/128"];
 
@@ -25,7 +29,7 @@ fn where_firewalld_runs_it_is_asked() {
             chain.run("DEL", &pod, "c1").silent();
             chain.bridge.del(&pod, "c1").silent();
             pod.destroy();
-            bed.succeed("rm", &["-r", "/var/lib/cni/networks/net"]);
+            bed.succeed("rm", &["-r", DIR]);
         }
     });
 }
@@ -95,7 +99,7 @@ fn what_firewalld_refuses_is_taken_back() {
     case(|bed| {
         let firewalld = Firewalld::start(bed);
         let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));
-        chain.add(&bed.sandbox("resident"), "resident");
+        chain.add(&bed.sandbox("earlier"), "earlier");
         chain.bridge.add(&pod, "c1").success();
         let (before, sources) = (bed.snapshot(), firewalld.sources("trusted"));
         firewalld.refuse("fd00:1::3/128");

@@ -1,12 +1,14 @@
 //! firewall with iptables, whose rules are those of the reference.
 
 use serde_json::json;
-use testbed::{Snapshot, Testbed};
-
-use crate::{
-    differences::case,
-    firewall::{Chain, drop_forwarded, is_cut_off, neighbour, outside, reaches},
+use testbed::{
+    Snapshot, Testbed,
+    firewall::{Chain, neighbour, outside},
+    iptables::drop_forwarded,
+    reach::{is_cut_off, reaches},
 };
+
+use crate::differences::case;
 
 const SOURCES: [&str; 2] = ["10.1.0.2/32", "fd00:1::2/128"];
 
@@ -169,8 +171,8 @@ fn a_missing_rule_of_iptables_is_noticed() {
 fn del_and_gc_find_rules_of_iptables_without_a_result() {
     case(|bed| {
         let chain = Chain::new(bed, json!({"backend": IPTABLES, "cniVersion": "1.1.0"}));
-        let pod = bed.sandbox("resident");
-        chain.add(&pod, "resident");
+        let pod = bed.sandbox("earlier");
+        chain.add(&pod, "earlier");
         let before = bed.snapshot();
         for verb in ["DEL", "GC"] {
             let pod = bed.sandbox(verb);
@@ -178,7 +180,7 @@ fn del_and_gc_find_rules_of_iptables_without_a_result() {
             let mut config = chain.config(verb);
             config.as_object_mut().unwrap().remove("prevResult");
             config["cni.dev/valid-attachments"] =
-                json!([{"containerID": "resident", "ifname": "eth0"}]);
+                json!([{"containerID": "earlier", "ifname": "eth0"}]);
             let call = chain.call(verb, &pod, verb).without("CNI_NETNS").config(&config);
             call.run().silent();
             chain.bridge.del(&pod, verb).silent();

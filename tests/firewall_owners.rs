@@ -1,18 +1,21 @@
 //! What firewall leaves: nothing after DEL, whatever DEL was told; and as many rules as before.
 
 use serde_json::{Value, json};
-use testbed::{Snapshot, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    firewall::{Chain, drop_forwarded, is_cut_off, neighbour, outside, reaches},
-    packet_filter::traced,
+use testbed::{
+    Snapshot, Testbed, bin_dir,
+    firewall::{Chain, neighbour, outside},
+    ipam::DIR,
+    iptables::drop_forwarded,
+    reach::{is_cut_off, reaches},
+    ruleset::rules,
 };
+
+use crate::differences::case;
 
 /// A chain on a host where the shared rules are there already, and what the host is like then.
 fn settled(bed: &Testbed, keys: Value) -> (Chain<'_>, Snapshot) {
     let chain = Chain::new(bed, keys);
-    chain.add(&bed.sandbox("resident"), "resident");
+    chain.add(&bed.sandbox("earlier"), "earlier");
     let before = bed.snapshot();
     (chain, before)
 }
@@ -53,8 +56,7 @@ fn del_needs_to_know_nothing() {
                 }
                 _ => {}
             }
-            let call = bed.plugin("firewall").command("DEL").container(&id).ifname("eth0");
-            let call = call.config(&config);
+            let call = bed.call("DEL", &id, &config);
             let call = if what == "nothing" { call } else { call.netns(pod.path()) };
             call.clone().run().silent();
             assert_eq!(filter(&bed.snapshot()), filter(&before), "{what}");
@@ -97,7 +99,7 @@ fn a_late_del_does_not_hurt_the_next_owner_of_an_address() {
         let own = chain.add(&old, "old");
         let late = chain.call("DEL", &old, "old");
         chain.bridge.del(&old, "old").silent();
-        bed.succeed("rm", &["-r", "/var/lib/cni/networks/net"]);
+        bed.succeed("rm", &["-r", DIR]);
         // Somewhere near the beginning the address is handed out again.
         let next = |number: u8| {
             let id = format!("new{number}");
@@ -162,20 +164,15 @@ fn gc_removes_what_nobody_claims() {
             bed.plugin("firewall").command("GC").config(&config).run().silent();
         };
         let full = bed.snapshot();
-        gc(&["resident", "c1"]);
+        gc(&["earlier", "c1"]);
         bed.assert_unchanged_since(&full);
-        gc(&["resident"]);
+        gc(&["earlier"]);
         assert_eq!(filter(&bed.snapshot()), filter(&before));
         assert!(bed.snapshot().lines("\"br0\"").any(|line| line.contains("firewall-bridges")));
         gc(&[]);
         let left = bed.snapshot();
         assert!(!left.lines("firewall-").any(|line| line.contains("\"elem\"")), "{left:?}");
     });
-}
-
-/// How many rules there are.
-fn rules(bed: &Testbed) -> usize {
-    bed.snapshot().lines("nft {\"rule\"").count()
 }
 
 #[test]
@@ -280,8 +277,7 @@ fn no_program_is_started_where_nobody_drops() {
     case(|bed| {
         let (chain, pod) = (Chain::new(bed, isolated()), bed.sandbox("pod"));
         chain.bridge.add(&pod, "c1").success();
-        let config = chain.config("c1");
-        let starts = |verb: &str| traced(bed, verb, pod.path(), &config).1;
+        let starts = |verb: &str| bed.processes(chain.call(verb, &pod, "c1")).1;
         for verb in ["ADD", "CHECK", "DEL"] {
             assert_eq!(starts(verb), 1, "{verb}: its own execve and nothing else");
         }

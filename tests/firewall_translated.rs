@@ -2,9 +2,9 @@
 //! that are kept apart.
 
 use serde_json::json;
-use testbed::{Place, Sandbox, Testbed};
+use testbed::{Place, Sandbox, Testbed, firewall::Chain};
 
-use crate::{differences::case, firewall::Chain};
+use crate::differences::case;
 
 /// Has iptables lead an address that is nobody's to a pod, as kube-proxy does: what a pod sends to
 /// itself in this way comes back with the host's address.

@@ -8,21 +8,18 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Testbed};
-
-use crate::{
-    differences::case,
-    host_local::{Ipam, addresses, config, held},
-    pods::{self, destroy},
+use testbed::{
+    Outcome, Testbed, config,
+    ipam::{Ipam, held},
+    result::{addresses, cidrs},
 };
+
+use crate::differences::case;
 
 /// A network as of today, whose leases are young for as long as a test takes.
 fn newest<'bed>(bed: &'bed Testbed, subnet: &str, more: &Value) -> Ipam<'bed> {
-    let mut ipam = json!({"subnet": subnet});
-    for (key, value) in more.as_object().unwrap() {
-        ipam[key] = value.clone();
-    }
-    let mut config = config("net", &ipam);
+    let ipam = config::changed(json!({"subnet": subnet}), more);
+    let mut config = config::host_local("net", &ipam);
     config["cniVersion"] = json!("1.1.0");
     Ipam::of(bed, config)
 }
@@ -33,7 +30,7 @@ fn add(ipam: &Ipam<'_>, container: &str, link: &str) -> Outcome {
 }
 
 fn ip(outcome: &Outcome) -> String {
-    addresses(&outcome.result()).remove(0)
+    cidrs(&outcome.result()).remove(0)
 }
 
 /// What an ADD holds while it runs.
@@ -138,20 +135,20 @@ fn another_address_that_is_asked_for_is_given_and_the_lost_one_is_free() {
 #[test]
 fn a_pod_whose_interface_or_namespace_was_lost_gets_its_addresses_again() {
     case(|bed| {
-        let (network, pod) = (bed.network(pods::config()), bed.sandbox("pod"));
+        let (network, pod) = (bed.network(config::pods()), bed.sandbox("pod"));
         let first = bed.sandbox("first");
         network.add(&first, "first").success();
-        let expected = pods::addresses(&network.add(&pod, "c1").result());
+        let expected = addresses(&network.add(&pod, "c1").result());
         // The same namespace.
         pod.ip("link del eth0");
-        assert_eq!(pods::addresses(&network.add(&pod, "c1").result()), expected);
+        assert_eq!(addresses(&network.add(&pod, "c1").result()), expected);
         network.check(&pod, "c1").silent();
         assert!(!network.add(&pod, "c1").status.success(), "it lives");
         network.check(&pod, "c1").silent();
         // Another one.
-        destroy(bed, &pod);
+        bed.destroy(&pod);
         let pod = bed.sandbox("pod");
-        assert_eq!(pods::addresses(&network.add(&pod, "c1").result()), expected);
+        assert_eq!(addresses(&network.add(&pod, "c1").result()), expected);
         network.check(&pod, "c1").silent();
         network.check(&first, "first").silent();
         network.del(&pod, "c1").silent();

@@ -3,13 +3,14 @@
 use std::{fs, time::SystemTime};
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, addresses, config, dual, held},
-    lease_file::line,
+use testbed::{
+    Outcome, Testbed, bin_dir, config,
+    ipam::{DIR, Ipam, held},
+    leases::line,
+    result::cidrs,
 };
+
+use crate::differences::case;
 
 /// The header of `leases.index`, and a slot of its first table.
 const HEADER: usize = 160;
@@ -40,7 +41,7 @@ fn an_index_with_any_byte_flipped_is_made_anew() {
             put(bed, &content);
             let outcome = ipam.add("c3");
             assert!(outcome.status.success(), "byte {at}: {outcome}");
-            let ip = addresses(&outcome.result()).remove(0);
+            let ip = cidrs(&outcome.result()).remove(0);
             assert!(ip != "10.1.2.2/24" && ip != "10.1.2.3/24", "byte {at}: {outcome}");
             ipam.del("c3");
             assert_eq!(held(bed).len(), 2, "byte {at}");
@@ -86,12 +87,13 @@ fn fill(bed: &Testbed, content: &str) {
 fn sixty_thousand_strange_files_are_taken_over_and_given_up() {
     case(|bed| {
         for content in ["", r"garbage \0 and more"] {
-            let mut config = config("net", &json!({"subnet": "10.1.0.0/16", "graceAge": 0}));
+            let mut config =
+                config::host_local("net", &json!({"subnet": "10.1.0.0/16", "graceAge": 0}));
             config["cniVersion"] = json!("1.1.0");
             let ipam = Ipam::of(bed, config);
             fill(bed, content);
             let outcome = ipam.add("c1");
-            assert!(addresses(&outcome.result())[0].starts_with("10.1.234."), "{outcome}");
+            assert!(cidrs(&outcome.result())[0].starts_with("10.1.234."), "{outcome}");
             let lines = outcome.stderr.lines().count();
             assert!(lines < 20, "{lines} lines");
             assert!(outcome.stderr.contains("59990 more files"), "{}", outcome.stderr);
@@ -124,7 +126,7 @@ fn files_that_one_owner_has_lost_are_healed_and_then_given_back() {
 #[test]
 fn a_lease_of_the_future_or_of_no_time_is_not_young_for_ever() {
     case(|bed| {
-        let mut config = config("net", &json!({"subnet": "10.1.2.0/24"}));
+        let mut config = config::host_local("net", &json!({"subnet": "10.1.2.0/24"}));
         config["cniVersion"] = json!("1.1.0");
         let ipam = Ipam::of(bed, config);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -218,7 +220,7 @@ fn whatever_is_planted_nobody_hangs_and_nothing_else_is_written() {
 }
 
 fn with_servers(bed: &Testbed, path: &str) -> Outcome {
-    let mut ipam = dual();
+    let mut ipam = config::dual_ipam();
     ipam["resolvConf"] = json!(path);
     let ipam = Ipam::new(bed, &ipam);
     let outcome = ipam.add("c1");
@@ -250,7 +252,8 @@ fn name_servers_come_from_files_that_end_through_links_too() {
 #[test]
 fn whatever_key_is_broken_by_now_del_and_gc_free_the_lease() {
     case(|bed| {
-        let mut config = config("net", &json!({"subnet": "10.1.2.0/24", "graceAge": 0}));
+        let mut config =
+            config::host_local("net", &json!({"subnet": "10.1.2.0/24", "graceAge": 0}));
         config["cniVersion"] = json!("1.1.0");
         let ipam = Ipam::of(bed, config.clone());
         let keys = [

@@ -9,12 +9,13 @@ use std::{
 };
 
 use serde_json::json;
-use testbed::{Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, dual, held},
+use testbed::{
+    Testbed, bin_dir, config,
+    ipam::{DIR, Ipam, SMALL, held},
+    leases::{checksum, line},
 };
+
+use crate::differences::case;
 
 const FILE: &str = "/var/lib/cni/networks/net/leases";
 const HEADER: &str = "girder leases 1\n";
@@ -27,22 +28,10 @@ fn simple(bed: &Testbed) -> Ipam<'_> {
     Ipam::new(bed, &json!({"subnet": "10.1.2.0/24"}))
 }
 
-/// CRC-32 as of IEEE 802.3, bit by bit.
-fn checksum(text: &str) -> u32 {
-    !text.bytes().fold(!0, |sum, byte| {
-        let step = |sum: u32, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
-        (0..8).fold(sum ^ u32::from(byte), step)
-    })
-}
-
-pub(crate) fn line(fields: &str) -> String {
-    format!("{:08x} {fields}\n", checksum(fields))
-}
-
 #[test]
 fn it_can_be_read_by_people_and_checked_by_machines() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web 0";
         ipam.call("c1").args(args).run().success();
         ipam.add("c2").success();
@@ -89,7 +78,7 @@ fn assert_heals(bed: &Testbed, ipam: &Ipam<'_>, content: &[u8], what: &str) {
 #[test]
 fn cut_anywhere_it_is_healed_from_the_directory() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         ipam.add("c1").success();
         ipam.add("c2").success();
         let full = bytes(bed);
@@ -105,7 +94,7 @@ fn cut_anywhere_it_is_healed_from_the_directory() {
 #[test]
 fn with_any_bit_flipped_it_is_healed_from_the_directory() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         ipam.add("c1").success();
         ipam.add("c2").success();
         let full = bytes(bed);
@@ -221,18 +210,10 @@ fn a_directory_that_cannot_be_written_is_named() {
     });
 }
 
-pub(crate) const SMALL: &str = "/run/test/small";
-
-pub(crate) fn small_disk<'bed>(bed: &'bed Testbed, options: &str) -> Ipam<'bed> {
-    bed.succeed("mkdir", &["-p", SMALL]);
-    bed.succeed("mount", &["-t", "tmpfs", "-o", options, "small", SMALL]);
-    Ipam::new(bed, &json!({"subnet": "10.1.2.0/24", "dataDir": SMALL}))
-}
-
 #[test]
 fn on_a_full_disk_nothing_is_handed_out() {
     case(|bed| {
-        let ipam = small_disk(bed, "size=64k");
+        let ipam = Ipam::on_small_disk(bed, "size=64k");
         let fill = || drop(bed.run("dd", &["if=/dev/zero", "of=/run/test/small/fill", "bs=1k"]));
         fill();
         ipam.add("c0").fails_with(5, SMALL);
@@ -263,7 +244,7 @@ fn without_inodes_nothing_is_handed_out() {
     case(|bed| {
         let mut limit = 1;
         let outcome = loop {
-            let ipam = small_disk(bed, &format!("size=64k,nr_inodes={limit}"));
+            let ipam = Ipam::on_small_disk(bed, &format!("size=64k,nr_inodes={limit}"));
             let outcome = ipam.add("c1");
             if outcome.status.success() {
                 break outcome;

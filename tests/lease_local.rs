@@ -1,12 +1,13 @@
 //! Addresses that are this host's own, and hosts where that cannot be told by a socket.
 
 use serde_json::json;
-use testbed::{Outcome, bin_dir};
-
-use crate::{
-    differences::case,
-    host_local::{Ipam, addresses, held},
+use testbed::{
+    Outcome, bin_dir,
+    ipam::{Ipam, held},
+    result::cidrs,
 };
+
+use crate::differences::case;
 
 #[test]
 fn addresses_are_had_where_lo_was_never_up() {
@@ -43,7 +44,7 @@ fn a_network_that_is_all_of_this_host_is_passed_over_with_one_line() {
         let ranges = json!([[{"subnet": "10.1.0.0/16"}, {"subnet": "10.2.0.0/24"}]]);
         let ipam = Ipam::new(bed, &json!({"ranges": ranges}));
         let outcome = ipam.add("c1");
-        assert_eq!(addresses(&outcome.result()), ["10.2.0.4/24"]);
+        assert_eq!(cidrs(&outcome.result()), ["10.2.0.4/24"]);
         assert_one_line(&outcome, "10.1.0.2 to 10.1.255.255 are addresses of this host");
         assert!(outcome.stderr.contains("10.2.0.2 to 10.2.0.3"), "{outcome}");
         let only = Ipam::named(bed, "only", &json!({"subnet": "10.1.0.0/16"}));

@@ -9,12 +9,13 @@ use std::{
 };
 
 use serde_json::json;
-use testbed::{Death, Outcome, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, addresses, dual, held},
+use testbed::{
+    Death, Outcome, Testbed, bin_dir, config,
+    ipam::{DIR, Ipam, held},
+    result::cidrs,
 };
+
+use crate::differences::case;
 
 /// Runs our host-local, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, ipam: &Ipam<'_>, verb: &str, death: Death) -> bool {
@@ -32,7 +33,7 @@ fn survives(bed: &Testbed, ipam: &Ipam<'_>, verb: &str, death: Death) -> bool {
 }
 
 fn bare(outcome: &Outcome) -> Vec<String> {
-    let all = addresses(&outcome.result()).into_iter();
+    let all = cidrs(&outcome.result()).into_iter();
     all.map(|ip| ip.split('/').next().unwrap().to_owned()).collect()
 }
 
@@ -56,7 +57,7 @@ fn assert_sound(ipam: &Ipam<'_>, bed: &Testbed, what: &dyn std::fmt::Debug) {
 #[test]
 fn killed_at_any_call_add_costs_at_most_what_its_del_gives_back() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         ipam.add("c1").success();
         ipam.add("c2").success();
         let deaths = Death::each(|death| {
@@ -73,7 +74,7 @@ fn killed_at_any_call_add_costs_at_most_what_its_del_gives_back() {
 #[test]
 fn killed_at_any_call_del_is_repeated() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         ipam.add("c1").success();
         ipam.add("c2").success();
         let deaths = Death::each(|death| {
@@ -113,7 +114,7 @@ fn after_a_power_failure_every_mixture_of_old_and_new_files_is_sound() {
             move |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with(name)
         };
         for mixture in 1_u8..16 {
-            let old_network = Ipam::new(bed, &dual());
+            let old_network = Ipam::new(bed, &config::dual_ipam());
             old_network.add("old1").success();
             let old = saved(bed);
             old_network.add("old2").success();
@@ -136,7 +137,7 @@ fn after_a_power_failure_every_mixture_of_old_and_new_files_is_sound() {
                 }
             }
             bed.reboot();
-            let ipam = Ipam::new(bed, &dual());
+            let ipam = Ipam::new(bed, &config::dual_ipam());
             ipam.add("c1").success();
             ipam.add("c2").success();
             assert_sound(&ipam, bed, &mixture);
@@ -149,7 +150,7 @@ fn after_a_power_failure_every_mixture_of_old_and_new_files_is_sound() {
 #[test]
 fn gc_spares_an_add_of_which_the_runtime_has_no_answer_yet() {
     case(|bed| {
-        let mut config = crate::host_local::config("net", &json!({"subnet": "10.1.2.0/24"}));
+        let mut config = config::host_local("net", &json!({"subnet": "10.1.2.0/24"}));
         config["cniVersion"] = json!("1.1.0");
         let ipam = Ipam::of(bed, config);
         ipam.add("young").success();
@@ -161,7 +162,7 @@ fn gc_spares_an_add_of_which_the_runtime_has_no_answer_yet() {
 #[test]
 fn fifty_adds_race_gc_and_lose_no_address() {
     case(|bed| {
-        let mut config = crate::host_local::config("net", &json!({"subnet": "10.1.2.0/24"}));
+        let mut config = config::host_local("net", &json!({"subnet": "10.1.2.0/24"}));
         config["cniVersion"] = json!("1.1.0");
         let ipam = &Ipam::of(bed, config);
         for round in 0..100 {

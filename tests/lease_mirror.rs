@@ -7,20 +7,13 @@ use std::{
 };
 
 use serde_json::json;
-use testbed::{Outcome, REFERENCE, Testbed};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, addresses, dual, held},
+use testbed::{
+    Outcome, Testbed, config,
+    ipam::{DIR, Ipam, held},
+    result::cidrs,
 };
 
-impl Ipam<'_> {
-    /// The same call of the Go plugin.
-    pub(crate) fn by_reference(&self, verb: &str, container: &str) -> Outcome {
-        let program = format!("{REFERENCE}/host-local");
-        self.network.call(verb, container).netns(self.pod.path()).program(program).run()
-    }
-}
+use crate::differences::case;
 
 fn simple(bed: &Testbed) -> Ipam<'_> {
     Ipam::new(bed, &json!({"subnet": "10.1.2.0/24"}))
@@ -43,7 +36,10 @@ fn it_is_byte_for_byte_what_the_go_plugin_writes() {
             files.retain(|name, _| !name.starts_with("leases"));
             files
         };
-        let (ours, theirs) = (Ipam::named(bed, "ours", &dual()), Ipam::named(bed, "go", &dual()));
+        let (ours, theirs) = (
+            Ipam::named(bed, "ours", &config::dual_ipam()),
+            Ipam::named(bed, "go", &config::dual_ipam()),
+        );
         for container in ["c1", "c2", "c3"] {
             ours.add(container).success();
             theirs.by_reference("ADD", container).success();
@@ -58,8 +54,8 @@ fn it_is_byte_for_byte_what_the_go_plugin_writes() {
 #[test]
 fn a_node_is_upgraded_under_living_pods_and_rolled_back() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
-        let ips = |outcome: &Outcome| addresses(&outcome.result());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
+        let ips = |outcome: &Outcome| cidrs(&outcome.result());
         let old = ips(&ipam.by_reference("ADD", "go1"));
         ipam.by_reference("ADD", "go2").success();
         // As versions before 0.8 wrote them, and by hand.
@@ -114,7 +110,7 @@ fn a_thousand_calls_of_both_plugins_in_turn_lose_and_double_nothing() {
                 let container = format!("c{step}");
                 let bare = |text: &String| text.split('/').next().unwrap().parse().unwrap();
                 let got: Vec<IpAddr> =
-                    addresses(&call("ADD", &container).result()).iter().map(bare).collect();
+                    cidrs(&call("ADD", &container).result()).iter().map(bare).collect();
                 for ip in &got {
                     assert!(!model.values().flatten().any(|held| held == ip), "{step}: {ip} twice");
                 }
@@ -141,7 +137,7 @@ fn a_file_that_an_administrator_removes_ends_the_lease() {
         assert_eq!(ipam.ip("c1"), "10.1.2.2/30");
         bed.succeed("rm", &[&file("10.1.2.2")]);
         let outcome = ipam.add("c2");
-        assert_eq!(addresses(&outcome.result()), ["10.1.2.2/30"]);
+        assert_eq!(cidrs(&outcome.result()), ["10.1.2.2/30"]);
         assert!(outcome.stderr.contains("1 leases ended whose files are gone"), "{outcome}");
         ipam.del("c1");
         assert_eq!(held(bed), [("10.1.2.2".to_owned(), "c2 eth0".to_owned())]);
@@ -181,7 +177,7 @@ fn strange_files_are_held_and_never_handed_out() {
         bed.succeed("mkdir", &[&file("10.1.2.4")]);
         bed.succeed("mkfifo", &[&file("10.1.2.5")]);
         let outcome = ipam.add("c1");
-        assert_eq!(addresses(&outcome.result()), ["10.1.2.6/29"]);
+        assert_eq!(cidrs(&outcome.result()), ["10.1.2.6/29"]);
         for ip in ["10.1.2.2", "10.1.2.3"] {
             let words = format!("the file of {ip} does not tell whose it is");
             assert!(outcome.stderr.contains(&words), "{outcome}");
@@ -219,7 +215,7 @@ fn a_go_process_in_flight_and_ours_wait_for_each_other() {
                     0 => ipam.by_reference("ADD", &container),
                     _ => ipam.add(&container),
                 };
-                addresses(&outcome.result())
+                cidrs(&outcome.result())
             };
             let running: Vec<_> = (0..60).map(|number| scope.spawn(move || add(number))).collect();
             running.into_iter().flat_map(|add| add.join().unwrap()).collect()
@@ -239,7 +235,7 @@ fn a_lease_that_somebody_has_lost_is_not_handed_out_again() {
         bed.ip("link property add dev pod altname ip-0a010202");
         bed.ip("address add 10.1.2.3/32 dev lo");
         let outcome = simple(bed).add("c1");
-        assert_eq!(addresses(&outcome.result()), ["10.1.2.4/24"]);
+        assert_eq!(cidrs(&outcome.result()), ["10.1.2.4/24"]);
         let words =
             ["10.1.2.2 has no lease, but is not handed out", "10.1.2.3 is an address of this host"];
         for words in words {

@@ -3,19 +3,16 @@
 use std::process::{Child, Command};
 
 use serde_json::json;
-use testbed::{Network, Sandbox, Testbed};
+use testbed::{Network, Sandbox, Testbed, config, result::addresses};
 
-use crate::{
-    differences::case,
-    pods::{addresses, destroy, with},
-};
+use crate::differences::case;
 
 /// Pods that may be reclaimed at once.
 fn network<'bed>(bed: &'bed Testbed, subnet: &str) -> Network<'bed> {
     let ipam = json!({
         "type": "host-local", "subnet": subnet, "reclaim": "netns", "graceAge": 0
     });
-    bed.network(with(&json!({"ipMasq": false, "ipam": ipam})))
+    bed.network(config::pods_with(&json!({"ipMasq": false, "ipam": ipam})))
 }
 
 /// What a runtime does with a chain of which a plugin fails in ADD and, first of all, in DEL: it
@@ -168,13 +165,13 @@ fn a_namespace_that_only_a_socket_holds_lives() {
 #[test]
 fn by_default_too_a_link_that_is_gone_is_proof_at_any_age() {
     case(|bed| {
-        let network = bed.network(with(&json!({
+        let network = bed.network(config::pods_with(&json!({
             "ipMasq": false, "ipam": {"type": "host-local", "subnet": "10.1.0.0/30"}
         })));
         let (pod, next) = (bed.sandbox("pod"), bed.sandbox("next"));
         network.add(&pod, "c1").success();
         network.add(&next, "c2").fails_with(11, "1 of 1 in use, 0 of them look leaked");
-        destroy(bed, &pod);
+        bed.destroy(&pod);
         let outcome = network.add(&next, "c2");
         assert_eq!(addresses(&outcome.result()), ["10.1.0.2"]);
         assert!(outcome.stderr.contains("reclaimed 10.1.0.2 from container \"c1\""), "{outcome}");

@@ -1,20 +1,18 @@
 //! Leases that outlive a boot, and pods that come back after it.
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Testbed};
-
-use crate::{
-    differences::case,
-    host_local::{Ipam, addresses, held},
+use testbed::{
+    Outcome, Testbed,
+    config::changed,
+    ipam::{DIR, Ipam, held},
+    result::cidrs,
 };
+
+use crate::differences::case;
 
 /// A range of five addresses.
 fn five(more: &Value) -> Value {
-    let mut ipam = json!({"subnet": "10.1.2.0/29", "graceAge": 0});
-    for (key, value) in more.as_object().unwrap() {
-        ipam[key] = value.clone();
-    }
-    ipam
+    changed(json!({"subnet": "10.1.2.0/29", "graceAge": 0}), more)
 }
 
 /// Five containers with all addresses of a range, and then a reboot.
@@ -92,7 +90,7 @@ fn pod(ipam: &Ipam<'_>, container: &str, namespace: &str, name: &str) -> Outcome
 }
 
 fn address(outcome: &Outcome) -> String {
-    addresses(&outcome.result()).remove(0)
+    cidrs(&outcome.result()).remove(0)
 }
 
 #[test]
@@ -127,7 +125,7 @@ fn by_its_name_alone_if_one_says_so_and_not_at_all_by_default() {
             let first = address(&pod(&ipam, "c1", "c1", "web"));
             ipam.del("c1");
             assert_eq!(address(&pod(&ipam, "c2", "c2", "web")) == first, comes_back, "{sticky}");
-            bed.succeed("rm", &["-r", crate::host_local::DIR]);
+            bed.succeed("rm", &["-r", DIR]);
             ipam.pod.destroy();
         }
     });

@@ -1,16 +1,15 @@
 //! STATUS of host-local: it takes a whole node out, so it fails only where no ADD could ever work.
 
 use serde_json::{Value, json};
-use testbed::{Call, Testbed};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, config},
-    lease_file::{SMALL, small_disk},
+use testbed::{
+    Call, Testbed, config,
+    ipam::{DIR, Ipam, SMALL},
 };
 
+use crate::differences::case;
+
 fn newest<'bed>(bed: &'bed Testbed, ipam: &Value) -> Ipam<'bed> {
-    let mut config = config("net", ipam);
+    let mut config = config::host_local("net", ipam);
     config["cniVersion"] = json!("1.1.0");
     Ipam::of(bed, config)
 }
@@ -60,7 +59,7 @@ fn a_full_range_is_told_and_fails_only_where_one_says_so() {
 #[test]
 fn it_fails_where_no_file_can_be_made() {
     case(|bed| {
-        let ipam = small_disk(bed, "size=64k");
+        let ipam = Ipam::on_small_disk(bed, "size=64k");
         let fill = || drop(bed.run("dd", &["if=/dev/zero", "of=/run/test/small/fill", "bs=1k"]));
         let empty = || drop(bed.succeed("rm", &["/run/test/small/fill"]));
         let status = status(bed, &ipam);
@@ -78,7 +77,7 @@ fn it_fails_where_no_file_can_be_made() {
         status.clone().run().fails_with(50, SMALL);
         bed.succeed("umount", &[SMALL]);
         ipam.pod.destroy();
-        let ipam = small_disk(bed, "size=64k,nr_inodes=2");
+        let ipam = Ipam::on_small_disk(bed, "size=64k,nr_inodes=2");
         bed.write("/run/test/small/last", "");
         status.clone().run().fails_with(50, SMALL);
         ipam.add("c1").fails_with(5, SMALL);
@@ -113,7 +112,8 @@ fn it_fails_where_the_leases_are_none_and_not_because_somebody_is_at_work() {
 fn validate_knows_the_words() {
     case(|bed| {
         let verdict = |word: &str| {
-            let config = config("net", &json!({"subnet": "10.1.2.0/24", "statusOnFull": word}));
+            let config =
+                config::host_local("net", &json!({"subnet": "10.1.2.0/24", "statusOnFull": word}));
             let list = json!({"cniVersion": "1.0.0", "name": "net", "plugins": [config]});
             bed.write("/etc/cni/net.d/10-net.conflist", list.to_string());
             let outcome = bed.plugin("cnitool").argument("validate").run();

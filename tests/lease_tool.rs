@@ -6,21 +6,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    host_local::{DIR, Ipam, config, held},
-    pods::{destroy, with},
+use testbed::{
+    Outcome, Testbed, bin_dir, config,
+    ipam::{DIR, Ipam, held},
 };
+
+use crate::differences::case;
 
 /// A network that is configured, so that its ranges are known.
 fn ipam<'bed>(bed: &'bed Testbed, more: &Value) -> Ipam<'bed> {
-    let mut ipam = json!({"subnet": "10.1.2.0/24", "graceAge": 0});
-    for (key, value) in more.as_object().unwrap() {
-        ipam[key] = value.clone();
-    }
-    let config = config("net", &ipam);
+    let ipam = config::changed(json!({"subnet": "10.1.2.0/24", "graceAge": 0}), more);
+    let config = config::host_local("net", &ipam);
     let list = json!({"cniVersion": "1.0.0", "name": "net", "plugins": [config]});
     bed.write("/etc/cni/net.d/10-net.conflist", list.to_string());
     Ipam::of(bed, config)
@@ -185,13 +181,13 @@ fn who_may_be_alive_is_released_by_force_only() {
 #[test]
 fn a_pod_behind_a_bridge_is_alive_whatever_its_path() {
     case(|bed| {
-        let network = bed.network(with(&json!({"ipMasq": false})));
+        let network = bed.network(config::pods_with(&json!({"ipMasq": false})));
         let pod = bed.sandbox("pod");
         network.add(&pod, "c1").success();
         let outcome = tool(bed, &["release", "pods", "c1"]);
         assert!(outcome.stderr.contains("may be alive"), "{outcome}");
         assert!(said(bed, &["repair", "pods"]).contains("ended 0 leases"));
-        destroy(bed, &pod);
+        bed.destroy(&pod);
         assert_eq!(json_of(bed, &["pods", "--json"])[0]["state"], "namespace gone");
         assert!(said(bed, &["repair", "pods"]).contains("ended 1 lease"));
         assert!(bed.leases("pods").is_empty());

@@ -7,69 +7,39 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed};
-
-use crate::{
-    differences::case,
-    faults::traced,
-    pods::{changed, config, destroy},
-    portmap::knock,
+use testbed::{
+    Sandbox, Testbed,
+    chain::{Chain, with_result, with_valid},
+    config::{self, changed, mapping},
+    reach::knock,
 };
 
-/// A bridge that masquerades, and ports of the host with conditions, on a subnet of their own.
-struct Chain<'bed> {
-    bed: &'bed Testbed,
-    plugins: [Value; 2],
+use crate::differences::case;
+
+/// A bridge that masquerades, and a port of the host with conditions, on a subnet of their own.
+fn chain(bed: &Testbed, number: u16) -> Chain<'_> {
+    let ranges = json!([
+        [{"subnet": format!("10.{number}.0.0/24")}], [{"subnet": format!("fd00:{number}::/64")}]
+    ]);
+    let ipam = json!({"type": "host-local", "graceAge": 0, "ranges": ranges});
+    let common = json!({"cniVersion": "1.1.0", "name": format!("net{number}")});
+    let bridge = config::pods_with(&json!({"bridge": format!("br{number}"), "ipam": ipam}));
+    let portmap = json!({
+        "type": "portmap", "conditionsV4": [format!("ip saddr != 192.0.2.{number}")],
+        "runtimeConfig": {"portMappings": [mapping(8000 + number, 80, "tcp")]}
+    });
+    Chain::new(bed, [bridge, portmap].map(|plugin| changed(plugin, &common)))
 }
 
-impl<'bed> Chain<'bed> {
-    fn new(bed: &'bed Testbed, number: usize) -> Self {
-        let name = format!("net{number}");
-        let ranges = json!([
-            [{"subnet": format!("10.{number}.0.0/24")}], [{"subnet": format!("fd00:{number}::/64")}]
-        ]);
-        let ipam = json!({"type": "host-local", "graceAge": 0, "ranges": ranges});
-        let common = json!({"cniVersion": "1.1.0", "name": name});
-        let bridge = changed(config(), &json!({"bridge": format!("br{number}"), "ipam": ipam}));
-        let port = json!({"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"});
-        let portmap = json!({
-            "type": "portmap", "conditionsV4": [format!("ip saddr != 192.0.2.{number}")],
-            "runtimeConfig": {"portMappings": [port]}
-        });
-        Self { bed, plugins: [changed(bridge, &common), changed(portmap, &common)] }
-    }
+/// Both plugins' ADD and CHECK.
+fn add(chain: &Chain<'_>, pod: &Sandbox, id: &str) {
+    let result = chain.add(pod, id);
+    chain.check(pod, id, &result);
+}
 
-    fn run(&self, verb: &str, plugin: &Value, pod: Option<&Sandbox>, id: &str) -> testbed::Outcome {
-        let call = self.bed.plugin(plugin["type"].as_str().unwrap()).command(verb).config(plugin);
-        let call = call.container(id).ifname("eth0");
-        pod.map_or(call.clone(), |pod| call.netns(pod.path())).run()
-    }
-
-    /// Both plugins' ADD and CHECK.
-    fn add(&self, pod: &Sandbox, id: &str) {
-        let result = self.run("ADD", &self.plugins[0], Some(pod), id).result();
-        let known = json!({"prevResult": result});
-        let plugins = self.plugins.clone().map(|plugin| changed(plugin, &known));
-        self.run("ADD", &plugins[1], Some(pod), id).success();
-        for plugin in &plugins {
-            self.run("CHECK", plugin, Some(pod), id).silent();
-        }
-    }
-
-    fn del(&self, pod: &Sandbox, id: &str) {
-        for plugin in self.plugins.iter().rev() {
-            self.run("DEL", plugin, Some(pod), id).silent();
-        }
-    }
-
-    fn gc(&self, valid: &[&str]) {
-        let attachment = |id: &&str| json!({"containerID": id, "ifname": "eth0"});
-        let valid: Value = valid.iter().map(attachment).collect();
-        for plugin in &self.plugins {
-            let plugin = changed(plugin.clone(), &json!({"cni.dev/valid-attachments": valid}));
-            self.run("GC", &plugin, None, "").silent();
-        }
-    }
+/// Both plugins' DEL, which are not told the result of ADD.
+fn del(chain: &Chain<'_>, pod: &Sandbox, id: &str) {
+    chain.del(pod, id, &Value::Null);
 }
 
 /// The names of chains that are not there for everybody.
@@ -89,13 +59,13 @@ fn chains(bed: &Testbed) -> Vec<String> {
 fn chains_that_nobody_needs_go_with_gc() {
     case(|bed| {
         let neighbour = bed.neighbour();
-        let [one, two] = [1, 2].map(|number| Chain::new(bed, number));
+        let [one, two] = [1, 2].map(|number| chain(bed, number));
         let pods = ["one", "two"].map(|id| bed.sandbox(id));
-        one.add(&pods[0], "c1");
-        two.add(&pods[1], "c2");
+        add(&one, &pods[0], "c1");
+        add(&two, &pods[1], "c2");
         // Of each network: masquerading and sources for two families, and one condition.
         assert_eq!(chains(bed).len(), 2 * 5);
-        two.del(&pods[1], "c2");
+        del(&two, &pods[1], "c2");
         for _ in 0..2 {
             two.gc(&[]);
             let left = chains(bed);
@@ -105,7 +75,7 @@ fn chains_that_nobody_needs_go_with_gc() {
         for outcome in &knock(&neighbour, "203.0.113.1:8001", &pods[0], 80, true)[..1] {
             assert!(outcome.is_ok(), "{outcome:?}");
         }
-        two.add(&pods[1], "c2");
+        add(&two, &pods[1], "c2");
         one.gc(&[]);
         assert_eq!(chains(bed).len(), 5);
         for outcome in &knock(&neighbour, "203.0.113.1:8002", &pods[1], 80, true)[..1] {
@@ -117,7 +87,7 @@ fn chains_that_nobody_needs_go_with_gc() {
 #[test]
 fn gc_takes_no_chain_from_who_is_just_coming() {
     case(|bed| {
-        let chain = Chain::new(bed, 1);
+        let chain = chain(bed, 1);
         let pod = bed.sandbox("pod");
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -128,20 +98,19 @@ fn gc_takes_no_chain_from_who_is_just_coming() {
             });
             let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for _ in 0..30 {
-                    chain.add(&pod, "c1");
-                    chain.del(&pod, "c1");
+                    add(&chain, &pod, "c1");
+                    del(&chain, &pod, "c1");
                 }
                 // Slowly, with time for a GC between any two steps.
-                let slow = "-e trace=sendto -e inject=sendto:delay_enter=20000";
-                let mut known = json!({});
+                let mut result = Value::Null;
                 for plugin in &chain.plugins {
-                    let plugin = changed(plugin.clone(), &known);
-                    let output = traced(bed, "ADD", pod.path(), &plugin, slow);
-                    assert!(output.status.success(), "{output:?}");
-                    known["prevResult"] = serde_json::from_slice(&output.stdout).unwrap();
-                    chain.run("CHECK", &changed(plugin, &known), Some(&pod), "c1").silent();
+                    let config = with_result(plugin, &result);
+                    let slow = bed.call("ADD", "c1", &config).netns(pod.path());
+                    result = bed.slowly(slow, 20_000, None).result();
+                    let config = with_result(plugin, &result);
+                    chain.run("CHECK", &config, &pod, "c1").silent();
                 }
-                chain.del(&pod, "c1");
+                del(&chain, &pod, "c1");
             }));
             is_over.store(true, Ordering::Relaxed);
             rounds.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -156,29 +125,26 @@ fn gc_takes_no_chain_from_who_is_just_coming() {
 #[test]
 fn who_comes_to_have_what_the_dead_had_keeps_it() {
     case(|bed| {
-        let (neighbour, chain) = (bed.neighbour(), Chain::new(bed, 1));
+        let (neighbour, chain) = (bed.neighbour(), chain(bed, 1));
         let nobody = bed.sandbox("nobody");
         for (number, verb) in [(2, "GC"), (6, "GC"), (10, "GC"), (4, "DEL"), (8, "DEL")] {
             let dead = bed.sandbox("dead");
-            chain.add(&dead, "c1");
-            destroy(bed, &dead);
-            let valid = ["c2"].map(|id| json!({"containerID": id, "ifname": "eth0"}));
-            let plugin =
-                changed(chain.plugins[1].clone(), &json!({"cni.dev/valid-attachments": valid}));
-            let slow = format!("-e trace=sendto -e inject=sendto:delay_enter=300000:when={number}");
+            add(&chain, &dead, "c1");
+            bed.destroy(&dead);
+            let config = with_valid(&chain.plugins[1], &["c2"]);
             let living = bed.sandbox("living");
             thread::scope(|scope| {
-                let late = scope.spawn(|| traced(bed, verb, "", &plugin, &slow));
-                chain.add(&living, "c2");
-                let output = late.join().unwrap();
-                assert!(output.status.success(), "{output:?}");
+                let slow = bed.call(verb, "c1", &config).netns("");
+                let late = scope.spawn(|| bed.slowly(slow, 300_000, Some(number)));
+                add(&chain, &living, "c2");
+                late.join().unwrap().success();
             });
             for outcome in &knock(&neighbour, "203.0.113.1:8001", &living, 80, true)[..1] {
                 assert!(outcome.is_ok(), "{verb} {number}: {outcome:?}");
             }
-            chain.del(&living, "c2");
-            destroy(bed, &living);
-            chain.del(&nobody, "c1");
+            del(&chain, &living, "c2");
+            bed.destroy(&living);
+            del(&chain, &nobody, "c1");
         }
     });
 }

@@ -3,15 +3,15 @@
 use std::{collections::BTreeSet, thread};
 
 use serde_json::{Value, json};
-use testbed::Testbed;
-
-use crate::{
-    differences::case,
-    host_local::{Ipam, config, dual, held},
+use testbed::{
+    Testbed, config,
+    ipam::{Ipam, held},
 };
 
+use crate::differences::case;
+
 fn newest<'bed>(bed: &'bed Testbed, ipam: &Value) -> Ipam<'bed> {
-    let mut config = config("net", ipam);
+    let mut config = config::host_local("net", ipam);
     config["cniVersion"] = json!("1.1.0");
     Ipam::of(bed, config)
 }
@@ -20,8 +20,8 @@ fn newest<'bed>(bed: &'bed Testbed, ipam: &Value) -> Ipam<'bed> {
 fn gc_keeps_what_is_valid() {
     case(|bed| {
         for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
-            let ipam = newest(bed, &dual());
-            let other = Ipam::named(bed, "other", &dual());
+            let ipam = newest(bed, &config::dual_ipam());
+            let other = Ipam::named(bed, "other", &config::dual_ipam());
             other.add("c1").success();
             for container in ["c1", "c2", "c3"] {
                 ipam.add(container).success();
@@ -52,7 +52,7 @@ fn gc_keeps_what_is_valid() {
 #[test]
 fn gc_without_a_list_is_gc_with_an_empty_one() {
     case(|bed| {
-        let ipam = newest(bed, &dual());
+        let ipam = newest(bed, &config::dual_ipam());
         ipam.add("c1").success();
         let config = ipam.network.config();
         bed.plugin("host-local").command("GC").config(config).run().silent();
@@ -63,7 +63,7 @@ fn gc_without_a_list_is_gc_with_an_empty_one() {
 #[test]
 fn gc_and_status_of_a_network_without_leases_make_nothing() {
     case(|bed| {
-        let ipam = newest(bed, &dual());
+        let ipam = newest(bed, &config::dual_ipam());
         ipam.network.gc(&[]).silent();
         ipam.network.status().silent();
         ipam.del("c1");
@@ -105,7 +105,7 @@ fn an_exhausted_range_is_a_passing_condition_that_is_counted() {
 #[test]
 fn sixty_at_once_get_sixty() {
     case(|bed| {
-        let ipam = &Ipam::new(bed, &dual());
+        let ipam = &Ipam::new(bed, &config::dual_ipam());
         let all: Vec<String> = thread::scope(|scope| {
             let add = |number| scope.spawn(move || ipam.ips(&format!("c{number}")));
             let running: Vec<_> = (0..60).map(add).collect();

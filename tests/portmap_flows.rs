@@ -1,26 +1,11 @@
 //! Connections that the kernel remembers are forgotten with the port that they came by.
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-    time::Duration,
-};
+use std::net::{SocketAddr, UdpSocket};
 
 use serde_json::json;
-use testbed::{Sandbox, Testbed};
+use testbed::{Fault, Sandbox, Testbed, config::mappings, portmap::Chain, reach::arrives};
 
-use crate::{
-    differences::case,
-    faults::failing,
-    portmap::{Chain, mappings},
-};
-
-fn arrives(client: &UdpSocket, server: &UdpSocket) -> io::Result<usize> {
-    server.set_read_timeout(Some(Duration::from_millis(500)))?;
-    // A refusal of what was sent before is told with the next word.
-    client.send(b"ping").or_else(|_| client.send(b"ping"))?;
-    server.recv(&mut [0; 4])
-}
+use crate::differences::case;
 
 /// Sends something, in whose course it is found out which links lead there.
 fn reached(neighbour: &Sandbox, server: &UdpSocket) {
@@ -83,12 +68,13 @@ fn a_list_of_connections_that_loses_its_end_is_read_again() {
                 }
             });
             assert_eq!(remembered(bed), usize::from(FLOWS));
-            let (config, fault) = (chain.config("c1", &list), ("recvfrom", "EAGAIN", number));
-            let (output, was_there) = failing(bed, ("DEL", pod.path(), &config), fault);
-            if output.status.success() {
-                assert_eq!(remembered(bed), 0, "answer {number}: {output:?}");
+            let del = bed.call("DEL", "c1", &chain.config("c1", &list)).netns(pod.path());
+            let fault = Fault::new("recvfrom", "EAGAIN", number);
+            let (outcome, was_there) = fault.strike_alone(bed, del);
+            if outcome.status.success() {
+                assert_eq!(remembered(bed), 0, "answer {number}: {outcome}");
             } else {
-                assert!(!output.stdout.is_empty(), "{output:?}");
+                assert!(!outcome.stdout.is_empty(), "{outcome}");
                 bed.succeed("conntrack", &["-F"]);
             }
             chain.call("DEL", &pod, "c1", &list).silent();

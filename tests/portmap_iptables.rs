@@ -1,32 +1,19 @@
 //! portmap's other backend: the same packets get through, by the rules of the Go plugin.
 
 use serde_json::{Value, json};
-use testbed::{REFERENCE, Sandbox, Testbed};
-
-use crate::{
-    differences::case,
-    portmap::{Chain, knock, mappings, matrix},
+use testbed::{
+    REFERENCE, SYSTEM_PATH, Sandbox, Testbed,
+    config::{changed, mappings},
+    iptables::nat_rules,
+    portmap::{Chain, matrix},
+    reach::knock,
 };
 
-/// Where the Go plugins find iptables.
-pub(crate) const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::differences::case;
 
 fn by_iptables<'bed>(bed: &'bed Testbed, more: &Value) -> Chain<'bed> {
-    let mut keys = json!({"backend": "iptables"});
-    for (key, value) in more.as_object().unwrap() {
-        keys[key] = value.clone();
-    }
     // Go 1.1.1 knows no other backend, and ignores the key.
-    let mut chain = Chain::new(bed);
-    chain.keys = keys;
-    chain
-}
-
-/// Both families' tables `nat`, without counters.
-pub(crate) fn rules(bed: &Testbed) -> String {
-    let text = bed.succeed("sh", &["-c", "iptables-save -t nat; ip6tables-save -t nat"]);
-    let lines = text.lines().filter(|line| line.starts_with([':', '-']));
-    lines.map(|line| line.split(" [").next().unwrap().to_owned() + "\n").collect()
+    Chain::with(bed, changed(json!({"backend": "iptables"}), more))
 }
 
 #[test]
@@ -57,22 +44,22 @@ fn the_rules_are_those_of_the_go_plugin() {
             let (pod, id) = (bed.sandbox(&format!("p{number}")), format!("c{number}"));
             chain.attach(&pod, &id);
             let config = chain.config(&id, &list);
-            let call = bed.plugin("portmap").container(&id).ifname("eth0").netns(pod.path());
-            let theirs = call.clone().program(format!("{REFERENCE}/portmap"));
+            let call = |verb: &str| bed.call(verb, &id, &config).netns(pod.path());
+            let theirs = call("ADD").program(format!("{REFERENCE}/portmap"));
             let flush = || bed.succeed("nft", &["flush", "ruleset"]);
             flush();
-            theirs.command("ADD").env("PATH", PROGRAMS).config(&config).run().success();
-            let expected = rules(bed);
+            theirs.env("PATH", SYSTEM_PATH).run().success();
+            let expected = nat_rules(bed);
             flush();
-            call.clone().command("ADD").config(&config).run().success();
+            call("ADD").run().success();
             // Theirs have an empty chain in the family that has no mapping.
             let only_ipv4 = list[0].get("hostIP").is_some();
             let part = |text: &str| match only_ipv4 {
                 true => text.split(":PREROUTING").nth(1).unwrap().to_owned(),
                 false => text.to_owned(),
             };
-            assert_eq!(part(&rules(bed)), part(&expected), "{keys}");
-            call.command("CHECK").config(&config).run().silent();
+            assert_eq!(part(&nat_rules(bed)), part(&expected), "{keys}");
+            call("CHECK").run().silent();
         }
     });
 }
@@ -89,14 +76,14 @@ fn attached(bed: &Testbed, chain: &Chain<'_>, id: &str, port: u16) -> (Sandbox, 
 fn del_needs_to_know_nothing_and_leaves_what_is_shared() {
     case(|bed| {
         let chain = by_iptables(bed, &json!({}));
-        attached(bed, &chain, "resident", 1);
-        let (before, saved) = (bed.snapshot(), rules(bed));
+        attached(bed, &chain, "earlier", 1);
+        let (before, saved) = (bed.snapshot(), nat_rules(bed));
         for known in [true, false] {
             let (pod, list) = attached(bed, &chain, "c1", 8080);
-            assert_ne!(rules(bed), saved);
+            assert_ne!(nat_rules(bed), saved);
             let list = if known { list } else { json!([]) };
             chain.call("DEL", &pod, "c1", &list).silent();
-            assert_eq!(rules(bed), saved);
+            assert_eq!(nat_rules(bed), saved);
             chain.bridge.del(&pod, "c1").silent();
             bed.assert_unchanged_since(&before);
             pod.destroy();
@@ -125,7 +112,7 @@ fn a_port_has_one_owner_whoever_translates() {
                 let words = format!("taken by container \"c{}\"", number - 1);
                 assert!(outcome.error().msg.contains(&words), "{outcome}");
                 bed.assert_unchanged_since(&before);
-                crate::pods::destroy(bed, last);
+                bed.destroy(last);
             }
             chain.call("ADD", &pod, &id, &list).success();
             let server = pod.tcp_server("0.0.0.0:80");
@@ -165,10 +152,10 @@ fn a_chain_of_somebody_elses_marks() {
         let list = mappings(&[(8080, 80)], &json!({}));
         let pod = bed.sandbox("pod");
         chain.attach(&pod, "c1");
-        let before = rules(bed);
+        let before = nat_rules(bed);
         let outcome = chain.call("ADD", &pod, "c1", &list);
         assert!(!outcome.status.success(), "{outcome}");
-        assert_eq!(rules(bed).matches("CNI-DN-").count(), before.matches("CNI-DN-").count());
+        assert_eq!(nat_rules(bed).matches("CNI-DN-").count(), before.matches("CNI-DN-").count());
         for tool in ["iptables", "ip6tables"] {
             let make = format!(
                 "{tool} -t nat -N KUBE-MARK-MASQ; {tool} -t nat -A KUBE-MARK-MASQ -j MARK \
@@ -178,7 +165,7 @@ fn a_chain_of_somebody_elses_marks() {
             bed.succeed("sh", &["-c", &make]);
         }
         chain.call("ADD", &pod, "c1", &list).success();
-        assert!(!rules(bed).contains("CNI-HOSTPORT-SETMARK"));
+        assert!(!nat_rules(bed).contains("CNI-HOSTPORT-SETMARK"));
         for outcome in knock(&pod, "203.0.113.1:8080", &pod, 80, false) {
             assert!(outcome.is_err(), "there is no such address of the host yet");
         }

@@ -1,24 +1,22 @@
 //! Whose a port is, and what is left of it: nothing after DEL, whatever DEL was told.
 
 use std::{
-    io,
     net::{SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Snapshot, Testbed};
-
-use crate::{
-    differences::case,
-    portmap::{Chain, mappings},
+use testbed::{
+    Sandbox, Snapshot, Testbed, config::mappings, portmap::Chain, reach::arrives, ruleset::census,
 };
+
+use crate::differences::case;
 
 /// A chain on a host where the shared rules are there already, and what the host is like then.
 fn settled(bed: &Testbed) -> (Chain<'_>, Snapshot) {
     let chain = Chain::new(bed);
-    chain.add(&bed.sandbox("resident"), "resident", &mappings(&[(1, 1), (2, 3)], &json!({})));
+    chain.add(&bed.sandbox("earlier"), "earlier", &mappings(&[(1, 1), (2, 3)], &json!({})));
     let before = bed.snapshot();
     (chain, before)
 }
@@ -54,8 +52,7 @@ fn del_needs_to_know_nothing() {
                 }
                 _ => {}
             }
-            let call = bed.plugin("portmap").command("DEL").container(&id).ifname("eth0");
-            let call = call.config(&config);
+            let call = bed.call("DEL", &id, &config);
             let call = if what == "nothing" { call } else { call.netns(pod.path()) };
             call.clone().run().silent();
             call.run().silent();
@@ -82,8 +79,8 @@ fn without_mappings_nothing_is_touched() {
         bed.assert_unchanged_since(&before);
         let mut config = chain.config("c1", &ports());
         config.as_object_mut().unwrap().remove("prevResult");
-        let call = bed.plugin("portmap").command("ADD").container("c1").ifname("eth0");
-        call.netns(pod.path()).config(&config).run().fails_with(7, "must be called as chained");
+        let add = bed.call("ADD", "c1", &config).netns(pod.path()).run();
+        add.fails_with(7, "must be called as chained");
     });
 }
 
@@ -195,14 +192,13 @@ fn check_and_gc_look_at_every_port() {
         let mut config = chain.config("c1", &json!([]));
         config["cniVersion"] = json!("1.1.0");
         config.as_object_mut().unwrap().remove("prevResult");
-        config["cni.dev/valid-attachments"] =
-            json!([{"containerID": "resident", "ifname": "eth0"}]);
+        config["cni.dev/valid-attachments"] = json!([{"containerID": "earlier", "ifname": "eth0"}]);
         let call = |verb| bed.plugin("portmap").command(verb).config(&config).run();
         call("GC").silent();
         call("STATUS").silent();
         let snapshot = bed.snapshot();
         let left = |owner: &str| rules(&snapshot).iter().any(|line| line.contains(owner));
-        assert!(left("net resident eth0") && !left("net c1 eth0"));
+        assert!(left("net earlier eth0") && !left("net c1 eth0"));
     });
 }
 
@@ -211,13 +207,6 @@ fn client(neighbour: &Sandbox) -> UdpSocket {
     let socket = neighbour.enter(|| UdpSocket::bind("203.0.113.2:54321")).unwrap();
     socket.connect("203.0.113.1:5353".parse::<SocketAddr>().unwrap()).unwrap();
     socket
-}
-
-fn arrives(client: &UdpSocket, server: &UdpSocket) -> io::Result<usize> {
-    server.set_read_timeout(Some(Duration::from_millis(500)))?;
-    // A refusal of what was sent before is told with the next word.
-    client.send(b"ping").or_else(|_| client.send(b"ping"))?;
-    server.recv(&mut [0; 4])
 }
 
 #[test]
@@ -249,19 +238,6 @@ fn a_client_that_keeps_its_port_follows() {
         arrives(&client, &server).unwrap();
         assert_eq!(count(), 10_000);
     });
-}
-
-/// How many rules, and how many elements, there are.
-pub(crate) fn census(bed: &Testbed) -> (usize, usize) {
-    let text = bed.succeed("nft", &["-j", "list", "ruleset"]);
-    let ruleset: Value = serde_json::from_str(&text).unwrap();
-    let objects = ruleset["nftables"].as_array().unwrap();
-    let elements = |kind: &str| -> usize {
-        let sets = objects.iter().filter_map(|object| object.get(kind));
-        sets.filter_map(|set| set.get("elem")?.as_array().map(Vec::len)).sum()
-    };
-    let rules = objects.iter().filter(|object| object.get("rule").is_some()).count();
-    (rules, elements("set") + elements("map"))
 }
 
 #[test]

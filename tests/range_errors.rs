@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::{differences::case, host_local::Ipam};
+use testbed::ipam::Ipam;
+
+use crate::differences::case;
 
 /// Configurations that make no sense, and what is said about them.
 fn nonsense() -> Vec<(Value, &'static str)> {

@@ -1,16 +1,13 @@
 //! Which addresses there are, in which order they come, and which of them one may ask for.
 
 use serde_json::{Value, json};
-use testbed::Testbed;
+use testbed::{Testbed, config, ipam::DIR, ipam::Ipam, result::cidrs};
 
-use crate::{
-    differences::case,
-    host_local::{Ipam, addresses, config},
-};
+use crate::differences::case;
 
 /// The addresses that a fresh network gives, until it has no more.
 fn all(bed: &Testbed, ipam: &Value, limit: usize) -> Vec<String> {
-    bed.run("rm", &["-r", "/var/lib/cni/networks/net"]);
+    bed.run("rm", &["-r", DIR]);
     let ipam = Ipam::new(bed, ipam);
     let mut all = Vec::new();
     for number in 0..limit {
@@ -20,7 +17,7 @@ fn all(bed: &Testbed, ipam: &Value, limit: usize) -> Vec<String> {
             assert!(error.msg.contains("no IP addresses available in range set"), "{error:?}");
             break;
         }
-        let ip = addresses(&outcome.result()).concat();
+        let ip = cidrs(&outcome.result()).concat();
         all.push(ip.split('/').next().unwrap().to_owned());
     }
     ipam.pod.destroy();
@@ -102,7 +99,7 @@ fn what_is_excluded_is_never_handed_out() {
             assert_eq!(all(bed, &range, 9), expected, "{range}");
             let range = json!({"ranges": [[range]]});
             assert_eq!(all(bed, &range, 9), expected, "{range}");
-            bed.run("rm", &["-r", "/var/lib/cni/networks/net"]);
+            bed.run("rm", &["-r", DIR]);
             let ipam = Ipam::new(bed, &range);
             let requested = ipam.call("c9").args("IP=10.1.2.5").run();
             let is_free = expected.contains(&"10.1.2.5");
@@ -143,7 +140,7 @@ fn addresses_come_round_robin() {
 fn after_a_requested_address_comes_the_next() {
     case(|bed| {
         let ipam = Ipam::new(bed, &json!({"subnet": "10.1.2.0/29"}));
-        assert_eq!(addresses(&ipam.call("a").args("IP=10.1.2.5").run().result()), ["10.1.2.5/29"]);
+        assert_eq!(cidrs(&ipam.call("a").args("IP=10.1.2.5").run().result()), ["10.1.2.5/29"]);
         assert_eq!(ipam.ip("b"), "10.1.2.6/29");
         assert_eq!(ipam.ip("c"), "10.1.2.2/29");
     });
@@ -154,8 +151,8 @@ fn a_last_address_of_other_ranges_does_not_matter() {
     case(|bed| {
         let ipam = Ipam::new(bed, &json!({"subnet": "10.1.2.0/24"}));
         ipam.add("a").success();
-        let moved = bed.network(config("net", &json!({"subnet": "192.0.2.0/24"})));
-        assert_eq!(addresses(&moved.add(&ipam.pod, "b").result()), ["192.0.2.2/24"]);
+        let moved = bed.network(config::host_local("net", &json!({"subnet": "192.0.2.0/24"})));
+        assert_eq!(cidrs(&moved.add(&ipam.pod, "b").result()), ["192.0.2.2/24"]);
     });
 }
 
@@ -202,7 +199,7 @@ fn an_address_is_taken_from_each_set_or_from_none() {
 #[test]
 fn the_order_of_sets_is_runtime_old_style_ranges() {
     case(|bed| {
-        let mut config = config(
+        let mut config = config::host_local(
             "net",
             &json!({
                 "subnet": "10.1.2.0/24", "ranges": [[{"subnet": "10.1.3.0/24"}], [{"subnet": "fd00::/64"}]]
@@ -218,7 +215,7 @@ fn the_order_of_sets_is_runtime_old_style_ranges() {
 fn an_address_may_be_requested_in_three_ways() {
     case(|bed| {
         let ranges = json!([[{"subnet": "10.1.2.0/24"}], [{"subnet": "10.1.3.0/24"}], [{"subnet": "fd00::/64"}]]);
-        let config = config("net", &json!({"ranges": ranges}));
+        let config = config::host_local("net", &json!({"ranges": ranges}));
         let ipam = Ipam::of(bed, config.clone());
         for (number, length) in [(50, ""), (60, "/24")] {
             let [arg, args, runtime] = [
@@ -234,13 +231,13 @@ fn an_address_may_be_requested_in_three_ways() {
                 call.args(&format!("IgnoreUnknown=1;IP={arg};K8S_POD_NAME=a")).run().result();
             let bare = |text: &String| text.split('/').next().unwrap().to_owned();
             let expected = [bare(&arg) + "/24", bare(&args) + "/24", bare(&runtime) + "/64"];
-            assert_eq!(addresses(&result), expected);
+            assert_eq!(cidrs(&result), expected);
         }
         // The rest is chosen.
         let call = ipam.call("c3").args("IP=10.1.3.7");
-        assert_eq!(addresses(&call.run().result()), ["10.1.2.61/24", "10.1.3.7/24", "fd00::61/64"]);
+        assert_eq!(cidrs(&call.run().result()), ["10.1.2.61/24", "10.1.3.7/24", "fd00::61/64"]);
         let call = ipam.call("c4").args("IP=fd00::ff");
-        assert_eq!(addresses(&call.run().result()), ["10.1.2.62/24", "10.1.3.8/24", "fd00::ff/64"]);
+        assert_eq!(cidrs(&call.run().result()), ["10.1.2.62/24", "10.1.3.8/24", "fd00::ff/64"]);
     });
 }
 
@@ -253,7 +250,7 @@ fn a_request_that_cannot_be_met_costs_nothing() {
         });
         let ipam = Ipam::new(bed, &json!({"ranges": [[range], [{"subnet": "fd00::/64"}]]}));
         let taken = ipam.call("c1").args("IP=10.1.2.12").run();
-        assert_eq!(addresses(&taken.result()), ["10.1.2.12/24", "fd00::2/64"]);
+        assert_eq!(cidrs(&taken.result()), ["10.1.2.12/24", "fd00::2/64"]);
         let before = bed.leases("net");
         let rows = [
             (

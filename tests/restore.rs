@@ -1,98 +1,33 @@
 //! After somebody has flushed the packet filter: who notices, who makes it anew, and what is said
 //! about a node.
 
-use std::{net::SocketAddr, process::Output};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed, bin_dir, bus::Firewalld};
+use testbed::{bus::Firewalld, cnitool, config::changed, node::Node, reach::seen};
 
-use crate::{
-    differences::case,
-    pods::{changed, config, destroy, seen},
-};
+use crate::differences::case;
 
-/// A network with everything that the packet filter does for pods, and two of them.
-pub(crate) struct Node<'bed> {
-    pub(crate) bed: &'bed Testbed,
-    pub(crate) neighbour: Sandbox,
-    pub(crate) web: Sandbox,
-    pub(crate) other: Sandbox,
-}
-
-pub(crate) fn run(bed: &Testbed, variables: &[&str], words: &[&str]) -> Output {
-    let tool = bin_dir().join("cnitool").display().to_string();
-    let path = format!("CNI_PATH={}", bin_dir().display());
-    bed.run("env", &[&["-i", &path], variables, &[&tool], words].concat())
-}
-
-pub(crate) fn said(output: &Output) -> String {
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-impl<'bed> Node<'bed> {
-    pub(crate) fn new(bed: &'bed Testbed) -> Self {
-        Self::with(bed, [json!({}), json!({}), json!({})])
-    }
-
-    /// With more keys for each plugin.
-    pub(crate) fn with(bed: &'bed Testbed, keys: [Value; 3]) -> Self {
-        let bridge = changed(config(), &json!({"macspoofchk": true, "hairpinMode": true}));
-        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
-        let firewall = json!({"type": "firewall", "ingressPolicy": "same-bridge"});
-        let plugins = [bridge, portmap, firewall].into_iter().zip(keys);
-        let plugins: Vec<_> = plugins.map(|(plugin, keys)| changed(plugin, &keys)).collect();
-        Self::of(bed, &json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}))
-    }
-
-    /// Of this network. If it has host ports, the first pod has one.
-    pub(crate) fn of(bed: &'bed Testbed, list: &Value) -> Self {
-        bed.write("/etc/cni/net.d/10-pods.conflist", list.to_string());
-        let node = Self {
-            bed,
-            neighbour: bed.neighbour(),
-            web: bed.sandbox("web"),
-            other: bed.sandbox("other"),
-        };
-        let ports = r#"CAP_ARGS={"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}"#;
-        node.succeeds(&[ports], &["add", "pods", node.web.path()]);
-        node.succeeds(&[], &["add", "pods", node.other.path()]);
-        node
-    }
-
-    pub(crate) fn succeeds(&self, variables: &[&str], words: &[&str]) -> String {
-        let output = run(self.bed, variables, words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        said(&output)
-    }
-
-    pub(crate) fn fails(&self, words: &[&str]) -> String {
-        let output = run(self.bed, &[], words);
-        assert!(!output.status.success(), "{words:?}: {output:?}");
-        said(&output)
-    }
-
-    /// From the LAN by the host's port, and to the LAN as the host.
-    fn is_connected(&self) -> bool {
-        let server = self.web.tcp_server("0.0.0.0:80");
-        let by_port = self.neighbour.tcp("203.0.113.1:8080", &server).is_ok();
-        let server = self.neighbour.tcp_server("203.0.113.2:0");
-        let to = SocketAddr::to_string(&server.local_addr().unwrap());
-        let as_host = self.other.tcp(&to, &server);
-        by_port && as_host.is_ok_and(|seen| seen.to_canonical().to_string() == "203.0.113.1")
-    }
+/// From the LAN by the host's port, and to the LAN as the host.
+fn is_connected(node: &Node<'_>) -> bool {
+    let server = node.web.tcp_server("0.0.0.0:80");
+    let by_port = node.neighbour.tcp("203.0.113.1:8080", &server).is_ok();
+    let server = node.neighbour.tcp_server("203.0.113.2:0");
+    let to = SocketAddr::to_string(&server.local_addr().unwrap());
+    let as_host = node.other.tcp(&to, &server);
+    by_port && as_host.is_ok_and(|seen| seen.to_canonical().to_string() == "203.0.113.1")
 }
 
 #[test]
 fn a_flushed_packet_filter_is_noticed_and_made_anew() {
     case(|bed| {
         let node = Node::new(bed);
-        assert!(node.is_connected());
+        assert!(is_connected(&node));
         let before = bed.snapshot();
         assert!(node.succeeds(&[], &["restore"]).contains("nothing is missing of 2 attachments"));
         bed.assert_unchanged_since(&before);
         bed.succeed("nft", &["flush", "ruleset"]);
-        assert!(!node.is_connected());
+        assert!(!is_connected(&node));
         let check = node.fails(&["check", "pods", node.other.path()]);
         for words in ["10.1.0.3/24 is not masqueraded", "source addresses of veth"] {
             assert!(check.contains(words), "{words}: {check}");
@@ -101,10 +36,10 @@ fn a_flushed_packet_filter_is_noticed_and_made_anew() {
         assert!(doctor.contains("PROBLEM") && doctor.contains("cnitool restore"), "{doctor}");
         let dry = node.succeeds(&[], &["restore", "--dry-run"]);
         assert!(dry.contains("are missing of 2 attachments"), "{dry}");
-        assert!(!node.is_connected());
+        assert!(!is_connected(&node));
         let text = node.succeeds(&[], &["restore"]);
         assert!(text.contains("are back of 2 attachments"), "{text}");
-        assert!(node.is_connected());
+        assert!(is_connected(&node));
         for pod in [&node.web, &node.other] {
             node.succeeds(&[], &["check", "pods", pod.path()]);
         }
@@ -132,7 +67,7 @@ fn whatever_is_missing_comes_back_and_what_is_there_stays() {
             let text = node.succeeds(&[], &["restore"]);
             assert!(text.contains(" back of 2 attachments"), "{loss}: {text}");
             bed.assert_unchanged_since(&before);
-            assert!(node.is_connected(), "{loss}");
+            assert!(is_connected(&node), "{loss}");
         }
     });
 }
@@ -142,14 +77,14 @@ fn rules_of_iptables_come_back_too() {
     case(|bed| {
         let asked = |key: &str| json!({key: "iptables"});
         let node = Node::with(bed, [asked("ipMasqBackend"), asked("backend"), asked("backend")]);
-        assert!(node.is_connected());
+        assert!(is_connected(&node));
         let before = bed.snapshot();
         bed.succeed("nft", &["flush", "ruleset"]);
-        assert!(!node.is_connected());
+        assert!(!is_connected(&node));
         let dry = node.succeeds(&[], &["restore", "--dry-run"]);
         assert!(dry.contains("are missing of 2 attachments"), "{dry}");
         node.succeeds(&[], &["restore"]);
-        assert!(node.is_connected());
+        assert!(is_connected(&node));
         for pod in [&node.web, &node.other] {
             node.succeeds(&[], &["check", "pods", pod.path()]);
         }
@@ -179,7 +114,7 @@ fn a_reload_of_firewalld_is_made_good() {
 fn who_is_gone_does_not_come_back() {
     case(|bed| {
         let node = Node::new(bed);
-        destroy(bed, &node.web);
+        bed.destroy(&node.web);
         bed.succeed("nft", &["flush", "ruleset"]);
         let text = node.succeeds(&[], &["restore"]);
         assert!(text.contains("of 1 attachments"), "{text}");
@@ -206,7 +141,7 @@ fn a_stale_record_does_not_get_what_is_a_living_pods() {
         assert!(text.contains("are back of 2 attachments"), "{text}");
         node.succeeds(&[], &["check", "pods", node.web.path()]);
         bed.assert_unchanged_since(&before);
-        assert!(node.is_connected());
+        assert!(is_connected(&node));
     });
 }
 
@@ -265,15 +200,15 @@ fn a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence() {
         ];
         for (trouble, words, way_out) in troubles {
             bed.succeed("sh", &["-c", trouble]);
-            let text = said(&run(bed, &[], &["doctor"]));
+            let text = cnitool::said(&cnitool::run(bed, &[], &["doctor"]));
             assert!(text.contains(words), "{trouble}: {text}");
             bed.succeed("sh", &["-c", way_out]);
-            run(bed, &[], &["restore"]);
+            cnitool::run(bed, &[], &["restore"]);
         }
-        let text = said(&run(bed, &[], &["doctor"]));
+        let text = cnitool::said(&cnitool::run(bed, &[], &["doctor"]));
         assert!(text.contains("no problem was found"), "{text}");
-        destroy(bed, &node.web);
-        let text = said(&run(bed, &[], &["doctor"]));
+        bed.destroy(&node.web);
+        let text = cnitool::said(&cnitool::run(bed, &[], &["doctor"]));
         assert!(text.contains("1 of 2 addresses in use look leaked"), "{text}");
         // Last: once there, the older kind's table stays.
         let both = "iptables-legacy -t nat -N x; iptables-nft -t nat -A POSTROUTING -s 192.0.2.1";

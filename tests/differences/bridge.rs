@@ -1,4 +1,4 @@
-//! Links and VLANs of bridges, names, limits, and several ADDs at once.
+//! Where the Go plugins differ in links and VLANs of bridges, names, limits, and several ADDs at once.
 
 use super::What::{self, Differs, Older, Skip};
 use super::{CODES, OLD, UNDONE};

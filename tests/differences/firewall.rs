@@ -1,4 +1,4 @@
-//! Those of `firewall`.
+//! Where `firewall` of the Go plugins differs.
 
 use super::OLD;
 use super::What::{self, Differs};

@@ -1,4 +1,4 @@
-//! Leases.
+//! Where `host-local` of the Go plugins differs: leases, and what becomes of them.
 
 use super::What::{self, Differs, Skip};
 use super::{CODES, OLD};

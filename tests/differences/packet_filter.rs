@@ -1,4 +1,4 @@
-//! The packet filter: masquerading, ports of the host, and what mends them.
+//! Where the Go plugins differ in the packet filter: masquerading, ports of the host, repair.
 
 use super::What::{self, Differs, Skip};
 use super::{KILLED, OLD, YOUNGER};

@@ -1,4 +1,4 @@
-//! The runtime's side.
+//! Where `cnitool` of the Go plugins differs, the side of the runtime.
 
 use super::What::{self, Differs};
 

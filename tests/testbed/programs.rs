@@ -13,6 +13,9 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace")
 }
 
+/// Where a system has its own programs, and the Go plugins look for iptables.
+pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Where distributions put the reference plugins, for tests of both on one host.
 pub const REFERENCE: &str = "/usr/lib/cni";
 
