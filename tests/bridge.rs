@@ -1,5 +1,11 @@
 //! Pods on a bridge: they reach each other, their gateway and, masqueraded, the LAN.
 
+mod filter;
+mod links;
+mod mac;
+mod undo;
+mod vlan;
+
 use std::{collections::BTreeSet, thread};
 
 use serde_json::{Value, json};

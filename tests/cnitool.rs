@@ -1,5 +1,9 @@
 //! `cnitool` by hand: namespaces by other names, and files that are not what they seem.
 
+mod doctor;
+mod leases;
+mod restore;
+
 use serde_json::json;
 use testbed::{Sandbox, Testbed, cnitool, config};
 

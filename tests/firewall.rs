@@ -1,5 +1,10 @@
 //! What a host forwards for pods, by packets: where others drop, and between bridges.
 
+mod firewalld;
+mod iptables;
+mod owners;
+mod translated;
+
 use serde_json::json;
 use testbed::{
     Sandbox, Testbed,

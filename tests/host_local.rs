@@ -1,5 +1,18 @@
 //! Addresses of one attachment: who gets which, who keeps it, and when it is free again.
 
+mod again;
+mod directory;
+mod doubt;
+mod file;
+mod local;
+mod luck;
+mod netns;
+mod pool;
+mod range_errors;
+mod ranges;
+mod reboot;
+mod status;
+
 use serde_json::json;
 use testbed::{
     config,

@@ -1,5 +1,7 @@
 //! Who is seen as whom: packets of pods, beyond their subnet and within.
 
+mod iptables;
+
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV6, UdpSocket},

@@ -1,5 +1,7 @@
 //! What all plugins together make of the packet filter, and what it takes them.
 
+mod gc;
+
 use std::thread;
 
 use serde_json::{Value, json};

@@ -1,5 +1,9 @@
 //! Ports of the host, by packets: from everywhere a client may be, to every kind of mapping.
 
+mod flows;
+mod iptables;
+mod owners;
+
 use serde_json::json;
 use testbed::{
     Place,
