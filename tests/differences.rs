@@ -122,7 +122,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         "Without a namespace it releases the address only, and its rules stay for good.",
     ),
-    ("bridge::undo::gc_removes_what_nobody_claims", Differs, OLD),
+    ("bridge::undo::gc_removes_what_is_not_listed", Differs, OLD),
     ("bridge::undo::status_fails_when_the_ipam_plugin_does", What::Older, OLD),
     ("host_local::pool::gc_keeps_what_is_valid", Differs, OLD),
     ("host_local::pool::gc_without_a_list_is_gc_with_an_empty_one", Differs, OLD),
@@ -186,7 +186,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("rollback::an_ipam_plugin_that_fails_is_quoted", Differs, UNDONE),
     ("rollback::an_ipam_plugin_that_fails_is_asked_to_clean_up", Differs, UNDONE),
     ("rollback::no_ipam_plugin_of_that_name", Differs, UNDONE),
-    ("rollback::what_the_kernel_refuses_is_taken_back", Differs, UNDONE),
+    ("rollback::what_the_kernel_refuses_is_rolled_back", Differs, UNDONE),
     (
         "rollback::what_is_missing_is_found_before_anything_is_made",
         Differs,

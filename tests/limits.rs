@@ -149,7 +149,7 @@ fn when_the_way_into_a_namespace_or_back_is_barred_it_answers() {
     case(|bed| {
         let node = Node::new(bed);
         for config in &node.plugins {
-            let ways = Fault::each("setns", "EPERM", 1, |fault| {
+            let calls = Fault::each("setns", "EPERM", 1, |fault| {
                 let before = bed.snapshot();
                 let (outcome, was_barred) = fault.strike(bed, node.call("ADD", config));
                 if !is_refused(&outcome) {
@@ -170,7 +170,7 @@ fn when_the_way_into_a_namespace_or_back_is_barred_it_answers() {
                 });
             }
             node.call("DEL", &known).run().silent();
-            println!("{}: {} ways", config["type"], ways - 1);
+            println!("{}: {} calls", config["type"], calls - 1);
         }
     });
 }

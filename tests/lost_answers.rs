@@ -1,4 +1,4 @@
-//! An ADD that does not hear what the kernel has done: whatever that was is taken back.
+//! An ADD that does not hear what the kernel has done: whatever that was is rolled back.
 
 use serde_json::{Value, json};
 use testbed::{

@@ -1,5 +1,5 @@
 //! An ADD or DEL of a bridge that does not hear what the kernel has done, or is not heard: its links
-//! are taken back, and a DEL can be repeated.
+//! are rolled back, and a DEL can be repeated.
 
 use serde_json::{Value, json};
 use testbed::{

@@ -174,7 +174,7 @@ fn as_many_rules_for_thirty_as_for_one() {
 }
 
 #[test]
-fn nft_takes_back_what_it_listed() {
+fn nft_loads_what_it_has_listed() {
     case(|bed| {
         let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();

@@ -173,7 +173,7 @@ fn an_exhausted_range_leaves_nothing() {
 }
 
 #[test]
-fn what_the_kernel_refuses_is_taken_back() {
+fn what_the_kernel_refuses_is_rolled_back() {
     case(|bed| {
         let warm = Warm::new(bed, config::pods());
         let with_route = |route: Value| {

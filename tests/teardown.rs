@@ -167,7 +167,7 @@ fn nobody_is_cut_off_by_a_late_del() {
         let warm = Warm::new(bed, config::pods_with(&json!({"ipam": ipam})));
         let result = warm.network.result("first").unwrap();
         assert_eq!(addresses(&result), ["10.1.0.9", "fd00:1::99"]);
-        // The lease is taken back behind the bridge's back, as healing pools and people do.
+        // The lease ends without the bridge's knowledge, as by pools that heal and by people.
         let release = bed.plugin("host-local").command("DEL").container("first").ifname("eth0");
         release.config(warm.network.config()).run().silent();
         bed.destroy(&warm.first);

@@ -221,7 +221,7 @@ fn check_sees_what_is_broken() {
 }
 
 #[test]
-fn gc_removes_what_nobody_claims() {
+fn gc_removes_what_is_not_listed() {
     case(|bed| {
         let (network, pod, before) = settled(bed, "1.1.0");
         network.status().silent();

@@ -210,7 +210,7 @@ fn a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence() {
         bed.destroy(&node.web);
         let text = cnitool::said(&cnitool::run(bed, &[], &["doctor"]));
         assert!(text.contains("1 of 2 addresses in use look leaked"), "{text}");
-        // Last: once there, the older kind's table stays.
+        // Last: once there, the table of iptables-legacy stays.
         let both = "iptables-legacy -t nat -N x; iptables-nft -t nat -A POSTROUTING -s 192.0.2.1";
         bed.succeed("sh", &["-c", both]);
         let text = node.fails(&["doctor"]);

@@ -70,7 +70,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "Of rules that are there twice it deletes one.",
     ),
     (
-        "firewall::firewalld::what_firewalld_refuses_is_taken_back",
+        "firewall::firewalld::what_firewalld_refuses_is_rolled_back",
         Differs,
         "The addresses before the refused one stay in the zone.",
     ),
@@ -94,8 +94,8 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("firewall::owners::del_needs_to_know_nothing", Differs, ISOLATED),
     ("firewall::owners::twenty_at_once_make_one_packet_filter", Differs, ISOLATED),
     ("firewall::owners::fifty_pods_have_the_rules_of_one", Differs, ISOLATED),
-    ("firewall::owners::gc_removes_what_nobody_claims", Differs, OLD),
-    ("firewall::owners::nft_takes_back_what_it_listed", Differs, ISOLATED),
+    ("firewall::owners::gc_removes_what_is_not_listed", Differs, OLD),
+    ("firewall::owners::nft_loads_what_it_has_listed", Differs, ISOLATED),
     (
         "firewall::owners::no_program_is_started_where_nobody_drops",
         Differs,

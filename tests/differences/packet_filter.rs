@@ -80,7 +80,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "It adds a chain and three rules for each pod and family.",
     ),
     (
-        "masquerade::nft_takes_back_what_it_listed",
+        "masquerade::nft_loads_what_it_has_listed",
         Differs,
         "Its rules are those of iptables, which nft lists and does not understand.",
     ),

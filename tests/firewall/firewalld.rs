@@ -95,7 +95,7 @@ fn del_and_gc_find_sources_without_a_result() {
 }
 
 #[test]
-fn what_firewalld_refuses_is_taken_back() {
+fn what_firewalld_refuses_is_rolled_back() {
     case(|bed| {
         let firewalld = Firewalld::start(bed);
         let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));

@@ -242,7 +242,7 @@ fn without_its_programs_iptables_cannot_be_asked_but_del_works() {
 fn tables_of_the_older_kind_are_opened_too() {
     case(|bed| {
         let neighbour = neighbour(bed);
-        // A host whose iptables is the older one.
+        // A host whose iptables is iptables-legacy.
         for tool in ["iptables", "ip6tables"] {
             for action in ["", "-save", "-restore"] {
                 let link = format!("/run/test/legacy/{tool}{action}");

@@ -134,7 +134,7 @@ fn check_sees_what_is_missing() {
             bed.succeed("nft", &[damage]);
             check(words);
             drop_forwarded(bed);
-            // And who comes again mends it.
+            // And an ADD that comes again repairs it.
             chain.run("ADD", &pod, "c1").success();
             chain.run("CHECK", &pod, "c1").silent();
         }
@@ -150,7 +150,7 @@ fn check_sees_what_is_missing() {
 }
 
 #[test]
-fn gc_removes_what_nobody_claims() {
+fn gc_removes_what_is_not_listed() {
     case(|bed| {
         let mut keys = isolated();
         keys["cniVersion"] = json!("1.1.0");
@@ -290,7 +290,7 @@ fn no_program_is_started_where_nobody_drops() {
 }
 
 #[test]
-fn nft_takes_back_what_it_listed() {
+fn nft_loads_what_it_has_listed() {
     case(|bed| {
         let neighbour = neighbour(bed);
         let (chain, before) = settled(bed, isolated());

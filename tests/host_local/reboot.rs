@@ -147,7 +147,7 @@ fn what_is_kept_goes_under_pressure_oldest_first_and_to_who_asks_for_it() {
         let request = ipam.call("static").args("IgnoreUnknown=1;IP=10.1.2.4").run();
         assert_eq!(address(&request), kept[2]);
         assert_ne!(address(&pod(&ipam, "back2", "shop", "c2")), kept[2]);
-        // One more is free of claims; the next takes the place of whoever went first.
+        // One more is held by nobody; the next takes the place of whoever went first.
         let got: Vec<_> = (0..3).map(|number| ipam.ip(&format!("n{number}"))).collect();
         assert_eq!(got, [kept[0].as_str(), &kept[1], &kept[3]]);
         ipam.add("n3").fails_with(11, "5 of 5 in use");

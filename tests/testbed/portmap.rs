@@ -64,7 +64,7 @@ impl<'bed> Chain<'bed> {
 }
 
 /// Where a client is, and by which address of the host it asks. (`::1` leads nowhere.)
-const WAYS: [(&str, &str); 9] = [
+const CLIENTS: [(&str, &str); 9] = [
     ("neighbour", "203.0.113.1"),
     ("neighbour", "[2001:db8:ffff::1]"),
     ("host", "127.0.0.1"),
@@ -102,7 +102,7 @@ pub fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
         let more = if host_ip.is_empty() { json!({}) } else { json!({"hostIP": host_ip}) };
         let list = mappings(&[(8080, 80), (9090, 9090)], &more);
         chain.add(&pod, &id, &list);
-        for (client, at) in WAYS {
+        for (client, at) in CLIENTS {
             let from: &Place = match client {
                 "neighbour" => &neighbour,
                 "host" => bed,
