@@ -12,7 +12,7 @@ use testbed::{
 use crate::differences::case;
 
 fn ports(first: u16) -> Value {
-    let port = |host: u16, protocol: &str| json!({"hostPort": host, "containerPort": 80, "protocol": protocol});
+    let port = |host: u16, protocol: &str| config::mapping(host, 80, protocol);
     let one =
         json!({"hostPort": first + 9, "containerPort": 1, "protocol": "tcp", "hostIP": "10.1.0.1"});
     json!([port(first, "tcp"), port(first + 1, "udp"), one])

@@ -21,7 +21,7 @@ struct Node<'bed> {
 
 fn chained(result: &Value, port: u16) -> [Value; 2] {
     let keys = json!({"cniVersion": "1.1.0", "name": "net", "prevResult": result});
-    let port = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
+    let port = config::mapping(port, 80, "tcp");
     [
         json!({"type": "firewall", "ingressPolicy": "isolated"}),
         json!({"type": "portmap", "runtimeConfig": {"portMappings": [port]}}),

@@ -36,7 +36,7 @@ fn chained(plugin: &Value, result: &Value) -> Value {
 }
 
 fn ports(first: u16) -> Value {
-    let port = |host: u16| json!({"hostPort": host, "containerPort": 80, "protocol": "tcp"});
+    let port = |host: u16| config::mapping(host, 80, "tcp");
     json!({"type": "portmap", "runtimeConfig": {"portMappings": [
         port(first), port(first + 1),
         {"hostPort": first + 10, "containerPort": first + 10, "protocol": "udp", "hostIP": "10.1.0.1"}

@@ -165,7 +165,7 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
             let neighbour = bed.neighbour();
             let heir = Heir::new(bed, theirs);
             heir.earlier_goes();
-            let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+            let mapping = config::mapping(8080, 80, "tcp");
             let before = bed.snapshot();
             let outcome = heir.add(&mapping);
             assert!(
@@ -174,10 +174,7 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
             );
             bed.assert_unchanged_since(&before);
             // Others are as free as they were.
-            for other in [
-                json!({"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}),
-                json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp"}),
-            ] {
+            for other in [config::mapping(8081, 80, "tcp"), config::mapping(8080, 80, "udp")] {
                 heir.add(&other).success();
             }
             bed.destroy(&heir.theirs);

@@ -1,7 +1,7 @@
 //! What the bridge asks of the packet filter: masquerading, and frames with their own address.
 
 use serde_json::{Value, json};
-use testbed::{Network, Place, Sandbox, Testbed, config};
+use testbed::{Network, Place, Sandbox, Testbed, config, reach};
 
 use crate::differences::case;
 
@@ -11,12 +11,7 @@ fn network<'bed>(bed: &'bed Testbed, changes: &Value) -> Network<'bed> {
 
 /// As whom the neighbour, who knows the way back, sees the pod: by IPv4 and by IPv6.
 fn seen(neighbour: &Place, pod: &Sandbox) -> [String; 2] {
-    ["203.0.113.2:7", "[2001:db8:ffff::2]:7"].map(|at| {
-        let (tcp, udp) = (neighbour.tcp_server(at), neighbour.udp_server(at));
-        let seen = pod.tcp(at, &tcp).unwrap();
-        assert_eq!(pod.udp(at, &udp).unwrap(), seen);
-        seen.to_string()
-    })
+    ["203.0.113.2", "2001:db8:ffff::2"].map(|at| reach::seen(pod, neighbour, at))
 }
 
 #[test]

@@ -3,38 +3,22 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     thread,
 };
 
 use serde_json::json;
 use testbed::{
-    Death, Outcome, Testbed, bin_dir, config,
+    Death, Testbed, bin_dir, config,
     ipam::{DIR, Ipam, held},
-    result::cidrs,
+    result::addresses,
 };
 
 use crate::differences::case;
 
-/// Runs our host-local, which is killed: whether it got to its end.
-fn survives(bed: &Testbed, ipam: &Ipam<'_>, verb: &str, death: Death) -> bool {
-    let words = format!(
-        "-i PATH=/usr/bin:/bin CNI_COMMAND={verb} CNI_CONTAINERID=killed CNI_NETNS={} \
-         CNI_IFNAME=eth0 CNI_PATH=/ {} {}/host-local",
-        ipam.pod.path(),
-        death.strace(),
-        bin_dir().display(),
-    );
-    let words: Vec<_> = words.split_whitespace().collect();
-    let output = bed.feed("env", &words, ipam.network.config().to_string().as_bytes());
-    assert!(output.status.success() || output.status.signal() == Some(9), "{death:?}: {output:?}");
-    output.status.success()
-}
-
-fn bare(outcome: &Outcome) -> Vec<String> {
-    let all = cidrs(&outcome.result()).into_iter();
-    all.map(|ip| ip.split('/').next().unwrap().to_owned()).collect()
+/// Runs host-local, which is killed: whether it got to its end.
+fn survives(ipam: &Ipam<'_>, verb: &str, death: Death) -> bool {
+    death.spares(ipam.network.call(verb, "killed").netns(ipam.pod.path()))
 }
 
 /// What must hold whatever has happened: nobody living has lost an address, none is held twice,
@@ -43,7 +27,7 @@ fn assert_sound(ipam: &Ipam<'_>, bed: &Testbed, what: &dyn std::fmt::Debug) {
     for container in ["c1", "c2"] {
         ipam.network.check(&ipam.pod, container).silent();
     }
-    let probe = bare(&ipam.add("probe"));
+    let probe = addresses(&ipam.add("probe").result());
     ipam.del("probe");
     let now = held(bed);
     assert!(!now.iter().any(|(held, _)| probe.contains(held)), "{what:?}: {now:?}");
@@ -61,7 +45,7 @@ fn killed_at_any_call_add_costs_at_most_what_its_del_gives_back() {
         ipam.add("c1").success();
         ipam.add("c2").success();
         let deaths = Death::each(|death| {
-            let survived = survives(bed, &ipam, "ADD", death);
+            let survived = survives(&ipam, "ADD", death);
             assert_sound(&ipam, bed, &death);
             ipam.del("killed");
             assert_eq!(held(bed).len(), 4, "{death:?}");
@@ -79,7 +63,7 @@ fn killed_at_any_call_del_is_repeated() {
         ipam.add("c2").success();
         let deaths = Death::each(|death| {
             ipam.add("killed").success();
-            let survived = survives(bed, &ipam, "DEL", death);
+            let survived = survives(&ipam, "DEL", death);
             assert_sound(&ipam, bed, &death);
             ipam.del("killed");
             assert_eq!(held(bed).len(), 4, "{death:?}");
@@ -170,7 +154,9 @@ fn fifty_adds_race_gc_and_lose_no_address() {
                 // It knows of none of them: its list was made before.
                 let sweep = || scope.spawn(|| ipam.network.gc(&[]).silent());
                 let add = |number: usize| {
-                    scope.spawn(move || bare(&ipam.add(&format!("c{number}"))).remove(0))
+                    scope.spawn(move || {
+                        addresses(&ipam.add(&format!("c{number}")).result()).remove(0)
+                    })
                 };
                 let running: Vec<_> = (0..50)
                     .map(|number| {

@@ -8,7 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 use testbed::{
-    Sandbox, Snapshot, Testbed, config::mappings, portmap::Chain, reach::arrives, ruleset::census,
+    Sandbox, Snapshot, Testbed, config, config::mappings, portmap::Chain, reach::arrives,
+    ruleset::census,
 };
 
 use crate::differences::case;
@@ -294,7 +295,7 @@ fn what_cannot_be_meant_is_refused() {
         chain.attach(&pod, "c1");
         let before = bed.snapshot();
         let one = |key: &str, value: Value| {
-            let mut entry = json!({"hostPort": 80, "containerPort": 80, "protocol": "tcp"});
+            let mut entry = config::mapping(80, 80, "tcp");
             entry[key] = value;
             json!([entry])
         };

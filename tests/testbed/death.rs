@@ -1,5 +1,9 @@
 //! A plugin that is killed before each of its system calls that matter.
 
+use std::os::unix::process::ExitStatusExt as _;
+
+use crate::call::Call;
+
 /// What changes the world, and what comes around it. `?` is for machines that lack one.
 const CALLS: [&str; 15] = [
     "sendto",
@@ -41,6 +45,16 @@ impl Death {
             deaths += number - 1;
         }
         deaths
+    }
+
+    /// Runs a call of a plugin that dies so: whether it got to its end, which is the only other way
+    /// out.
+    #[must_use]
+    pub fn spares(self, plugin: Call<'_>) -> bool {
+        let outcome = plugin.under(&self.strace()).run();
+        let is_dead = outcome.status.signal() == Some(9);
+        assert!(outcome.status.success() || is_dead, "{self:?}: {outcome}");
+        outcome.status.success()
     }
 
     /// What to put before the plugin's path.
