@@ -19,7 +19,7 @@
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
-//! | [`double`] | plugins that are not: scripts that fail, reply or write down how they were called |
+//! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
 //! | [`death`] | plugins that are killed before each of their system calls |
 //! | [`fault`] | plugins whose system calls fail, or are altered or delayed |
 //! | [`edits`] | configurations that somebody has edited since ADD |
