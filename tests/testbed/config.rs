@@ -14,11 +14,16 @@ fn plain(plugin: &str) -> Value {
 #[must_use]
 pub fn least(plugin: &str) -> Value {
     let mut config = plain(plugin);
-    if plugin == "host-local" {
-        config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"});
-    }
-    if matches!(plugin, "portmap" | "firewall") {
-        config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]});
+    match plugin {
+        "loopback" | "bridge" => {}
+        "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
+        "portmap" | "firewall" => {
+            let ips = json!([{"address": "10.1.0.2/24"}]);
+            config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
+        }
+        other => {
+            panic!("there is a plugin {other}, and no line here says what it needs for an ADD")
+        }
     }
     config
 }

@@ -1,9 +1,6 @@
 //! Every plugin of the suite, for tests of what they have in common.
 
-use crate::{bed::Testbed, call::Call, config::least, place::Sandbox};
-
-/// Every plugin of the suite. A new plugin is a new name.
-pub const PLUGINS: [&str; 5] = ["loopback", "bridge", "portmap", "firewall", "host-local"];
+use crate::{bed::Testbed, call::Call, config::least, place::Sandbox, programs::plugins};
 
 /// A call that would succeed.
 pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> {
@@ -14,9 +11,9 @@ pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> 
 pub fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
     move |bed| {
         let pod = bed.sandbox("pod");
-        for plugin in PLUGINS {
+        for plugin in plugins() {
             println!("-- {plugin}");
-            body(bed, plugin, &pod);
+            body(bed, &plugin, &pod);
         }
     }
 }
