@@ -5,9 +5,10 @@ use crate::cache::Cached;
 use crate::chain::Runtime;
 use crate::list::{ConfigList, PluginConfig};
 use crate::living::Living;
+use crate::plugins;
 use crate::request;
 use common::cni::{Attachment, Context as _, Verb, Version};
-use common::restore::{Elsewhere, Holding, Missing, holdings};
+use common::restore::{Elsewhere, Holding, Missing};
 use common::{Result, Undo};
 use serde_json::Value;
 
@@ -50,15 +51,12 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
     let result = cached.result_for(&list)?;
     let (target, mut all) = (&cached.target, Vec::new());
     for plugin in &list.plugins {
+        let Some(holdings) = plugins::find(&plugin.kind).and_then(|known| known.holdings) else {
+            continue;
+        };
         let stdin = request::of_attachment(&list, plugin, target, Some(&result));
         let (bytes, attachment) = (stdin.to_string().into_bytes(), &target.attachment);
-        let found = match plugin.kind.as_str() {
-            "bridge" => holdings::<bridge::Bridge>(bytes, attachment),
-            "firewall" => holdings::<firewall::Filter>(bytes, attachment),
-            "portmap" => holdings::<portmap::Portmap>(bytes, attachment),
-            _ => continue,
-        };
-        let (found, asks_others) = found.context(&plugin.kind)?;
+        let (found, asks_others) = holdings(bytes, attachment).context(&plugin.kind)?;
         all.extend(found);
         if asks_others && list.is_at_least(Version::V0_4_0)? {
             let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());

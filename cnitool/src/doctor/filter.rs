@@ -1,7 +1,7 @@
 //! The packet filter: ours, and what others do to our packets.
 
-use super::Finding;
 use crate::chain::Runtime;
+use crate::finding::Finding;
 use crate::list::ConfigList;
 use crate::living::Living;
 use crate::restore;
