@@ -1,12 +1,9 @@
 //! Every plugin against everything that is wrong with a call before the plugin's own work begins.
 
 use serde_json::{Value, json};
-use testbed::{Call, Sandbox, Testbed, is_reference};
+use testbed::{Call, Sandbox, Testbed, is_reference, programs::plugins};
 
 use crate::differences::case;
-
-/// Every plugin of the suite, with the least that it accepts. A new plugin is a new line.
-const PLUGINS: [&str; 5] = ["loopback", "bridge", "portmap", "firewall", "host-local"];
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -16,13 +13,19 @@ fn known(plugin: &str) -> &'static [&'static str] {
     &VERSIONS[first..6]
 }
 
+/// The least that a plugin accepts.
 pub(crate) fn config(plugin: &str) -> Value {
     let mut config = json!({"cniVersion": "1.0.0", "name": "net", "type": plugin});
-    if plugin == "host-local" {
-        config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"});
-    }
-    if matches!(plugin, "portmap" | "firewall") {
-        config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]});
+    match plugin {
+        "loopback" | "bridge" => {}
+        "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
+        "portmap" | "firewall" => {
+            let ips = json!([{"address": "10.1.0.2/24"}]);
+            config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
+        }
+        other => {
+            panic!("there is a plugin {other}, and no line here says what it needs for an ADD")
+        }
     }
     config
 }
@@ -43,9 +46,9 @@ pub(crate) fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call
 pub(crate) fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
     move |bed| {
         let pod = bed.sandbox("pod");
-        for plugin in PLUGINS {
+        for plugin in plugins() {
             println!("-- {plugin}");
-            body(bed, plugin, &pod);
+            body(bed, &plugin, &pod);
         }
     }
 }
