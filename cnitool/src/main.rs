@@ -306,7 +306,8 @@ fn status(options: &Options, args: &Network) -> Result<()> {
 }
 
 fn restore(options: &Options, dry_run: bool) -> Result<()> {
-    let found = cnitool::restore::look(&options.runtime_beside())?;
+    let runtime = options.runtime_beside();
+    let found = cnitool::restore::look(&runtime)?;
     for line in found.missing.taken.iter().chain(&found.unclear) {
         report(format!("cnitool: not restored: {line}"));
     }
@@ -317,7 +318,7 @@ fn restore(options: &Options, dry_run: bool) -> Result<()> {
         false if dry_run => format!("{} {of}", found.missing),
         false => {
             let restored = found.missing.to_string().replace("are missing", "are back");
-            found.missing.restore()?;
+            found.missing.restore(|| Living::look()?.everybody(&runtime))?;
             format!("{restored} {of}")
         }
     };

@@ -7,7 +7,7 @@ use crate::list::{ConfigList, PluginConfig};
 use crate::living::Living;
 use crate::plugins;
 use crate::request;
-use common::cni::{Attachment, Context as _, Verb, Version};
+use common::cni::{Attachment, Context as _, Owner, Verb, Version};
 use common::restore::{Elsewhere, Holding, Missing};
 use common::{Result, Undo};
 use serde_json::Value;
@@ -59,8 +59,10 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
         let (found, asks_others) = holdings(bytes, attachment).context(&plugin.kind)?;
         all.extend(found);
         if asks_others && list.is_at_least(Version::V0_4_0)? {
+            let owner = target.attachment.owner(&cached.network);
             let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());
-            all.push(Holding::Elsewhere(Box::new(ByProgram { runtime, plugin, target, stdin })));
+            let program = ByProgram { runtime, plugin, owner, target, stdin };
+            all.push(Holding::Elsewhere(Box::new(program)));
         }
     }
     Ok(all)
@@ -70,6 +72,7 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
 struct ByProgram {
     runtime: Runtime,
     plugin: PluginConfig,
+    owner: Owner,
     target: Target,
     stdin: Value,
 }
@@ -86,6 +89,11 @@ impl Elsewhere for ByProgram {
     }
 
     fn create(&self, _: &mut Undo) -> Result<()> {
-        self.run(Verb::Add)
+        self.run(Verb::Add)?;
+        if Living::look()?.everybody(&self.runtime)?.contains(&self.owner) {
+            return Ok(());
+        }
+        // Its own DEL came before this ADD, and found nothing.
+        self.run(Verb::Del)
     }
 }

@@ -5,12 +5,13 @@ mod leftover;
 
 pub use leftover::leftovers;
 
-use crate::claims::{Claim, Claimant, Claims, owns, split};
+use crate::claims::{Claim, Claimant, Claims, Shared, owns, split};
 use crate::cni::{Attachment, Call, Errors, NetworkName, Owner, Plugin, Result, Success};
 use crate::firewall::Firewall;
 use crate::net::Family;
 use crate::net::nft::{Batch, Element, Make};
 use crate::undo::Undo;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 
 /// A plugin whose attachments have something in the packet filter.
@@ -93,6 +94,8 @@ pub struct Missing {
     batch: Batch,
     accepted: Vec<(Family, String)>,
     elsewhere: Vec<Box<dyn Elsewhere>>,
+    /// Whose elements come, and into which sets.
+    coming: BTreeSet<(Owner, Shared)>,
     /// Groups of rules that are not whole.
     pub rules: usize,
     /// Elements that are not there.
@@ -113,6 +116,7 @@ impl Missing {
             batch: Batch::new(),
             accepted: Vec::new(),
             elsewhere: Vec::new(),
+            coming: BTreeSet::new(),
             rules: 0,
             elements: 0,
             taken: Vec::new(),
@@ -152,6 +156,7 @@ impl Missing {
             match missing.claims.find(claim.set, &claim.key)? {
                 None => {
                     missing.elements += 1;
+                    missing.coming.insert((claimant.owner.clone(), claim.set));
                     claim.make(Make::Ensure, claimant, &mut elements);
                 }
                 Some(found) => missing.taken.extend(difference(claim, &claimant.owner, &found)),
@@ -177,11 +182,19 @@ impl Missing {
     /// Makes it. In our own tables that is all at once or not at all, so that no packet meets half
     /// of it; elsewhere it is so for each attachment.
     ///
+    /// `who_lives` is asked when that is done. An attachment may have been deleted since it was
+    /// looked at, and its DEL has not found what was made after it: that is deleted here. A DEL that
+    /// is still on its way may leave something, which is GC's.
+    ///
     /// # Errors
     /// When the kernel refuses, or who else was asked.
-    pub fn restore(mut self) -> Result<()> {
+    pub fn restore(mut self, who_lives: impl FnOnce() -> Result<BTreeSet<Owner>>) -> Result<()> {
         let mut errors = Errors::default();
         self.claims.commit(self.batch)?;
+        let living = who_lives()?;
+        for (owner, set) in self.coming.iter().filter(|(owner, _)| !living.contains(owner)) {
+            errors.note(self.claims.delete_where(&[*set], |comment| owns(owner, comment)));
+        }
         for elsewhere in self.elsewhere {
             let mut undo = Undo::new();
             if errors.note(elsewhere.create(&mut undo)).is_some() {

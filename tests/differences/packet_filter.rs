@@ -170,6 +170,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("restore::a_healthy_node_has_no_problem_and_each_trouble_has_its_sentence", Differs, FLUSHED),
     ("restore::del_after_a_restore_leaves_nothing", Differs, FLUSHED),
     ("restore::whatever_is_missing_comes_back_and_what_is_there_stays", Differs, FLUSHED),
+    ("restore::who_goes_meanwhile_does_not_come_back_either", Differs, FLUSHED),
     ("restore::who_is_gone_does_not_come_back", Differs, FLUSHED),
     ("upgrade::a_lost_container_of_theirs_gives_its_ports_up", Differs, SHARED),
     ("upgrade::del_of_ours_removes_what_add_of_theirs_has_made", Skip, KILLED),

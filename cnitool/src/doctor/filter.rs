@@ -10,7 +10,7 @@ use common::net::Family;
 use common::net::iptables::has_legacy;
 use common::net::nft::{self, Nft};
 use common::{Firewall, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Whether what the attachments should have is there.
 pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
@@ -35,9 +35,7 @@ pub(super) fn leftovers(
     lists: &[ConfigList],
     living: &Living,
 ) -> Result<Vec<Finding>> {
-    let cached = runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
-    let alive: BTreeSet<_> =
-        cached.map(|cached| cached.target.attachment.owner(&cached.network)).collect();
+    let alive = living.everybody(runtime)?;
     let mut networks = BTreeMap::<String, (usize, Vec<String>)>::new();
     for (owner, elements) in common::restore::leftovers(|owner| alive.contains(owner))? {
         let (sum, owners) = networks.entry(owner.network().to_owned()).or_default();
