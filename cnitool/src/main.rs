@@ -256,7 +256,9 @@ fn add(options: &Options, place: &Where) -> Result<()> {
     let Err(error) = print(&pretty(&result)?) else { return Ok(()) };
     // Who asked has not been told, and takes the exit code for "not attached".
     let mut errors = Errors::default();
-    errors.note(Err::<(), _>(error).context("the result cannot be printed, so it is taken back"));
+    errors.note(
+        Err::<(), _>(error).context("the result cannot be printed, so the ADD is rolled back"),
+    );
     errors.note(runtime.del(&list, &target));
     errors.into_result()
 }

@@ -78,10 +78,10 @@ pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
         if is_here && has_legacy(Family::V4, table) {
             findings.push(Finding::problem(
                 format!(
-                    "iptables has rules in two tables {table}: in nftables, and in the older kind. \
-                     Each tool shows its own, and a packet must pass both"
+                    "iptables has rules in two tables {table}: those of iptables-nft, and those of \
+                     iptables-legacy. Each tool shows its own, and a packet must pass both"
                 ),
-                "iptables-legacy-save shows the older ones; settle on one kind \
+                "iptables-legacy-save shows those of the latter; settle on one of the two \
                  (update-alternatives --config iptables) and flush the other",
             ));
         }

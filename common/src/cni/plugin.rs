@@ -37,7 +37,7 @@ pub trait Plugin: Sized {
     /// Attaches. What it does is registered in `undo` *before* the next thing can fail.
     ///
     /// # Errors
-    /// Then everything that was registered is taken back.
+    /// Then everything that was registered is rolled back.
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success>;
 
     /// Detaches: does every step whatever became of the others. What is gone already is success.
