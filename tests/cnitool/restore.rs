@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use testbed::{bus::Firewalld, cnitool, config::changed, node::Node, reach::seen};
+use testbed::{bin_dir, bus::Firewalld, cnitool, config::changed, node::Node, reach::seen};
 
 use crate::differences::case;
 
@@ -120,6 +120,46 @@ fn who_is_gone_does_not_come_back() {
         assert!(text.contains("of 1 attachments"), "{text}");
         let ruleset = bed.succeed("nft", &["list", "ruleset"]);
         assert!(!ruleset.contains("8080") && ruleset.contains("10.1.0.3"), "{ruleset}");
+    });
+}
+
+/// DEL deletes what is there; what comes after it nobody would.
+#[test]
+fn who_goes_meanwhile_does_not_come_back_either() {
+    case(|bed| {
+        let node = Node::new(bed);
+        let tool = bin_dir().join("cnitool").display().to_string();
+        let path = format!("CNI_PATH={}", bin_dir().display());
+        let restore = |inject: &[&str]| {
+            let strace =
+                ["strace", "-o", "/run/test/trace", "-e", "trace=sendto", "-e", "signal=none"];
+            let variables = ["-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", &path];
+            let output =
+                bed.run("env", &[&variables[..], &strace, inject, &[&tool, "restore"]].concat());
+            assert!(output.status.success(), "{output:?}");
+        };
+        bed.write("/run/test/trace", "");
+        bed.succeed("nft", &["flush", "ruleset"]);
+        restore(&[]);
+        let trace = bed.read("/run/test/trace");
+        let number = trace.lines().position(|line| line.contains("BATCH_BEGIN")).unwrap();
+        node.succeeds(&[], &["del", "pods", node.other.path()]);
+        let without = bed.snapshot();
+        node.succeeds(&[], &["add", "pods", node.other.path()]);
+        bed.succeed("nft", &["flush", "ruleset"]);
+        bed.write("/run/test/trace", "");
+        let late = format!("inject=sendto:delay_enter=3000000:when={}", number + 1);
+        std::thread::scope(|scope| {
+            let restored = scope.spawn(|| restore(&["-e", &late]));
+            // It knows by then who lives, and is about to make what they have.
+            let is_asking = || bed.read("/run/test/trace").lines().count() < number;
+            while is_asking() && !restored.is_finished() {
+                std::thread::yield_now();
+            }
+            node.succeeds(&[], &["del", "pods", node.other.path()]);
+            restored.join().unwrap();
+        });
+        bed.assert_unchanged_since(&without);
     });
 }
 

@@ -174,6 +174,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ),
     ("cnitool::restore::del_after_a_restore_leaves_nothing", Differs, FLUSHED),
     ("cnitool::restore::whatever_is_missing_comes_back_and_what_is_there_stays", Differs, FLUSHED),
+    ("cnitool::restore::who_goes_meanwhile_does_not_come_back_either", Differs, FLUSHED),
     ("cnitool::restore::who_is_gone_does_not_come_back", Differs, FLUSHED),
     ("upgrade::a_lost_container_of_theirs_gives_its_ports_up", Differs, SHARED),
     ("upgrade::del_of_ours_removes_what_add_of_theirs_has_made", Skip, KILLED),

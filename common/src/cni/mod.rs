@@ -6,6 +6,7 @@
 //! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
+//! | [`mod@examine`] | a configuration read to learn what its readers know of it |
 //! | [`result`] | what an ADD answers, as of 1.1.0 |
 //! | [`timeout`] | spans of time, as configurations write them |
 //! | [`undo`] | rollback by default |
@@ -17,6 +18,7 @@ pub mod args;
 pub mod config;
 pub mod delegate;
 pub mod error;
+pub mod examine;
 pub mod json;
 pub mod plugin;
 pub mod result;
@@ -28,6 +30,7 @@ pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName,
 pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
+pub use examine::Reading;
 pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, examine, run};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
 pub use timeout::Timeout;

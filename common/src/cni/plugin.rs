@@ -2,6 +2,7 @@
 
 use super::args::Environment;
 use super::config::Keys;
+use super::examine::Reading;
 use super::{
     Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, IfName, NetnsPath, Network,
     Result, Success, Undo, Verb, Version, delegate, report,
@@ -13,6 +14,7 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 /// A plugin: its configuration, understood, and what it does with it.
 pub trait Plugin: Sized {
@@ -29,6 +31,9 @@ pub trait Plugin: Sized {
 
     /// Understands the configuration, for ADD, CHECK and STATUS. Touches nothing.
     ///
+    /// Every struct is read before one is refused for what it says: a key that no struct was read
+    /// with counts as one that the plugin does not know ([`examine`]).
+    ///
     /// # Errors
     /// Code 7: every conflict is found here. Code 4 for `CNI_ARGS`.
     fn load(call: &Call) -> Result<Self>;
@@ -36,7 +41,7 @@ pub trait Plugin: Sized {
     /// Attaches. What it does is registered in `undo` *before* the next thing can fail.
     ///
     /// # Errors
-    /// Then everything that was registered is taken back.
+    /// Then everything that was registered is rolled back.
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success>;
 
     /// Detaches: does every step whatever became of the others. What is gone already is success.
@@ -63,12 +68,13 @@ pub trait Plugin: Sized {
     fn status(&self, request: &Status<'_>) -> Result<()>;
 }
 
-/// What ADD finds wrong with a configuration before it touches anything.
+/// Has a plugin understand a configuration as its ADD does, and touches nothing. The plugin's keys
+/// are known to `reading` from then on.
 ///
 /// # Errors
-/// That.
-pub fn examine<P: Plugin>(stdin: Vec<u8>) -> Result<()> {
-    P::load(&Call::understood(Verb::Add, stdin)?).map(drop)
+/// What ADD finds wrong with it.
+pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
+    P::load(&Call::examined(reading)?).map(drop)
 }
 
 /// What every call has.
@@ -93,6 +99,16 @@ impl Call {
         let result = call.network.prev_result(call.version)?;
         let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
         Ok((call, result))
+    }
+
+    /// An ADD of a configuration that is only examined, understood without an environment.
+    ///
+    /// # Errors
+    /// Codes 1, 6 and 7 as for any call.
+    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
+        let mut call = Self::understood(Verb::Add, reading.document().to_string().into_bytes())?;
+        call.network.reading = Some(Rc::clone(reading));
+        Ok(call)
     }
 
     fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
