@@ -2,7 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`plugin`] | [`Plugin`], the request of each verb, [`run`] |
+//! | [`plugin`] | [`Plugin`]; `request`: what each verb gives it; `run`: the one `main` |
 //! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
@@ -21,7 +21,9 @@ pub mod error;
 pub mod examine;
 pub mod json;
 pub mod plugin;
+mod request;
 pub mod result;
+mod run;
 pub mod timeout;
 pub mod undo;
 pub mod version;
@@ -31,8 +33,10 @@ pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
 pub use examine::Reading;
-pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, examine, run};
+pub use plugin::{Plugin, examine};
+pub use request::{Add, Call, Check, Del, Gc, Status};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
+pub use run::run;
 pub use timeout::Timeout;
 pub use undo::Undo;
 pub use version::Version;
