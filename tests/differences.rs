@@ -8,6 +8,7 @@ mod bridge;
 mod firewall;
 mod leases;
 mod packet_filter;
+mod ptp;
 mod tool;
 
 use std::{
@@ -226,6 +227,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(firewall::ROWS)
         .chain(leases::ROWS)
         .chain(packet_filter::ROWS)
+        .chain(ptp::ROWS)
         .chain(tool::ROWS)
 }
 

@@ -33,6 +33,7 @@ mod packet_filter;
 mod policy;
 mod portmap;
 mod protocol;
+mod ptp;
 mod rollback;
 mod rooms;
 mod teardown;

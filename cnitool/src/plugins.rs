@@ -39,6 +39,7 @@ pub type ExpectedState = fn(Vec<u8>, &Attachment) -> Result<(Vec<Expected>, bool
 const PLUGINS: &[Known] = &[
     plugin::<loopback::Loopback>(Role::Main, &[]),
     filtering::<bridge::Bridge>(Role::Main, &["mac"]),
+    filtering::<ptp::Ptp>(Role::Main, &[]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Filter>(Role::Chained, &[]),
     Known {

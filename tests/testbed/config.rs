@@ -15,7 +15,7 @@ fn plain(plugin: &str) -> Value {
 pub fn least(plugin: &str) -> Value {
     let mut config = plain(plugin);
     match plugin {
-        "loopback" | "bridge" => {}
+        "loopback" | "bridge" | "ptp" => {}
         "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
         "portmap" | "firewall" => {
             let ips = json!([{"address": "10.1.0.2/24"}]);

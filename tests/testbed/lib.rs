@@ -17,6 +17,7 @@
 //! | [`warm`] | a network whose shared parts are there already |
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
+//! | [`attachment`] | networks of ptp and macvlan |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
 //! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
@@ -41,6 +42,7 @@
               and a host runs programs and threads"
 )]
 
+pub mod attachment;
 pub mod bed;
 pub mod bus;
 pub mod call;

@@ -43,6 +43,14 @@ pub fn seen(from: &Place, place: &Place, at: &str) -> String {
     seen
 }
 
+/// Whether a TCP server at the address `at` of `place` gets nothing of a client in `from`.
+#[must_use]
+pub fn is_refused(from: &Place, place: &Place, at: &str) -> bool {
+    let at = parsed(at);
+    let server = place.tcp_server(any(at));
+    from.tcp_refused(&at_port_of(at, server.local_addr()), &server).is_err()
+}
+
 /// Asserts that one reaches the other at each of these addresses, by TCP and by UDP, or at none.
 #[track_caller]
 pub fn assert_reaches(from: &Place, to: &Place, at: &[String], is_open: bool) {
