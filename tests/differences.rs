@@ -7,6 +7,7 @@
 mod bridge;
 mod firewall;
 mod leases;
+mod macvlan;
 mod packet_filter;
 mod ptp;
 mod tool;
@@ -226,6 +227,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(bridge::ROWS)
         .chain(firewall::ROWS)
         .chain(leases::ROWS)
+        .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
         .chain(tool::ROWS)

@@ -40,6 +40,7 @@ const PLUGINS: &[Known] = &[
     plugin::<loopback::Loopback>(Role::Main, &[]),
     filtering::<bridge::Bridge>(Role::Main, &["mac"]),
     filtering::<ptp::Ptp>(Role::Main, &[]),
+    plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Filter>(Role::Chained, &[]),
     Known {

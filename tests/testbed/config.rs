@@ -16,6 +16,7 @@ pub fn least(plugin: &str) -> Value {
     let mut config = plain(plugin);
     match plugin {
         "loopback" | "bridge" | "ptp" => {}
+        "macvlan" => config["master"] = json!("lan"),
         "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
         "portmap" | "firewall" => {
             let ips = json!([{"address": "10.1.0.2/24"}]);
