@@ -27,9 +27,6 @@ pub trait Plugin: Sized {
 
     /// Understands the configuration, for ADD, CHECK and STATUS. Touches nothing.
     ///
-    /// Every struct is read before one is refused for what it says: a key that no struct was read
-    /// with counts as one that the plugin does not know ([`examine`]).
-    ///
     /// # Errors
     /// Code 7: every conflict is found here. Code 4 for `CNI_ARGS`.
     fn load(call: &Call) -> Result<Self>;
