@@ -30,9 +30,9 @@ pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName,
 pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
-pub use examine::Reading;
+pub use examine::{Reading, examine};
 pub use owner::Owner;
-pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, examine, run};
+pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, run};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
 pub use timeout::Timeout;
 pub use version::Version;

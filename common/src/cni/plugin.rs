@@ -2,7 +2,6 @@
 
 use super::args::Environment;
 use super::config::Keys;
-use super::examine::Reading;
 use super::{
     Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, IfName, NetnsPath, Network,
     Result, Success, Verb, Version, delegate, report,
@@ -15,7 +14,6 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 /// A plugin: its configuration, understood, and what it does with it.
 pub trait Plugin: Sized {
@@ -61,15 +59,6 @@ pub trait Plugin: Sized {
     fn status(&self, request: &Status<'_>) -> Result<()>;
 }
 
-/// Has a plugin understand a configuration as its ADD does, and touches nothing. The plugin's keys
-/// are known to `reading` from then on.
-///
-/// # Errors
-/// What ADD finds wrong with it.
-pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
-    P::load(&Call::examined(reading)?).map(drop)
-}
-
 /// What every call has.
 #[derive(Debug)]
 pub struct Call {
@@ -94,17 +83,7 @@ impl Call {
         Ok((call, result))
     }
 
-    /// An ADD of a configuration that is only examined, understood without an environment.
-    ///
-    /// # Errors
-    /// Codes 1, 6 and 7 as for any call.
-    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
-        let mut call = Self::understood(Verb::Add, reading.document().to_string().into_bytes())?;
-        call.network.reading = Some(Rc::clone(reading));
-        Ok(call)
-    }
-
-    fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
+    pub(super) fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
         let keys = Keys::parse(stdin)?;
         let version = keys.version()?;
         let network = Network::new(keys)?;
