@@ -3,12 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, bin_dir, programs::workspace};
+use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
 
-use crate::{
-    differences::case,
-    pods::{addresses, seen},
-};
+use crate::differences::case;
 
 /// What an example is good for.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +37,7 @@ fn cnitool(bed: &Testbed, words: &[&str]) -> String {
 }
 
 fn run(bed: &Testbed, words: &[&str]) -> (String, String) {
-    let tool = bin_dir().join("cnitool").display().to_string();
-    let path = format!("CNI_PATH={}", bin_dir().display());
-    let netconf = format!("NETCONFPATH={DIR}");
-    let all = [&["-i", &path, &netconf, &tool], words].concat();
-    let output = bed.run("env", &all);
+    let output = cnitool::run(bed, &[&format!("NETCONFPATH={DIR}")], words);
     assert!(output.status.success(), "cnitool {words:?}: {output:?}");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))

@@ -18,19 +18,12 @@ const BINARY: u64 = 4 << 20;
 /// Lines of a source file, before its tests.
 const LINES: usize = 400;
 
-/// The modules of `common` that know both the protocol and the kernel.
-const JOINTS: [&str; 11] = [
-    "sandbox.rs",
-    "veth.rs",
-    "claims.rs",
-    "firewall.rs",
-    "masquerade.rs",
-    "spoof.rs",
-    "hostports.rs",
-    "in_use.rs",
-    "kept.rs",
-    "reference.rs",
-    "restore.rs",
+/// The rooms of `common`, each of which may use those before it, and what else it may.
+const ROOMS: [(&str, &[&str]); 4] = [
+    ("cni", &[]),
+    ("net", &[]),
+    ("attach", &["cni", "net"]),
+    ("filter", &["cni", "net", "attach"]),
 ];
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -101,33 +94,54 @@ fn name(path: &Path) -> &str {
 
 #[test]
 fn the_kernel_side_knows_no_protocol() {
-    let words = ["crate::cni", "super::cni", "CNI_", "prevResult", "cniVersion", "serde"];
+    let words = ["CNI_", "prevResult", "cniVersion", "serde"];
     assert_silent(&files("common/src/net", "rs"), &words, "net is below cni's concerns");
 }
 
 #[test]
 fn the_protocol_side_knows_no_kernel() {
-    let words = ["crate::net", "super::net", "rtnetlink", "netlink", "/proc/sys", "setns"];
+    let words = ["rtnetlink", "netlink", "/proc/sys", "setns"];
     assert_silent(&files("common/src/cni", "rs"), &words, "cni makes no system calls");
 }
 
 #[test]
-fn only_the_joints_know_both() {
-    let source = workspace().join("common/src");
-    for file in files("common/src", "rs") {
-        let words = says(&file, &["crate::cni", "crate::net", "use cni", "use net"]);
-        let both = words.iter().any(|word| word.contains("cni"))
-            && words.iter().any(|word| word.contains("net"));
-        // A joint may have files of its own, in a folder of its name.
-        let above = file.parent().filter(|above| *above != source);
-        let joint =
-            above.map_or_else(|| name(&file).to_owned(), |above| format!("{}.rs", name(above)));
-        let allowed = above.is_none_or(|above| above.parent() == Some(&source))
-            && (JOINTS.contains(&joint.as_str()) || joint == "lib.rs");
-        assert!(!both || allowed, "{}: knows both sides", file.display());
+fn a_room_uses_only_those_before_it() {
+    let everything: Vec<_> = ROOMS.iter().map(|(room, _)| *room).collect();
+    for (room, allowed) in ROOMS {
+        let others = everything.iter().filter(|other| **other != room && !allowed.contains(other));
+        let paths: Vec<_> = others
+            .flat_map(|other| ["crate", "super", "super::super"].map(|up| format!("{up}::{other}")))
+            .collect();
+        let words: Vec<_> = paths.iter().map(String::as_str).collect();
+        let why = format!("{room} may use {allowed:?} only");
+        assert_silent(&files(format!("common/src/{room}"), "rs"), &words, &why);
     }
-    for joint in JOINTS {
-        assert!(source.join(joint).is_file(), "no {joint}: update this list and the README");
+    let source = workspace().join("common/src");
+    for entry in fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()) {
+        // `file` uses nothing of ours, and every room may use it.
+        let is_known =
+            everything.contains(&name(&entry)) || ["lib.rs", "file.rs"].contains(&name(&entry));
+        assert!(is_known, "{}: no room of ours", entry.display());
+    }
+    assert_silent(&[source.join("file.rs")], &["crate::", "super::"], "file stands alone");
+}
+
+#[test]
+fn netlink_is_spoken_in_one_room() {
+    for room in ["cni", "attach", "filter"] {
+        let words = ["netlink_packet", "netlink_sys", "rtnetlink", "NlasIterator"];
+        let files = files(format!("common/src/{room}"), "rs");
+        assert_silent(&files, &words, "messages of netlink are taken apart in net");
+    }
+}
+
+#[test]
+fn no_plugin_uses_another() {
+    let all = plugins();
+    for plugin in &all {
+        let used = dependencies(&plugin.join("Cargo.toml"));
+        let others: Vec<_> = all.iter().filter(|other| used.contains(name(other))).collect();
+        assert!(others.is_empty(), "{}: uses {others:?}", plugin.display());
     }
 }
 
@@ -163,9 +177,7 @@ fn a_plugin_makes_no_system_call_of_its_own() {
 #[test]
 fn an_ipam_plugin_touches_no_network() {
     for file in files("ipam", "rs") {
-        let words = says(&file, &["common::net", "net::", "sandbox::", "veth::"]);
-        // The standard library's addresses are no network.
-        let words: Vec<_> = words.iter().filter(|word| *word != "net::").collect();
+        let words = says(&file, &["common::net", "sandbox::", "veth::", "common::filter"]);
         assert!(words.is_empty(), "{}: says {words:?}", file.display());
     }
 }

@@ -1,7 +1,10 @@
 //! Every plugin against everything that is wrong with a call before the plugin's own work begins.
 
 use serde_json::{Value, json};
-use testbed::{Call, Sandbox, Testbed, is_reference, programs::plugins};
+use testbed::{
+    config, is_reference,
+    plugins::{add, each},
+};
 
 use crate::differences::case;
 
@@ -13,44 +16,10 @@ fn known(plugin: &str) -> &'static [&'static str] {
     &VERSIONS[first..6]
 }
 
-/// The least that a plugin accepts.
-pub(crate) fn config(plugin: &str) -> Value {
-    let mut config = json!({"cniVersion": "1.0.0", "name": "net", "type": plugin});
-    match plugin {
-        "loopback" | "bridge" => {}
-        "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
-        "portmap" | "firewall" => {
-            let ips = json!([{"address": "10.1.0.2/24"}]);
-            config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
-        }
-        other => {
-            panic!("there is a plugin {other}, and no line here says what it needs for an ADD")
-        }
-    }
-    config
-}
-
 fn with(plugin: &str, key: &str, value: impl Into<Value>) -> Value {
-    let mut config = config(plugin);
+    let mut config = config::least(plugin);
     config[key] = value.into();
     config
-}
-
-/// A call that would succeed.
-pub(crate) fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> {
-    let call = bed.plugin(plugin).command("ADD").container("c1").ifname("eth0");
-    call.netns(pod.path()).config(&config(plugin))
-}
-
-/// Runs `check` for every plugin, and says which one it was.
-pub(crate) fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
-    move |bed| {
-        let pod = bed.sandbox("pod");
-        for plugin in plugins() {
-            println!("-- {plugin}");
-            body(bed, &plugin, &pod);
-        }
-    }
 }
 
 #[test]
@@ -103,7 +72,7 @@ fn all_missing_variables_are_named_at_once() {
             ];
             for (verb, missing) in rows {
                 let call = bed.plugin(plugin).command(verb).without("CNI_PATH");
-                let error = call.config(&config(plugin)).run().error();
+                let error = call.config(&config::least(plugin)).run().error();
                 assert_eq!((error.code, error.details.as_str()), (4, ""));
                 assert_eq!(error.msg, format!("required env variables [{missing}] missing"));
             }
@@ -203,7 +172,7 @@ fn a_bad_variable_is_reported_before_a_missing_one() {
 fn what_is_not_one_json_object_is_code_6() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let text = config(plugin).to_string();
+            let text = config::least(plugin).to_string();
             let (half, trailing) = (&text[..text.len() / 2], format!("{text} x"));
             let (twice, array) = (format!("{text}{text}"), format!("[{text}]"));
             let inputs = ["", " ", "garbage", "\"text\"", "1", half, &trailing, &twice, &array];
@@ -224,7 +193,7 @@ fn what_is_not_one_json_object_is_code_6() {
 fn a_missing_or_bad_name_is_code_7() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let mut nameless = config(plugin);
+            let mut nameless = config::least(plugin);
             nameless.as_object_mut().unwrap().remove("name");
             for config in [nameless, with(plugin, "name", ""), with(plugin, "name", json!(null))] {
                 add(bed, plugin, pod).config(&config).run().fails_with(7, "missing network name");
@@ -371,7 +340,7 @@ fn an_error_says_its_version() {
 fn keys_are_found_in_any_case_and_null_is_absent() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let mut config = config(plugin);
+            let mut config = config::least(plugin);
             let name = config.as_object_mut().unwrap().remove("name").unwrap();
             config["NAME"] = name;
             for absent in ["prevResult", "dns", "args", "runtimeConfig", "mtu"] {

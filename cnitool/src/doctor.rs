@@ -17,10 +17,10 @@ use crate::finding::Finding;
 use crate::list::ConfigList;
 use crate::living::Living;
 use common::Result;
+use common::attach::in_use::Lookup;
 use common::cni::{Errors, Ip, Success, Version, json};
-use common::firewall::Sender;
-use common::in_use::Lookup;
 use common::net::Family;
+use firewall::policy::Sender;
 use serde_json::Value;
 
 /// A node: its networks, and who is attached to them.

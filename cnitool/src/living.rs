@@ -5,7 +5,8 @@ use crate::chain::Runtime;
 use crate::leases;
 use crate::list::ConfigList;
 use common::Result;
-use common::cni::{Attachment, Interface, Owner, Success, Version};
+use common::attach::Owner;
+use common::cni::{Attachment, Interface, Success, Version};
 use common::net::{Link, Netlink, Netns};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -50,8 +51,8 @@ impl Living {
     pub fn attachments(&self, runtime: &Runtime, list: &ConfigList) -> Result<Vec<Attachment>> {
         let cached = runtime.cache.list(&list.name)?.into_iter().filter(|cached| self.has(cached));
         let mut all: Vec<_> = cached.map(|cached| cached.target.attachment).collect();
-        let own = self.owners().filter(|owner| owner.network() == list.name.label());
-        all.extend(own.filter_map(|owner| owner.attachment()));
+        let own = self.owners().filter(|owner| owner.label() == list.name.label());
+        all.extend(own.map(|owner| owner.attachment().clone()));
         if let Some(leased) = leases::of_list(list)? {
             all.extend(leases::attachments(&leased)?);
         }

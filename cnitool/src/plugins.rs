@@ -2,7 +2,7 @@
 //! here is somebody else's, of which nothing is known but that it speaks the protocol.
 
 use common::cni::{Attachment, Call, Reading, examine};
-use common::restore::{Filtering, Holding, holdings};
+use common::filter::restore::{Expected, Filtering, expected_state};
 use common::{Plugin, Result};
 use std::rc::Rc;
 
@@ -28,13 +28,13 @@ pub struct Known {
     pub capabilities: &'static [&'static str],
     /// Has it understand a configuration as its ADD does.
     pub examine: fn(&Rc<Reading>) -> Result<()>,
-    /// What an attachment has in the packet filter, as [`holdings`] tells; None for a plugin whose
-    /// attachments have nothing there.
-    pub holdings: Option<Holdings>,
+    /// What an attachment should have in the packet filter, as [`expected_state`] tells; None for a
+    /// plugin whose attachments have nothing there.
+    pub expected_state: Option<ExpectedState>,
 }
 
-/// See [`holdings`].
-pub type Holdings = fn(Vec<u8>, &Attachment) -> Result<(Vec<Holding>, bool)>;
+/// See [`expected_state`].
+pub type ExpectedState = fn(Vec<u8>, &Attachment) -> Result<(Vec<Expected>, bool)>;
 
 const PLUGINS: &[Known] = &[
     plugin::<loopback::Loopback>(Role::Main, &[]),
@@ -46,17 +46,17 @@ const PLUGINS: &[Known] = &[
         role: Role::Ipam,
         capabilities: &["ips", "ipRanges"],
         examine: |reading| host_local::config::load(&Call::examined(reading)?).map(drop),
-        holdings: None,
+        expected_state: None,
     },
 ];
 
 const fn plugin<P: Plugin>(role: Role, capabilities: &'static [&'static str]) -> Known {
-    Known { kind: P::NAME, role, capabilities, examine: examine::<P>, holdings: None }
+    Known { kind: P::NAME, role, capabilities, examine: examine::<P>, expected_state: None }
 }
 
 /// A plugin whose attachments have something in the packet filter.
 const fn filtering<P: Filtering>(role: Role, capabilities: &'static [&'static str]) -> Known {
-    Known { holdings: Some(holdings::<P>), ..plugin::<P>(role, capabilities) }
+    Known { expected_state: Some(expected_state::<P>), ..plugin::<P>(role, capabilities) }
 }
 
 /// Every row.

@@ -7,8 +7,9 @@ use crate::list::{ConfigList, PluginConfig};
 use crate::living::Living;
 use crate::plugins;
 use crate::request;
-use common::cni::{Attachment, Context as _, Owner, Verb, Version};
-use common::restore::{Elsewhere, Holding, Missing};
+use common::Owner;
+use common::cni::{Attachment, Context as _, Verb, Version};
+use common::filter::restore::{Expected, External, Missing};
 use common::{Result, Undo};
 use serde_json::Value;
 
@@ -32,10 +33,10 @@ pub fn look(runtime: &Runtime) -> Result<Found> {
     let living = Living::look()?;
     for cached in runtime.cache.all()?.iter().filter(|cached| living.has(cached)) {
         match of_attachment(runtime, cached) {
-            Ok(holdings) if holdings.is_empty() => {}
-            Ok(holdings) => {
+            Ok(expected_state) if expected_state.is_empty() => {}
+            Ok(expected_state) => {
                 attachments += 1;
-                all.extend(holdings);
+                all.extend(expected_state);
             }
             Err(error) => {
                 let Attachment { container, ifname } = &cached.target.attachment;
@@ -46,23 +47,26 @@ pub fn look(runtime: &Runtime) -> Result<Found> {
     Ok(Found { missing: Missing::look(all)?, attachments, unclear })
 }
 
-fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Holding>> {
+fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Expected>> {
     let list = ConfigList::parse(cached.config.clone())?;
     let result = cached.result_for(&list)?;
     let (target, mut all) = (&cached.target, Vec::new());
     for plugin in &list.plugins {
-        let Some(holdings) = plugins::find(&plugin.kind).and_then(|known| known.holdings) else {
+        let Some(expected_state) =
+            plugins::find(&plugin.kind).and_then(|known| known.expected_state)
+        else {
             continue;
         };
         let stdin = request::of_attachment(&list, plugin, target, Some(&result));
         let (bytes, attachment) = (stdin.to_string().into_bytes(), &target.attachment);
-        let (found, asks_others) = holdings(bytes, attachment).context(&plugin.kind)?;
+        let (found, uses_external_backend) =
+            expected_state(bytes, attachment).context(&plugin.kind)?;
         all.extend(found);
-        if asks_others && list.is_at_least(Version::V0_4_0)? {
+        if uses_external_backend && list.is_at_least(Version::V0_4_0)? {
             let owner = target.attachment.owner(&cached.network);
             let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());
             let program = ByProgram { runtime, plugin, owner, target, stdin };
-            all.push(Holding::Elsewhere(Box::new(program)));
+            all.push(Expected::External(Box::new(program)));
         }
     }
     Ok(all)
@@ -83,7 +87,7 @@ impl ByProgram {
     }
 }
 
-impl Elsewhere for ByProgram {
+impl External for ByProgram {
     fn verify(&self) -> Result<Vec<String>> {
         Ok(self.run(Verb::Check).err().into_iter().map(|error| error.to_string()).collect())
     }

@@ -34,6 +34,9 @@ pub fn plugins() -> Vec<String> {
 /// Where distributions put the reference plugins, for tests of both on one host.
 pub const REFERENCE: &str = "/usr/lib/cni";
 
+/// Where a system has its own programs, and the Go plugins look for iptables.
+pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A later version of them than most distributions ship: 1.9 knows nftables, GC and STATUS.
 /// `tests/prepare` fetches it where it can.
 pub fn later_reference() -> Option<&'static str> {

@@ -5,11 +5,11 @@ use crate::finding::Finding;
 use crate::list::ConfigList;
 use crate::living::Living;
 use crate::restore;
-use common::firewall::{Refusal, Sender};
+use common::Result;
 use common::net::Family;
 use common::net::iptables::has_legacy;
 use common::net::nft::{self, Nft};
-use common::{Firewall, Result};
+use firewall::policy::{Firewall, Refusal, Sender};
 use std::collections::BTreeMap;
 
 /// Whether what the attachments should have is there.
@@ -37,8 +37,8 @@ pub(super) fn leftovers(
 ) -> Result<Vec<Finding>> {
     let alive = living.everybody(runtime)?;
     let mut networks = BTreeMap::<String, (usize, Vec<String>)>::new();
-    for (owner, elements) in common::restore::leftovers(|owner| alive.contains(owner))? {
-        let (sum, owners) = networks.entry(owner.network().to_owned()).or_default();
+    for (owner, elements) in common::filter::restore::leftovers(|owner| alive.contains(owner))? {
+        let (sum, owners) = networks.entry(owner.label().to_owned()).or_default();
         *sum += elements;
         owners.push(owner.as_str().to_owned());
     }

@@ -3,9 +3,9 @@
 use super::{of_type, text};
 use crate::finding::Finding;
 use crate::list::ConfigList;
-use common::firewall::Sender;
-use common::net::{Family, Glance, nft, sysctl};
-use common::{HostPorts, Result};
+use common::Result;
+use common::net::{BridgeStatus, Family, nft, sysctl};
+use firewall::policy::Sender;
 use std::collections::BTreeSet;
 
 /// Whether packets leave the host for those whose gateway it is.
@@ -35,7 +35,7 @@ pub(super) fn bridges(lists: &[ConfigList]) -> Result<Vec<Finding>> {
         plugins.map(|keys| text(keys, "bridge").unwrap_or("cni0").to_owned()).collect();
     let (mut findings, mut any) = (Vec::new(), false);
     for name in names {
-        match Glance::at(&name) {
+        match BridgeStatus::read(&name) {
             None => {}
             Some(None) => findings.push(Finding::problem(
                 format!("{name} is no bridge, and pods cannot be attached to it"),
@@ -57,7 +57,7 @@ pub(super) fn bridges(lists: &[ConfigList]) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn of_bridge(name: &str, bridge: &Glance) -> Vec<Finding> {
+fn of_bridge(name: &str, bridge: &BridgeStatus) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !bridge.is_up {
         findings.push(Finding::problem(
@@ -97,7 +97,7 @@ pub(super) fn kernel() -> Vec<Finding> {
             "load the module nf_tables, or run this as root; without it there are no host ports \
              and there is no masquerading",
         ));
-    } else if let Err(error) = HostPorts::probe() {
+    } else if let Err(error) = portmap::probe() {
         findings.push(Finding::problem(
             format!("there are no host ports on this kernel: {error}"),
             "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",

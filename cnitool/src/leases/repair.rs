@@ -1,7 +1,8 @@
 //! Leases that are ended by hand, and those that nobody can hold.
 
 use super::{Leased, name_of};
-use common::{Error, Result, in_use};
+use common::attach::in_use;
+use common::{Error, Result};
 use host_local::reclaim::{self, State};
 use host_local::record::Lease;
 use host_local::store::Store;
@@ -59,7 +60,9 @@ fn sign_of_life(lease: &Lease, state: State) -> Option<String> {
         // Names of links come again with the boot.
         state != State::EarlierBoot
     });
-    link.or_else(|| lease.addresses.iter().find_map(|ip| in_use::tenant(*ip)))
+    link.or_else(|| {
+        lease.addresses.iter().find_map(|ip| in_use::Lookup::new().find(*ip).map(|found| found.by))
+    })
 }
 
 /// Ends the leases that are meant: what was done, as sentences.

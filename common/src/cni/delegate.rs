@@ -2,8 +2,7 @@
 //! (specification, section "Plugin Delegation").
 
 use super::args::{DEPTH, LINK, SEGMENT};
-use super::{Code, Context as _, Error, Result, Success, Verb, Version, report};
-use crate::Undo;
+use super::{Code, Context as _, Error, Result, Success, Undo, Verb, Version, report};
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{ErrorKind, Write as _};
@@ -51,7 +50,7 @@ impl Delegate {
     }
 
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` is the
-    /// one of the host that the kernel will remove with the container's namespace: as long as it is
+    /// one of the host, if there is one, that the kernel will remove with the container's namespace: as long as it is
     /// there, so is the attachment. `segment` is as in [`Add::segment`](super::Add::segment).
     ///
     /// Its DEL is owed from the moment that it runs until it answers with an error: one that has
@@ -60,7 +59,12 @@ impl Delegate {
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub fn start_add(&self, link: &str, segment: Option<&str>, undo: &mut Undo) -> Result<Running> {
+    pub fn start_add(
+        &self,
+        link: Option<&str>,
+        segment: Option<&str>,
+        undo: &mut Undo,
+    ) -> Result<Running> {
         let is_del_owed = Rc::new(Cell::new(false));
         let (delegate, is_owed) = (self.clone(), Rc::clone(&is_del_owed));
         undo.push(format!("ADD of {}", self.executable.display()), move || {
@@ -68,8 +72,8 @@ impl Delegate {
         });
         let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
         // Empty is as good as absent, also if ours has one.
-        let segment = (SEGMENT, segment.unwrap_or_default());
-        let environment = [verb, (LINK, link), segment, (DEPTH, &depth)];
+        let [link, segment] = [link, segment].map(Option::unwrap_or_default);
+        let environment = [verb, (LINK, link), (SEGMENT, segment), (DEPTH, &depth)];
         let mut child = spawn(&self.executable, &environment)?;
         is_del_owed.set(true);
         let fed = feed(&mut child, &self.executable, &self.stdin);

@@ -7,9 +7,9 @@
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
 //! | [`mod@examine`] | a configuration read to learn what its readers know of it |
-//! | [`owner`] | whose an object in the kernel is, as it is written beside it |
 //! | [`result`] | what an ADD answers, as of 1.1.0 |
 //! | [`timeout`] | spans of time, as configurations write them |
+//! | [`undo`] | rollback by default |
 //! | [`version`] | the seven versions, and results converted at the edge |
 //! | [`error`] | codes of the specification and sentences for people |
 //! | [`delegate`] | other plugins, found in `CNI_PATH` and run |
@@ -20,10 +20,10 @@ pub mod delegate;
 pub mod error;
 pub mod examine;
 pub mod json;
-pub mod owner;
 pub mod plugin;
 pub mod result;
 pub mod timeout;
+pub mod undo;
 pub mod version;
 
 pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName, Verb};
@@ -31,8 +31,8 @@ pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
 pub use examine::{Reading, examine};
-pub use owner::Owner;
 pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, run};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
 pub use timeout::Timeout;
+pub use undo::Undo;
 pub use version::Version;

@@ -4,9 +4,8 @@ use super::args::Environment;
 use super::config::Keys;
 use super::{
     Attachment, CniArgs, Code, Context as _, Delegate, Error, Errors, IfName, NetnsPath, Network,
-    Result, Success, Verb, Version, delegate, report,
+    Result, Success, Undo, Verb, Version, delegate, report,
 };
-use crate::Undo;
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +21,11 @@ pub trait Plugin: Sized {
 
     /// One line for `--help`.
     const ABOUT: &'static str;
+
+    /// Whether what ADD has made stays although its result cannot be written in the version that is
+    /// asked for: of 0.1.0 and 0.2.0, which know no result without addresses. The Go library converts
+    /// the result after the plugin's work, and what relies on that is in its tests.
+    const KEEPS_UNCONVERTIBLE: bool = false;
 
     /// Understands the configuration, for ADD, CHECK and STATUS. Touches nothing.
     ///
@@ -335,7 +339,12 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
             let segment = call.environment.segment.clone();
             let request = Add { call, attachment, netns, prev_result, link, segment };
             let success = plugin.add(&request, &mut undo)?;
-            print(stdout, &success.encode(call.version)?)?;
+            let answer = success.encode(call.version);
+            if P::KEEPS_UNCONVERTIBLE && answer.is_err() {
+                undo.commit();
+                return answer.map(drop);
+            }
+            print(stdout, &answer?)?;
             undo.commit();
         }
         Verb::Del => {

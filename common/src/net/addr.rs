@@ -188,6 +188,8 @@ impl Address {
 pub struct AddressOptions {
     /// IPv6 only: usable at once, without duplicate address detection.
     pub nodad: bool,
+    /// Without a route to its network on the link.
+    pub noprefixroute: bool,
 }
 
 impl Netlink {
@@ -209,8 +211,11 @@ impl Netlink {
     ) -> Result<()> {
         let mut message = address_message(index, address);
         message.attributes.extend(broadcast(address).map(AddressAttribute::Broadcast));
-        if options.nodad && address.is_ipv6() {
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut flags = AddressFlags::empty();
+        flags.set(AddressFlags::Nodad, options.nodad && address.is_ipv6());
+        flags.set(AddressFlags::Noprefixroute, options.noprefixroute);
+        if !flags.is_empty() {
+            message.attributes.push(AddressAttribute::Flags(flags));
         }
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.change(RouteNetlinkMessage::NewAddress(message), flags, || {

@@ -5,14 +5,13 @@ use std::path::Path;
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage,
+    InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 
-use super::link::{mac_attribute, name_attribute};
-use super::{Error, Link, Mac, Netlink, Result};
+use super::{Error, Link, Netlink, Result};
 
 /// What an operator has to know when the kernel refuses anything about VLANs.
 const NO_VLANS: &str =
@@ -57,7 +56,7 @@ pub struct Vlan {
 
 /// What sysfs(5) tells of a bridge.
 #[derive(Debug)]
-pub struct Glance {
+pub struct BridgeStatus {
     /// Whether it was switched on.
     pub is_up: bool,
     /// How many ports it has.
@@ -82,9 +81,9 @@ pub fn has_given_mac(bridge: &Link) -> bool {
     reads("addr_assign_type", GIVEN) && reads("ifindex", &bridge.index.to_string())
 }
 
-impl Glance {
+impl BridgeStatus {
     /// None if there is no link of this name; nothing in it if that is no bridge.
-    pub fn at(name: &str) -> Option<Option<Self>> {
+    pub fn read(name: &str) -> Option<Option<Self>> {
         let link = Path::new("/sys/class/net").join(name);
         let read = |file: &str| fs::read_to_string(link.join(file)).unwrap_or_default();
         link.exists().then(|| {
@@ -101,32 +100,6 @@ impl Glance {
 }
 
 impl Netlink {
-    /// Creates a bridge and returns it; it is down. `mac` stays its address whatever ports come and
-    /// go, because it was given (NET_ADDR_SET).
-    ///
-    /// # Errors
-    /// [`Error::is_exists`] if the name is taken; [`Error::is_unsupported`] if `vlan_filtering` is
-    /// asked of a kernel that cannot.
-    pub fn create_bridge(
-        &self,
-        name: &str,
-        mac: Mac,
-        mtu: Option<u32>,
-        vlan_filtering: bool,
-    ) -> Result<Link> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(name_attribute(name));
-        message.attributes.push(mac_attribute(mac));
-        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
-        let mut infos = vec![LinkInfo::Kind(InfoKind::Bridge)];
-        if vlan_filtering {
-            infos.push(LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)])));
-        }
-        message.attributes.push(LinkAttribute::LinkInfo(infos));
-        let outcome = self.create_link(message, || format!("create bridge {name:?}"));
-        if vlan_filtering { outcome.map_err(explain_vlans) } else { outcome }
-    }
-
     /// Changes a port of a bridge with one message.
     ///
     /// # Errors
@@ -278,7 +251,7 @@ impl Netlink {
     }
 }
 
-fn explain_vlans(error: Error) -> Error {
+pub(super) fn explain_vlans(error: Error) -> Error {
     if error.is_unsupported() { error.because(NO_VLANS) } else { error }
 }
 

@@ -1,6 +1,6 @@
-//! Links: found, created, raised, deleted.
+//! Links: found, changed, deleted.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop, State,
@@ -254,28 +254,6 @@ impl Netlink {
         }
     }
 
-    /// Creates what `message` describes and returns it. Kernels before 6.2 send no echo: they are
-    /// asked.
-    pub(super) fn create_link(
-        &self,
-        message: LinkMessage,
-        what: impl FnOnce() -> String,
-    ) -> Result<Link> {
-        let name = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        });
-        let name = name.unwrap_or_default();
-        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
-        let echo = self.change(RouteNetlinkMessage::NewLink(message), flags, what)?;
-        match echo.into_iter().find_map(new_link) {
-            Some(link) => Ok(link),
-            None => self.find_link(&name)?.ok_or_else(|| {
-                Error::with_errno(format!("find {name:?}"), libc::ENODEV, "it was deleted again")
-            }),
-        }
-    }
-
     /// The answer as it came, for what a [`Link`] does not keep.
     pub(super) fn read_link_message(&self, index: u32) -> Result<LinkMessage> {
         let mut message = question();
@@ -344,7 +322,7 @@ fn question() -> LinkMessage {
     message
 }
 
-fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
+pub(super) fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
         _ => None,

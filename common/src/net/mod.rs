@@ -2,29 +2,29 @@
 
 mod addr;
 mod bridge;
-pub mod conntrack;
+pub mod ipproto;
 pub mod iptables;
 mod link;
+mod link_spec;
+mod netfilter;
 mod netlink;
 mod netns;
-mod nfnetlink;
-pub mod nft;
 mod presence;
 mod route;
 pub mod sysctl;
-mod veth;
 
 use std::io;
 
 pub use addr::{Address, AddressOptions, Mac, list_local, may_be_local};
-pub use bridge::{Glance, Port, PortChange, Vlan, has_given_mac};
+pub use bridge::{BridgeStatus, Port, PortChange, Vlan, has_given_mac};
 pub use link::{Link, has_link, index_of};
+pub use link_spec::{LinkKind, LinkSpec, MacvlanMode, Peer};
+pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub(crate) use netns::at_home;
 pub use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
-pub use veth::{VethEnd, VethPair};
 
 /// What the kernel refused, as a sentence that names the object.
 #[derive(Debug, thiserror::Error)]

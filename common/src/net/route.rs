@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
@@ -17,7 +17,7 @@ use super::{Error, Netlink, Result};
 /// The table that the kernel looks into unless a rule says otherwise (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
-/// Which of the two internets.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -61,6 +61,10 @@ pub struct Route {
     /// IPv4 only: 0 for what is behind a gateway, 253 for what is on the link, 254 for this host
     /// (`RT_SCOPE_` of linux/rtnetlink.h). `None` is 253 without a gateway, else 0.
     pub scope: Option<u8>,
+    /// Whether the next hop is taken to be on the link although no route says so (`RTNH_F_ONLINK`).
+    pub onlink: bool,
+    /// The address that packets leave with if their sender has not chosen one.
+    pub prefsrc: Option<IpAddr>,
     /// Largest packet on this path, in bytes.
     pub mtu: Option<u32>,
     /// Largest TCP segment to ask the other side for, in bytes.
@@ -77,6 +81,8 @@ impl Route {
             priority: None,
             table: None,
             scope: None,
+            onlink: false,
+            prefsrc: None,
             mtu: None,
             advmss: None,
         }
@@ -96,6 +102,7 @@ impl Route {
             },
             RouteScope::from,
         );
+        message.header.flags.set(RouteFlags::Onlink, self.onlink);
         set_table(&mut message, self.table.unwrap_or(MAIN_TABLE));
         let attributes = &mut message.attributes;
         attributes.push(RouteAttribute::Destination(self.dst.network().into()));
@@ -109,6 +116,7 @@ impl Route {
         }));
         attributes.extend(self.oif.map(RouteAttribute::Oif));
         attributes.extend(self.priority.map(RouteAttribute::Priority));
+        attributes.extend(self.prefsrc.map(|source| RouteAttribute::PrefSource(source.into())));
         let mtu = self.mtu.map(RouteMetric::Mtu);
         let metrics: Vec<_> = mtu.into_iter().chain(self.advmss.map(RouteMetric::Advmss)).collect();
         if !metrics.is_empty() {
@@ -140,6 +148,12 @@ impl Route {
             match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(ip)) => route.set_dst(ip.into()),
                 RouteAttribute::Destination(RouteAddress::Inet6(ip)) => route.set_dst(ip.into()),
+                RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => {
+                    route.prefsrc = Some(ip.into());
+                }
+                RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => {
+                    route.prefsrc = Some(ip.into());
+                }
                 RouteAttribute::Priority(priority) => route.priority = Some(priority),
                 RouteAttribute::Table(table) => route.table = Some(table),
                 RouteAttribute::Metrics(metrics) => route.set_metrics(&metrics),

@@ -3,8 +3,8 @@
 use crate::block::{Block, Mark};
 use crate::config::{Plan, Request};
 use crate::range::{RangeSet, Span, address, number};
+use common::attach::in_use::Use;
 use common::cni::{Context as _, Ip};
-use common::in_use::Use;
 use common::{Code, Error, Result};
 use std::net::IpAddr;
 

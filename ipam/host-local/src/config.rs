@@ -3,8 +3,8 @@
 use crate::range::{Limits, RangeSet};
 use crate::resolv;
 use crate::value::{Block, OptionalIp, RequestedIp};
+use common::attach::kept::GRACE_AGE;
 use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Verb, Version};
-use common::kept::GRACE_AGE;
 use common::{Call, Code, Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;

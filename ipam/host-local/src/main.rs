@@ -1,7 +1,7 @@
 //! host-local: addresses from ranges of this node, one lease file per network.
 
+use common::attach::in_use::{self, Lookup, Use};
 use common::cni::{Ip, report};
-use common::in_use::{self, Lookup, Use};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
     Undo,

@@ -1,9 +1,10 @@
 //! The addresses that make the bridge the containers' gateway.
 
-use crate::config::{Gateway, Layer3, Plan};
+use crate::config::{Gateway, Plan};
 use crate::vlan_gateway::VlanGateway;
+use common::attach::forwarding;
 use common::cni::{Cidr, Ip, Route};
-use common::net::{AddressOptions, Link, sysctl};
+use common::net::{AddressOptions, Link};
 use common::{Error, Host, Result, Success};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -89,7 +90,7 @@ pub(crate) fn ensure_link(host: &Host, plan: &Plan, bridge: &Link) -> Result<Lin
 ///
 /// # Errors
 /// When another address is in the way, and is not to be removed.
-pub(crate) fn ensure(host: &Host, plan: &Layer3, link: &Link, ips: &[Ip]) -> Result<()> {
+pub(crate) fn ensure(host: &Host, plan: &Plan, link: &Link, ips: &[Ip]) -> Result<()> {
     let Gateway::Address { force, .. } = plan.gateway else { return Ok(()) };
     let wanted = addresses(ips)?;
     let found = host.netlink.list_addresses(link.index)?;
@@ -103,7 +104,7 @@ pub(crate) fn ensure(host: &Host, plan: &Layer3, link: &Link, ips: &[Ip]) -> Res
             }
             host.netlink.delete_address(link.index, other)?;
         }
-        let options = AddressOptions { nodad: !plan.probe };
+        let options = AddressOptions { nodad: plan.is_trusted(), noprefixroute: false };
         host.netlink.ensure_address(link.index, *address, &options).map_err(|error| {
             Error::internal(format!(
                 "could not add IP address {address} to {:?}: {error}",
@@ -111,11 +112,7 @@ pub(crate) fn ensure(host: &Host, plan: &Layer3, link: &Link, ips: &[Ip]) -> Res
             ))
         })?;
     }
-    for key in forwarding(&wanted) {
-        sysctl::set(key, "1")
-            .map_err(|error| Error::internal(format!("failed to enable forwarding: {error}")))?;
-    }
-    Ok(())
+    forwarding::ensure(wanted.iter().map(IpNetwork::ip))
 }
 
 /// In IPv4 a bridge serves the subnets of one network; IPv6 knows several as a matter of course.
@@ -139,14 +136,6 @@ fn conflict(bridge: &str, found: &IpNetwork, wanted: &IpNetwork) -> Error {
     ))
 }
 
-/// The sysctls that let packets of these families through.
-fn forwarding(wanted: &[IpNetwork]) -> impl Iterator<Item = &'static str> {
-    let has = |is_ipv6| wanted.iter().any(|address| address.is_ipv6() == is_ipv6);
-    [(has(false), "net/ipv4/ip_forward"), (has(true), "net/ipv6/conf/all/forwarding")]
-        .into_iter()
-        .filter_map(|(is_wanted, key)| is_wanted.then_some(key))
-}
-
 /// What CHECK finds missing.
 ///
 /// # Errors
@@ -166,11 +155,7 @@ pub(crate) fn verify(host: &Host, plan: &Plan, bridge: &Link, ips: &[Ip]) -> Res
     let missing = wanted.iter().filter(|address| !found.iter().any(|f| f.address == **address));
     differences
         .extend(missing.map(|address| format!("gateway {address} is missing on {}", link.name)));
-    for key in forwarding(&wanted) {
-        if sysctl::read(key)?.as_deref() == Some("0") {
-            differences.push(format!("{key} is 0: the host does not forward for its containers"));
-        }
-    }
+    differences.extend(forwarding::verify(wanted.iter().map(IpNetwork::ip))?);
     Ok(differences)
 }
 

@@ -1,8 +1,9 @@
 //! The bridge itself: shared by all attachments, made by the first, never removed.
 
-use crate::config::{Echo, Plan};
-use common::net::{Link, Mac, has_given_mac};
-use common::veth::{ignore_router_advertisements, mac_difference};
+use crate::config::{Hairpin, Plan};
+use common::attach::link::mac_difference;
+use common::attach::veth::ignore_router_advertisements;
+use common::net::{Link, LinkKind, LinkSpec, Mac, has_given_mac};
 use common::{Error, Host, Result, Success};
 
 /// The bridge, if it is there.
@@ -42,7 +43,7 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
     if let Some(mtu) = plan.mtu.filter(|mtu| *mtu > link.mtu) {
         host.netlink.set_mtu(link.index, mtu)?;
     }
-    if plan.echo == Echo::Promiscuous {
+    if plan.hairpin == Hairpin::PromiscuousBridge {
         host.netlink.set_promiscuous(link.index, true)?;
     }
     if !link.is_up {
@@ -70,8 +71,15 @@ fn keep_mac(host: &Host, link: &Link) -> Result<()> {
 fn create(host: &Host, plan: &Plan) -> Result<Link> {
     let name = plan.bridge.as_str();
     // An address that is given at birth stays; the kernel's own choice changes with the ports.
-    let mac = Mac::of_host(name)?;
-    match host.netlink.create_bridge(name, mac, plan.mtu, plan.vlans.is_some()) {
+    let spec = LinkSpec {
+        name,
+        mac: Some(Mac::of_host(name)?),
+        mtu: plan.mtu,
+        master: None,
+        group: 0,
+        kind: LinkKind::Bridge { vlan_filtering: plan.vlans.is_some() },
+    };
+    match host.netlink.create_link(&spec) {
         Ok(link) => {
             // Told, and not just left, to have this size, it keeps it: else one small port, and the
             // kernel ends the bridge's IPv6. Being told what is the case already does not count.
@@ -102,7 +110,7 @@ pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String
         differences.push(format!("bridge {} is down", bridge.name));
     }
     // Only what is missing: a packet capture makes a bridge promiscuous, too.
-    if plan.echo == Echo::Promiscuous && !bridge.is_promiscuous {
+    if plan.hairpin == Hairpin::PromiscuousBridge && !bridge.is_promiscuous {
         differences.push(format!("bridge {} is not in promiscuous mode", bridge.name));
     }
     differences

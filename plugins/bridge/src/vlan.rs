@@ -1,9 +1,20 @@
 //! Which VLANs a container's port carries.
 
-use crate::config::TrunkEntry;
-use common::net::{Netlink, Vlan};
-use common::{Error, Result};
+use common::net::{Link, Netlink, Vlan};
+use common::{Error, Result, Success};
+use serde::Deserialize;
 use std::collections::BTreeSet;
+
+/// An entry of `vlanTrunk`: a range, a single VLAN, or both.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TrunkEntry {
+    #[serde(rename = "minID")]
+    pub(crate) min_id: Option<i64>,
+    #[serde(rename = "maxID")]
+    pub(crate) max_id: Option<i64>,
+    pub(crate) id: Option<i64>,
+}
 
 /// The VLANs of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +86,26 @@ impl Vlans {
             }
         }
         Ok(host.create_vlans(port, &wanted)?)
+    }
+
+    /// Every difference between these VLANs and those of the ports that the result of ADD names.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn verify(
+        &self,
+        host: &Netlink,
+        bridge: &Link,
+        result: &Success,
+    ) -> Result<Vec<String>> {
+        let (default, mut differences) = (host.read_default_vlan(bridge.index)?, Vec::new());
+        for port in host.list_ports(bridge.index)? {
+            if result.interfaces.iter().any(|interface| interface.name == port.name) {
+                let found = self.differences(&host.list_vlans(port.index)?, default);
+                differences.extend(found.iter().map(|what| format!("port {} {what}", port.name)));
+            }
+        }
+        Ok(differences)
     }
 
     /// Every difference between what a port with these VLANs should have and what it has. `default`

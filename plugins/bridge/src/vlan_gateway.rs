@@ -4,9 +4,9 @@
 
 use crate::config::Plan;
 use crate::vlan::Vlans;
+use common::attach::veth::ignore_router_advertisements;
 use common::cni::IfName;
-use common::net::{Link, Mac, Netlink, Netns, VethEnd, VethPair, Vlan};
-use common::veth::ignore_router_advertisements;
+use common::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Netns, Peer, Vlan};
 use common::{Error, Host, Result};
 
 /// What it is to be.
@@ -109,15 +109,15 @@ impl VlanGateway {
     /// The pair, which [`VlanGateway::ensure`] then finds in want of everything else.
     fn create(&self, host: &Host, bridge: &Link) -> Result<Link> {
         let (here, port) = (Netns::current()?, Mac::random()?);
-        let pair = VethPair {
-            host: VethEnd { name: self.name.as_str(), mac: Mac::random()? },
-            peer: VethEnd { name: &port_name(port), mac: port },
-            peer_netns: &here,
+        let spec = LinkSpec {
+            name: self.name.as_str(),
+            mac: Some(Mac::random()?),
             mtu: Some(bridge.mtu),
             master: None,
             group: 0,
+            kind: LinkKind::Veth(Peer { name: &port_name(port), mac: port, netns: &here }),
         };
-        match host.netlink.create_veth(&pair) {
+        match host.netlink.create_link(&spec) {
             Ok(link) => Ok(link),
             // Another attachment was quicker.
             Err(error) if error.is_exists() => {

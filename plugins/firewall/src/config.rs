@@ -1,8 +1,8 @@
 //! From JSON to what it means: every conflict between keys is found here, before anything is
 //! touched.
 
+use crate::policy::Ingress;
 use common::cni::Call;
-use common::firewall::Ingress;
 use common::{Error, Network, Result};
 use serde::Deserialize;
 

@@ -1,21 +1,21 @@
 //! `firewall`: what the host forwards for the container that the plugins before it have
 //! connected, and what it keeps from it.
 
+mod backend;
 mod config;
 mod firewalld;
-mod gate;
+pub mod policy;
 
-use common::cni::NetworkName;
-use common::firewall::addresses;
-use common::kept::Kept;
-use common::restore::{Filtering, Holding};
-use common::sandbox::no_differences;
+use crate::policy::{Firewall, addresses};
+use backend::ActiveBackend;
+use common::Owner;
+use common::attach::kept::Kept;
+use common::attach::sandbox::no_differences;
+use common::filter::restore::{Expected, Filtering};
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Firewall, Gc, Host, Network, Plugin, Result,
-    Status, Success, Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Network, Plugin, Result, Status, Success, Undo,
 };
 use config::{Backend, Plan, zone_hint};
-use gate::Gate;
 use std::net::IpAddr;
 
 /// The plugin.
@@ -38,7 +38,7 @@ impl Plugin for Filter {
                 .details("put firewall behind the plugin that makes the interface"));
         };
         let owner = request.attachment.owner(&request.call.network.name);
-        Gate::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
+        ActiveBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
         Ok(success.clone())
     }
 
@@ -50,14 +50,14 @@ impl Plugin for Filter {
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
         // Ours last: they say what there is to delete elsewhere.
         let zones = zones(&mut firewall, &own, &request.call.network, errors);
-        Gate::delete(&own, &zones, errors);
+        ActiveBackend::delete(&own, &zones, errors);
         errors.note(firewall.delete(success, &own, &owner));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
         let owner = request.attachment.owner(&request.call.network.name);
-        let gate = Gate::find(&self.plan)?;
-        no_differences(&gate.verify(&request.prev_result, &self.plan, &owner)?)
+        let backend = ActiveBackend::find(&self.plan)?;
+        no_differences(&backend.verify(&request.prev_result, &self.plan, &owner)?)
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
@@ -68,12 +68,12 @@ impl Plugin for Filter {
         let stale = errors.note(firewall.list_stale_addresses(&kept));
         let stale = stale.unwrap_or_default();
         let zones = zones(&mut firewall, &stale, network, errors);
-        Gate::delete(&stale, &zones, errors);
+        ActiveBackend::delete(&stale, &zones, errors);
         errors.note(firewall.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
-        Gate::find(&self.plan)?.probe()
+        ActiveBackend::find(&self.plan)?.probe()
     }
 }
 
@@ -90,16 +90,11 @@ fn zones(
 }
 
 impl Filtering for Filter {
-    fn holdings(
-        &self,
-        network: &NetworkName,
-        attachment: &Attachment,
-        result: &Success,
-    ) -> Result<Vec<Holding>> {
-        Ok(vec![gate::holding(result, &self.plan, &attachment.owner(network))?])
+    fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
+        backend::expected_state(result, &self.plan, owner)
     }
 
-    fn asks_others(&self) -> bool {
+    fn uses_external_backend(&self) -> bool {
         self.plan.backend != Backend::Nftables
     }
 }

@@ -1,8 +1,8 @@
 //! `loopback`: the containers of a pod talk to each other over localhost.
 
+use common::attach::sandbox::no_differences;
 use common::cni::{Error, Interface, Ip};
 use common::net::Link;
-use common::sandbox::no_differences;
 use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo};
 
 /// Linux calls it that in every namespace, and it cannot be renamed; `CNI_IFNAME` is not asked.

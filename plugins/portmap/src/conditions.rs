@@ -1,6 +1,6 @@
 //! Conditions in the words of nft(8): as much of its language as makes sense for a port of the host.
 
-use common::hostports::Condition;
+use crate::hostports::Condition;
 use common::net::nft::Address;
 use common::{Error, Result};
 use ipnetwork::IpNetwork;

@@ -2,9 +2,10 @@
 //! touched.
 
 use crate::conditions;
+use crate::hostports::iptables::{Mark, Options};
+use crate::hostports::{At, Condition, Mapping, PortMappings, Sources};
 use common::cni::Call;
-use common::hostports::iptables::{Mark, Options};
-use common::hostports::{At, Condition, Mapping, Publication, Sources, protocol};
+use common::net::ipproto;
 use common::{Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -77,7 +78,7 @@ impl Plan {
         };
         let entries = &config.runtime_config.port_mappings;
         let mappings = entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>()?;
-        Publication::refuse_overlaps(&mappings)?;
+        PortMappings::refuse_overlaps(&mappings)?;
         let masquerade = match config.snat.unwrap_or(true) {
             false => Sources::None,
             true if config.masq_all => Sources::All,
@@ -177,7 +178,7 @@ impl Entry {
         let container_port = port(self.container_port, "container")?;
         let host_port = port(self.host_port, "host")?;
         let name = self.protocol.to_ascii_lowercase();
-        let protocol = protocol(&name).ok_or_else(|| {
+        let protocol = ipproto::number(&name).ok_or_else(|| {
             let msg = format!("unknown protocol {name:?} of host port {host_port}");
             Error::config(msg).details("there are tcp, udp and sctp")
         })?;

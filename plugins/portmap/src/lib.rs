@@ -2,15 +2,17 @@
 
 mod conditions;
 mod config;
+mod hostports;
 
-use common::cni::{Cidr, IfName, NetworkName};
-use common::hostports::{HostPorts, Publication};
-use common::kept::Kept;
-use common::restore::{Filtering, Holding};
-use common::sandbox::no_differences;
+use crate::hostports::{HostPorts, PortMappings};
+use common::Owner;
+use common::attach::kept::Kept;
+use common::attach::sandbox::no_differences;
+use common::cni::{Cidr, IfName};
+use common::filter::Legacy;
+use common::filter::restore::{Expected, Filtering};
 use common::{
-    Add, Attachment, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Reference, Result, Status,
-    Success, Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
 };
 use config::{Plan, mapping_hints};
 
@@ -33,13 +35,13 @@ impl Plugin for Portmap {
             return Err(Error::config("must be called as chained plugin")
                 .details("put portmap behind the plugin that makes the interface"));
         };
-        let publication = self.publication(success, &request.attachment.ifname);
-        if !publication.mappings.is_empty() {
-            let whose = (&request.call.network.name, &request.attachment);
-            let mut ports = HostPorts::open()?;
+        let ports = self.port_mappings(success, &request.attachment.ifname);
+        if !ports.mappings.is_empty() {
+            let owner = request.attachment.owner(&request.call.network.name);
+            let mut filter = HostPorts::open()?;
             match &self.plan.iptables {
-                None => ports.create(&publication, whose, undo)?,
-                Some(options) => ports.create_by_iptables(&publication, options, whose, undo)?,
+                None => filter.create(&ports, &owner, undo)?,
+                Some(options) => filter.create_by_iptables(&ports, options, &owner, undo)?,
             }
         }
         Ok(success.clone())
@@ -51,23 +53,21 @@ impl Plugin for Portmap {
             errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
         }
         // What our predecessor has made for it, before the node was upgraded.
-        if let Some(mut reference) = errors.note(Reference::open()) {
-            reference.delete_ports(&request.call.network.name, &request.attachment, errors);
+        if let Some(mut legacy) = errors.note(Legacy::open()) {
+            legacy.delete_ports(&owner, errors);
         }
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let publication = self.publication(&request.prev_result, &request.attachment.ifname);
-        if publication.mappings.is_empty() {
+        let ports = self.port_mappings(&request.prev_result, &request.attachment.ifname);
+        if ports.mappings.is_empty() {
             return Ok(());
         }
-        let (network, attachment) = (&request.call.network.name, &request.attachment);
-        let mut ports = HostPorts::open()?;
+        let owner = request.attachment.owner(&request.call.network.name);
+        let mut filter = HostPorts::open()?;
         no_differences(&match &self.plan.iptables {
-            None => ports.verify(&publication, &attachment.owner(network))?,
-            Some(options) => {
-                ports.verify_by_iptables(&publication, options, network, attachment)?
-            }
+            None => filter.verify(&ports, &owner)?,
+            Some(options) => filter.verify_by_iptables(&ports, options, &owner)?,
         })
     }
 
@@ -76,10 +76,10 @@ impl Plugin for Portmap {
         let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.sweep(&kept));
-            errors.note(ports.sweep_shadows(&kept));
+            errors.note(ports.sweep_conflicting_dnat(&kept));
         }
-        if let Some(mut reference) = errors.note(Reference::open()) {
-            reference.sweep_ports(&kept, errors);
+        if let Some(mut legacy) = errors.note(Legacy::open()) {
+            legacy.sweep_ports(&kept, errors);
         }
     }
 
@@ -88,28 +88,31 @@ impl Plugin for Portmap {
     }
 }
 
+/// Whether ports of the host could be published.
+///
+/// # Errors
+/// Code 50 when the kernel has no nftables, or none that is young enough.
+pub fn probe() -> Result<()> {
+    HostPorts::probe()
+}
+
 impl Filtering for Portmap {
-    fn holdings(
-        &self,
-        network: &NetworkName,
-        attachment: &Attachment,
-        result: &Success,
-    ) -> Result<Vec<Holding>> {
-        let publication = self.publication(result, &attachment.ifname);
-        if publication.mappings.is_empty() || self.plan.iptables.is_some() {
+    fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
+        let ports = self.port_mappings(result, owner.ifname());
+        if ports.mappings.is_empty() || self.plan.iptables.is_some() {
             return Ok(Vec::new());
         }
-        Ok(vec![HostPorts::holding(&publication, &attachment.owner(network))])
+        Ok(vec![HostPorts::expected(&ports, owner)])
     }
 
-    fn asks_others(&self) -> bool {
+    fn uses_external_backend(&self) -> bool {
         self.plan.iptables.is_some()
     }
 }
 
 impl Portmap {
-    fn publication(&self, success: &Success, ifname: &IfName) -> Publication {
-        Publication {
+    fn port_mappings(&self, success: &Success, ifname: &IfName) -> PortMappings {
+        PortMappings {
             addresses: addresses(success, ifname),
             mappings: self.plan.mappings.clone(),
             masquerade: self.plan.masquerade,

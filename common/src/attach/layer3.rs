@@ -1,0 +1,143 @@
+//! What every network with addresses has in common: its keys, and what they make of an answer of the
+//! IPAM plugin.
+
+use super::kept::GRACE_AGE;
+use super::sandbox::{Ipv6Addresses, Routing};
+use super::{Site, in_use};
+use crate::cni::{Call, Dns, Error, Interface, Result, Success, Timeout};
+use crate::net::Link;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// The keys, as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Keys {
+    ipam: IpamKeys,
+    dns: OptionalDns,
+    enabledad: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct IpamKeys {
+    r#type: String,
+    grace_age: Option<Timeout>,
+}
+
+/// Any member that is there replaces the name service that IPAM gave: an empty list, too, but no
+/// empty domain.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OptionalDns {
+    nameservers: Option<Vec<String>>,
+    domain: Option<String>,
+    search: Option<Vec<String>>,
+    options: Option<Vec<String>>,
+}
+
+/// A network with addresses.
+#[derive(Debug)]
+pub struct Layer3 {
+    ipam: String,
+    /// How long GC spares an attachment that is not listed as valid.
+    pub grace_age: Duration,
+    ipv6_addresses: Ipv6Addresses,
+    dns: Option<Dns>,
+}
+
+impl Layer3 {
+    /// `None` for a network without `ipam.type`, whose containers exchange frames only.
+    ///
+    /// # Errors
+    /// Code 7 for values that are none.
+    pub fn load(call: &Call) -> Result<Option<Self>> {
+        let keys: Keys = call.network.config()?;
+        let probe = if keys.enabledad { Ipv6Addresses::Probed } else { Ipv6Addresses::Trusted };
+        let layer3 = Self {
+            ipam: keys.ipam.r#type,
+            grace_age: keys.ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
+            ipv6_addresses: probe,
+            dns: keys.dns.into_dns(),
+        };
+        Ok((!layer3.ipam.is_empty()).then_some(layer3))
+    }
+
+    /// The `type` of the IPAM plugin.
+    pub fn ipam(&self) -> &str {
+        &self.ipam
+    }
+
+    /// Whether IPv6 addresses are probed for duplicates before they are used.
+    pub fn ipv6_addresses(&self) -> Ipv6Addresses {
+        self.ipv6_addresses
+    }
+
+    /// Gives a link of the container what the answer has, and raises it.
+    ///
+    /// # Errors
+    /// Naming the address or route that the kernel refused.
+    pub fn configure(
+        &self,
+        site: &Site,
+        link: &Link,
+        success: &Success,
+        routing: Routing,
+    ) -> Result<()> {
+        site.sandbox.configure(link, success, self.ipv6_addresses, routing)
+    }
+}
+
+/// The answer of an ADD: the links, the container's own being `interfaces[own]`, and what IPAM
+/// answered, if the network has addresses.
+///
+/// # Errors
+/// When IPAM gave no address.
+pub fn describe(
+    layer3: Option<&Layer3>,
+    answer: Option<Success>,
+    interfaces: Vec<Interface>,
+    own: i64,
+) -> Result<Success> {
+    let mut success = Success { interfaces, ..answer.unwrap_or_default() };
+    for ip in &mut success.ips {
+        ip.interface = Some(own);
+    }
+    let Some(layer3) = layer3 else { return Ok(success) };
+    if success.ips.is_empty() {
+        return Err(Error::internal("IPAM plugin returned missing IP config"));
+    }
+    if let Some(dns) = &layer3.dns {
+        success.dns = dns.clone();
+    }
+    Ok(success)
+}
+
+/// Marks the host's end of a pair with the addresses behind it: see [`in_use`].
+///
+/// # Errors
+/// Code 11 when one of them is in use.
+pub fn mark(
+    site: &Site,
+    host_end: &Link,
+    segment: Option<&str>,
+    answer: Option<&Success>,
+) -> Result<()> {
+    let addresses = answer.iter().flat_map(|answer| &answer.ips).map(|ip| ip.address.ip());
+    in_use::mark(&site.host.netlink, host_end.index, segment, addresses)
+}
+
+impl OptionalDns {
+    fn into_dns(self) -> Option<Dns> {
+        let is_given = self.nameservers.is_some()
+            || self.domain.as_ref().is_some_and(|domain| !domain.is_empty())
+            || self.search.is_some()
+            || self.options.is_some();
+        is_given.then(|| Dns {
+            nameservers: self.nameservers.unwrap_or_default(),
+            domain: self.domain.unwrap_or_default(),
+            search: self.search.unwrap_or_default(),
+            options: self.options.unwrap_or_default(),
+        })
+    }
+}

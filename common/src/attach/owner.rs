@@ -1,0 +1,218 @@
+//! Whose an object in the kernel is, as it is written beside it.
+
+use crate::cni::{Attachment, IfName, NetworkName};
+use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
+impl Attachment {
+    /// Who owns what ADD makes in the kernel, as written beside it.
+    pub fn owner(&self, network: &NetworkName) -> Owner {
+        let container = abbreviate(self.container.as_str(), CONTAINER_LENGTH);
+        let text = format!("{} {container} {}", network.label(), self.ifname);
+        Owner { network: network.clone(), attachment: self.clone(), text }
+    }
+}
+
+/// Longest name of a network in an [`Owner`], in bytes.
+const NETWORK_LENGTH: usize = 40;
+
+/// Longest ID of a container in an [`Owner`], in bytes: that of every runtime.
+const CONTAINER_LENGTH: usize = 64;
+
+/// An attachment to a network, as the owner of what ADD makes in the kernel. Beside each such object
+/// stand network, container and interface in one line, none of which can hold a blank, so that DEL
+/// and GC find it without being told anything else. At most 121 bytes: nft(8) reads back comments of
+/// up to 128. Two owners are one if they are written alike.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    network: NetworkName,
+    attachment: Attachment,
+    text: String,
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Owner {}
+
+impl Hash for Owner {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Ord for Owner {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Owner {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The network. One that was [read](Self::read) has the name that is written, where a long one
+    /// stands as its hash.
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
+    /// The attachment, with the same exception for the container's ID.
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// The interface in the container.
+    pub fn ifname(&self) -> &IfName {
+        &self.attachment.ifname
+    }
+
+    /// What is written beside an object: the owner, and perhaps a note after it.
+    pub fn split(text: &str) -> (&str, Option<&str>) {
+        match text.match_indices(' ').nth(2) {
+            Some((at, _)) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        }
+    }
+
+    /// Whether it is this owner that `text`, with a note or without, is about.
+    pub fn is_in(&self, text: &str) -> bool {
+        Self::split(text).0 == self.text
+    }
+
+    /// Whether `text` names the same container and interface, of whatever network: networks may be
+    /// renamed, but no container has two interfaces of one name.
+    pub fn is_same_interface(&self, text: &str) -> bool {
+        let interface = |text: &'_ str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
+        interface(Self::split(text).0) == interface(&self.text)
+    }
+
+    /// Whether `text` names any owner at all.
+    pub fn is_any(text: &str) -> bool {
+        Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
+    }
+
+    /// The owner that a text names, as it is written beside something: other words may follow.
+    /// None if there are no three words, or if they could not be an owner's.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
+        let network: NetworkName = network.parse().ok()?;
+        let container = container.parse().ok()?;
+        let owner = Attachment { container, ifname: ifname.parse().ok()? }.owner(&network);
+        owner.is_in(text).then_some(owner)
+    }
+
+    /// Whether the owner that `text` names is an attachment to `network`.
+    pub fn is_of(text: &str, network: &NetworkName) -> bool {
+        Self::is_any(text) && text.split(' ').next() == Some(&*network.label())
+    }
+
+    /// The network, as [`NetworkName::label`].
+    pub fn label(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
+    }
+
+    /// A number that stands for this owner's network where there is room for no more. Never 0.
+    pub fn network_mark(&self) -> u32 {
+        mark(self.label())
+    }
+
+    /// 44 bits that stand for this owner, in hexadecimal: with "veth" before them, a link's name.
+    pub fn tag(&self) -> String {
+        let mut tag = digest(&self.text, 6);
+        tag.truncate(11);
+        tag
+    }
+
+    /// The 32 bits that stood for it before there were 44 of them.
+    pub fn former_tag(&self) -> String {
+        digest(&self.text, 4)
+    }
+}
+
+impl NetworkName {
+    /// As it is written beside what belongs to a network.
+    pub fn label(&self) -> Cow<'_, str> {
+        abbreviate(self.as_str(), NETWORK_LENGTH)
+    }
+
+    /// As [`Owner::network_mark`] of every attachment to it.
+    pub fn mark(&self) -> u32 {
+        mark(&self.label())
+    }
+}
+
+fn mark(network: &str) -> u32 {
+    let digest = Sha256::digest(network);
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1
+}
+
+/// A name that is too long to be written beside something stands there as its hash.
+fn abbreviate(name: &str, length: usize) -> Cow<'_, str> {
+    if name.len() <= length {
+        return name.into();
+    }
+    format!("sha256-{}", digest(name, 16)).into()
+}
+
+/// The first bytes of a SHA-256 in hexadecimal: a name for what is too long to be one.
+pub fn digest(text: impl AsRef<[u8]>, bytes: usize) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_fits_beside_anything() {
+        let attachment = |container: &str| Attachment {
+            container: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        let (short, long): (NetworkName, NetworkName) =
+            ("pods".parse().unwrap(), "n".repeat(255).parse().unwrap());
+        let owner = attachment("c1").owner(&short);
+        assert_eq!(owner.as_str(), "pods c1 eth0");
+        assert_eq!((owner.tag().len(), owner.former_tag().as_str()), (11, "814c47b8"));
+        assert!(owner.tag().starts_with("814c47b8"));
+        assert_eq!(Owner::split("pods c1 eth0 a note"), ("pods c1 eth0", Some("a note")));
+        assert!(owner.is_in("pods c1 eth0") && owner.is_in("pods c1 eth0 a note"));
+        assert!(!owner.is_in("pods c1 eth01") && !owner.is_in("other c1 eth0"));
+        assert!(Owner::is_any("a b c") && !Owner::is_any("a b ") && !Owner::is_any("uplink"));
+        assert_eq!(owner.network_mark(), short.mark());
+        assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
+        assert!(Owner::is_of("pods c1 eth0 a note", &short) && !Owner::is_of("pods", &short));
+        for text in ["pods c1 eth0", "pods c1 eth0 1700000000+60", "pods c1 eth0 veth"] {
+            assert!(owner.is_in(text) && Owner::read(text).as_ref() == Some(&owner), "{text}");
+        }
+        for other in ["pods c1 eth01", "pods c1", "pods c12 eth0", "", "uplink to x/y"] {
+            assert!(!owner.is_in(other) && Owner::read(other).as_ref() != Some(&owner), "{other}");
+        }
+        assert!(owner.is_same_interface("other c1 eth0 veth"));
+        assert!(!owner.is_same_interface("pods c2 eth0") && !owner.is_same_interface(""));
+        assert_eq!(Owner::read("pods c1 eth0").unwrap().attachment(), &attachment("c1"));
+        let owner = attachment(&"c".repeat(300)).owner(&long);
+        assert_eq!(Owner::read(owner.as_str()).as_ref(), Some(&owner));
+        let read = Owner::read(owner.as_str()).unwrap();
+        assert_eq!(read.attachment().owner(read.network()), owner);
+        assert!(owner.as_str().len() <= 121, "{owner:?}");
+        assert!(Owner::is_of(owner.as_str(), &long));
+        assert_eq!(owner.network_mark(), long.mark());
+    }
+}

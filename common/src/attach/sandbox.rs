@@ -1,0 +1,320 @@
+//! The two sides of an attachment, and a CNI result applied to an interface of the container.
+
+use crate::cni::{Cidr, Code, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success};
+use crate::net::{self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, sysctl};
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a duplicate IPv6 address may take to be found (the kernel probes for about a second).
+const SETTLE: Duration = Duration::from_secs(5);
+
+impl From<net::Error> for Error {
+    fn from(error: net::Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+/// The runtime's side: the namespace that the plugin was started in.
+pub struct Host {
+    /// Its links, addresses and routes.
+    pub netlink: Netlink,
+}
+
+impl Host {
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self> {
+        Ok(Self { netlink: Netlink::open()? })
+    }
+}
+
+/// The container's side: its namespace, open, and its path as the runtime gave it.
+pub struct Sandbox {
+    path: NetnsPath,
+    pub(crate) netns: Netns,
+    /// Its links, addresses and routes.
+    pub netlink: Netlink,
+}
+
+/// Whether IPv6 addresses are used at once, or probed for duplicates first (RFC 4862, 5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv6Addresses {
+    /// Whoever gave the address vouches for it.
+    Trusted,
+    /// The kernel asks the link first, which takes a second or more.
+    Probed,
+}
+
+/// How the container reaches others of its own subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// Directly, by the link.
+    Connected,
+    /// By its gateway, as everybody else.
+    ViaGateway,
+}
+
+impl Sandbox {
+    /// # Errors
+    /// Code 4 when the path is not a network namespace.
+    pub fn open(path: &NetnsPath) -> Result<Self> {
+        let netns = Netns::open(path.as_path()).map_err(|error| {
+            Error::new(Code::BadEnvironment, format!("failed to open netns \"{path}\": {error}"))
+                .details("CNI_NETNS must be the path of a network namespace")
+        })?;
+        let netlink = Netlink::open_in(&netns)?;
+        Ok(Self { path: path.clone(), netns, netlink })
+    }
+
+    /// For DEL: a namespace that was not given, is gone, or whose path holds something else by
+    /// now, has nothing left to be deleted.
+    ///
+    /// # Errors
+    /// When there is one, and the kernel does not let us in.
+    pub fn find(path: Option<&NetnsPath>) -> Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        match Self::open(path) {
+            Ok(sandbox) => Ok(Some(sandbox)),
+            Err(error) if error.code() == Code::BadEnvironment => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The path as given, which is what results say.
+    pub fn path(&self) -> &NetnsPath {
+        &self.path
+    }
+
+    /// Gives a link of the container the addresses and routes of `success`, and raises it. What it
+    /// makes dies with the link.
+    ///
+    /// # Errors
+    /// Naming the address or route that the kernel refused.
+    pub fn configure(
+        &self,
+        link: &Link,
+        success: &Success,
+        mode: Ipv6Addresses,
+        routing: Routing,
+    ) -> Result<()> {
+        let addresses = success.addresses_of(&link.name)?;
+        let has_ipv6 = addresses.iter().any(|ip| ip.is_ipv6());
+        // Before the link is raised: what comes after that meets the kernel's defaults.
+        let settings = settings(&link.name, has_ipv6.then_some(mode));
+        self.netns.enter(|| settings.iter().try_for_each(Setting::apply))??;
+        let options = AddressOptions {
+            nodad: mode == Ipv6Addresses::Trusted,
+            noprefixroute: routing == Routing::ViaGateway,
+        };
+        for address in &addresses {
+            self.netlink.create_address(link.index, **address, &options)?;
+        }
+        self.netlink.set_up(link.index)?;
+        if has_ipv6 && mode == Ipv6Addresses::Probed {
+            let settled = self.netlink.wait_until_settled(link.index, SETTLE);
+            settled.map_err(|error| {
+                Error::from(error)
+                    .context(format!("failed to settle addresses for {:?}", link.name))
+            })?;
+        }
+        for route in success.kernel_routes(link, routing)? {
+            self.netlink.create_route(&route)?;
+        }
+        Ok(())
+    }
+
+    /// Every difference between `success` and what the container's interface has. What others have
+    /// added is none.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn verify(
+        &self,
+        ifname: &IfName,
+        success: &Success,
+        routing: Routing,
+    ) -> Result<Vec<String>> {
+        let Some(link) = self.netlink.find_link(ifname.as_str())? else {
+            return Ok(vec![format!("interface {ifname} not found in {}", self.path)]);
+        };
+        let mut differences = Vec::new();
+        if !link.is_up {
+            differences.push(format!("interface {ifname} in {} is down", self.path));
+        }
+        let found = self.netlink.list_addresses(link.index)?;
+        for address in success.addresses_of(ifname.as_str())? {
+            if !found.iter().any(|found| found.address == *address) {
+                differences.push(format!("Failed to match addr {address} on interface {ifname}"));
+            }
+        }
+        for route in success.kernel_routes(&link, routing)? {
+            let (family, table) = (Family::of(route.dst.ip()), route.table.unwrap_or(MAIN_TABLE));
+            let table = self.netlink.list_routes(family, table)?;
+            let is_there = table.iter().any(|found| {
+                found.dst == route.dst
+                    && (route.gateway.is_none() || found.gateway == route.gateway)
+            });
+            if !is_there {
+                differences.push(format!("Expected Route {route} not found in routing table"));
+            }
+        }
+        Ok(differences)
+    }
+
+    /// The entry of a result for a link of this container.
+    pub fn interface(&self, link: &Link) -> Interface {
+        Interface { sandbox: Some(self.path.to_string()), ..interface(link) }
+    }
+}
+
+/// The entry of a result for a link of the host.
+pub fn interface(link: &Link) -> Interface {
+    let mac = link.mac.map(|mac| mac.to_string());
+    Interface { name: link.name.clone(), mac, ..Interface::default() }
+}
+
+/// Turns what a `verify_` found into the answer of CHECK.
+///
+/// # Errors
+/// One that names every difference.
+pub fn no_differences(differences: &[String]) -> Result<()> {
+    if differences.is_empty() { Ok(()) } else { Err(Error::internal(differences.join("; "))) }
+}
+
+/// A kernel setting of the container.
+struct Setting {
+    path: String,
+    value: &'static str,
+    /// Whether the network is not what was asked for without it. An unprivileged container's
+    /// /proc/sys may be read-only.
+    is_needed: bool,
+}
+
+impl Setting {
+    fn apply(&self) -> net::Result<()> {
+        match sysctl::set(&self.path, self.value) {
+            Err(error) if self.is_needed => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Without an IPv6 address none of IPv6 is touched: it may not even be there.
+fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
+    let setting = |family, link, key, value, is_needed| Setting {
+        path: format!("net/{family}/conf/{link}/{key}"),
+        value,
+        is_needed,
+    };
+    // Neighbours learn at once who has the address now.
+    let mut settings = vec![setting("ipv4", ifname, "arp_notify", "1", false)];
+    if let Some(mode) = ipv6 {
+        let ipv6 = |link, key, value, is_needed| setting("ipv6", link, key, value, is_needed);
+        let probe = if mode == Ipv6Addresses::Probed { "1" } else { "0" };
+        settings.extend([
+            ipv6("lo", "disable_ipv6", "0", true),
+            ipv6(ifname, "disable_ipv6", "0", true),
+            ipv6(ifname, "keep_addr_on_down", "1", true),
+            // A neighbour must not be able to hand out routes (CVE-2020-10749).
+            ipv6(ifname, "accept_ra", "0", true),
+            ipv6(ifname, "accept_dad", probe, false),
+            ipv6(ifname, "ndisc_notify", "1", false),
+        ]);
+        if mode == Ipv6Addresses::Probed {
+            // RFC 7527: a probe that a switch loops back is not a duplicate.
+            settings.push(ipv6(ifname, "enhanced_dad", "1", false));
+        }
+    }
+    settings
+}
+
+impl Success {
+    /// The addresses that belong to the container's interface of that name.
+    fn addresses_of(&self, ifname: &str) -> Result<Vec<Cidr>> {
+        let mut addresses = Vec::new();
+        for ip in &self.ips {
+            let Some(index) = ip.interface else { continue };
+            let interface = usize::try_from(index).ok().and_then(|i| self.interfaces.get(i));
+            match interface {
+                Some(interface) if interface.name == ifname => addresses.push(ip.address),
+                // Another interface of a chain: not ours to set or to check.
+                Some(_) => {}
+                None => {
+                    return Err(Error::internal(format!(
+                        "failed to add IP addr {} to {ifname:?}: invalid interface index {index}",
+                        ip.address
+                    )));
+                }
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// The routes as the kernel gets them: one that names no next hop goes by the gateway of the
+    /// first address of its family, if that has one.
+    fn kernel_routes(&self, link: &Link, routing: Routing) -> Result<Vec<net::Route>> {
+        let gateway = |of: &Route| {
+            let same = |ip: &&IpAddr| ip.is_ipv6() == of.dst.is_ipv6();
+            self.ips.iter().filter_map(|ip| ip.gateway.as_ref()).find(same).copied()
+        };
+        let some = |number: u32| (number != 0).then_some(number);
+        let mut routes = match routing {
+            Routing::Connected => Vec::new(),
+            Routing::ViaGateway => self.gateway_routes(link)?,
+        };
+        routes.extend(self.routes.iter().map(|route| net::Route {
+            dst: IpNetwork::new(route.dst.network(), route.dst.prefix()).unwrap_or(*route.dst),
+            gateway: route.gw.or_else(|| gateway(route)),
+            oif: Some(link.index),
+            // Without a route to its subnet, no other next hop is known to be on the link.
+            onlink: routing == Routing::ViaGateway && self.is_in_a_subnet(route.gw),
+            prefsrc: None,
+            priority: some(route.priority),
+            table: route.table.filter(|table| *table != 0),
+            scope: route.scope,
+            mtu: some(route.mtu),
+            advmss: some(route.advmss),
+        }));
+        Ok(routes)
+    }
+
+    fn is_in_a_subnet(&self, next_hop: Option<IpAddr>) -> bool {
+        next_hop.is_some_and(|hop| self.ips.iter().any(|ip| ip.address.contains(hop)))
+    }
+
+    /// To the gateway of each address on the link, and to its subnet by the gateway.
+    fn gateway_routes(&self, link: &Link) -> Result<Vec<net::Route>> {
+        let mut routes: Vec<net::Route> = Vec::new();
+        let own = self.addresses_of(&link.name)?;
+        for ip in self.ips.iter().filter(|ip| own.contains(&ip.address)) {
+            let gateway = ip.required_gateway()?;
+            let route = |dst| net::Route {
+                oif: Some(link.index),
+                prefsrc: Some(ip.address.ip()),
+                ..net::Route::to(dst)
+            };
+            // Addresses may share their gateway.
+            if !routes.iter().any(|other| other.dst == gateway.into()) {
+                routes.push(route(gateway.into()));
+            }
+            let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix());
+            let subnet = subnet.ok().filter(|subnet| *subnet != ip.address.ip().into());
+            routes.extend(subnet.map(|dst| net::Route { gateway: Some(gateway), ..route(dst) }));
+        }
+        Ok(routes)
+    }
+}
+
+impl Ip {
+    /// The gateway, for networks in which nothing is reached without one.
+    ///
+    /// # Errors
+    /// When IPAM gave none.
+    pub fn required_gateway(&self) -> Result<IpAddr> {
+        self.gateway.ok_or_else(|| {
+            Error::config(format!("IPAM gave {} no gateway", self.address))
+                .details("everything is reached by the gateway: give the range a \"gateway\"")
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! One attachment's place on this host.
+
+use super::{Host, Owner, Sandbox, host_end};
+use crate::cni::{Add, Check, Code, Error, Result};
+use crate::net::Presence;
+
+/// The host, the container, and whose everything is that is made there.
+pub struct Site {
+    /// The runtime's side.
+    pub host: Host,
+    /// The container's side.
+    pub sandbox: Sandbox,
+    /// The attachment.
+    pub owner: Owner,
+    /// While it is there, no other ADD of this attachment runs.
+    _running: Option<Presence>,
+}
+
+impl Site {
+    /// For ADD: the attachment is not there yet, in whole or in part, and nobody else makes it.
+    ///
+    /// # Errors
+    /// Code 4 when the container has an interface of that name (specification, section "ADD"), 11
+    /// when another ADD of it runs, 999 when the host has the other end of an earlier one; code 7
+    /// when the plugin was called as if it were an IPAM plugin.
+    pub fn open_new(request: &Add<'_>) -> Result<Self> {
+        if request.link.is_some() {
+            let kind = request.call.network.tolerant::<String>(&["ipam", "type"]);
+            let msg = "hands out no addresses: \"ipam\" names it as its \"type\"";
+            return Err(Error::config(format!("{} {msg}", kind.unwrap_or_default())));
+        }
+        let owner = request.attachment.owner(&request.call.network.name);
+        let running = Some(host_end::announce(&owner)?);
+        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
+        let site = Self { host, sandbox, owner, _running: running };
+        site.refuse_existing().map(|()| site)
+    }
+
+    /// For CHECK.
+    ///
+    /// # Errors
+    /// Code 4 when the path is not a network namespace.
+    pub fn open(request: &Check<'_>) -> Result<Self> {
+        let owner = request.attachment.owner(&request.call.network.name);
+        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
+        Ok(Self { host, sandbox, owner, _running: None })
+    }
+
+    /// Refuses an attachment that is there already.
+    pub(super) fn refuse_existing(&self) -> Result<()> {
+        let way_out = "if this attachment was made before, DEL it first";
+        let (ifname, path) = (self.owner.ifname().as_str(), self.sandbox.path());
+        if self.sandbox.netlink.find_link(ifname)?.is_some() {
+            let msg = format!(
+                "container interface name ({ifname:?}) already exists in {path}: CNI_IFNAME is taken"
+            );
+            return Err(Error::new(Code::BadEnvironment, msg).details(way_out));
+        }
+        for name in host_end::link_names(&self.owner) {
+            let Some(link) = self.host.netlink.find_link(&name)? else { continue };
+            // 32 bits are few: by the former name, it may be a stranger's.
+            if name == host_end::host_name(&self.owner) || host_end::is_end_of(&link, &self.owner) {
+                let msg = format!("the host's end {name:?} of this attachment already exists");
+                return Err(Error::internal(msg).details(way_out));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! A veth pair between the host and a sandbox: one attachment's own.
+
+use super::host_end::{alias, host_name, is_end_of, is_unfinished, link_names};
+use super::link::{self, mac_difference};
+use super::{Host, Kept, Owner, Sandbox, Site};
+use crate::cni::{Error, NetnsPath, Result, Success, Undo};
+use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Peer, PortChange, sysctl};
+use std::time::Duration;
+
+/// What a pair is to be.
+pub struct Veth {
+    /// Of the container's end; a random one without it.
+    pub mac: Option<Mac>,
+    /// Bytes, for both ends; the kernel's default without it.
+    pub mtu: Option<u32>,
+    /// The bridge of which the host's end becomes a port.
+    pub master: Option<u32>,
+    /// Settings of that port.
+    pub port: Port,
+    /// How long GC spares it, whatever it is told of who is valid.
+    pub grace_age: Duration,
+}
+
+/// What a bridge port does beyond forwarding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Port {
+    /// A frame may go back to where it came from.
+    pub hairpin: bool,
+    /// No frames to or from other isolated ports.
+    pub isolated: bool,
+}
+
+/// A pair that was made.
+pub struct Pair {
+    /// The end in the host, up.
+    pub host: Link,
+    /// The end in the container, still down.
+    pub container: Link,
+}
+
+impl Veth {
+    /// Makes the pair with one message, so that neither udev nor a crash sees half of it. The host's
+    /// end has a name that its owner tells, and the owner written on it: so it is found again without
+    /// the container's namespace.
+    ///
+    /// # Errors
+    /// Code 4 when the container has an interface of that name.
+    pub fn create(&self, site: &Site, undo: &mut Undo) -> Result<Pair> {
+        let (name, ifname) = (host_name(&site.owner), site.owner.ifname().as_str());
+        let mac = self.mac.map_or_else(Mac::random, Ok)?;
+        let host_mac = Mac::random()?;
+        let spec = LinkSpec {
+            name: &name,
+            mac: Some(host_mac),
+            mtu: self.mtu,
+            master: self.master,
+            // Should we be killed before the alias is there, GC knows whose it is.
+            group: site.owner.network_mark(),
+            kind: LinkKind::Veth(Peer { name: ifname, mac, netns: &site.sandbox.netns }),
+        };
+        let made = name.clone();
+        // Before it is made: the kernel may do so, and its answer be lost. The random address tells
+        // it from a pair of the same name that another call has made.
+        undo.push(format!("veth {made}"), move || {
+            let netlink = Netlink::open()?;
+            if let Some(link) = netlink.find_link(&made)?.filter(|link| link.mac == Some(host_mac))
+            {
+                netlink.delete_link(link.index)?;
+            }
+            Ok(())
+        });
+        let host = &site.host.netlink;
+        let link = host.create_link(&spec).map_err(|error| {
+            if !error.is_exists() {
+                return Error::from(error).context("failed to make veth pair");
+            }
+            site.refuse_existing().err().unwrap_or_else(|| error.into())
+        })?;
+        ignore_router_advertisements(&name);
+        host.change_port(link.index, &self.change(&site.owner))?;
+        self.refuse_unknown_isolation(&site.host, link.index)?;
+        let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
+        let container = Link { index, name: ifname.to_owned(), mac: Some(mac), ..link.clone() };
+        Ok(Pair { host: link, container })
+    }
+
+    /// A kernel that does not know a setting of a port passes it over in silence.
+    fn refuse_unknown_isolation(&self, host: &Host, port: u32) -> Result<()> {
+        if !self.port.isolated || host.netlink.read_port(port)?.isolated {
+            return Ok(());
+        }
+        Err(Error::config("portIsolation needs Linux 4.18: this kernel isolates no ports")
+            .details("take portIsolation out of the configuration, or keep pods apart by firewall"))
+    }
+
+    fn change(&self, owner: &Owner) -> PortChange {
+        let of_port = |flag: bool| self.master.map(|_| flag);
+        PortChange {
+            alias: Some(alias(owner, self.grace_age)),
+            up: true,
+            group: Some(0),
+            hairpin: of_port(self.port.hairpin),
+            isolated: of_port(self.port.isolated),
+        }
+    }
+}
+
+/// Routers announce themselves to the host's links as well, and the host must not believe a
+/// container (CVE-2020-10749). The kernel may have no IPv6 to be configured.
+pub fn ignore_router_advertisements(link: &str) {
+    drop(sysctl::set(&format!("net/ipv6/conf/{link}/accept_ra"), "0"));
+}
+
+/// How a plugin attaches the host's end of its pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostEnd {
+    /// As a port of a bridge.
+    Port,
+    /// Not at all.
+    Alone,
+}
+
+/// Deletes the attachment's pair, wherever one of its ends can be found.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn delete(
+    host: &Host,
+    netns: Option<&NetnsPath>,
+    owner: &Owner,
+    host_end: HostEnd,
+) -> Result<()> {
+    for name in link_names(owner) {
+        if let Some(link) = host.netlink.find_link(&name)?
+            && (is_end_of(&link, owner) || is_unfinished(&link, owner.network()))
+        {
+            host.netlink.delete_link(link.index)?;
+            return Ok(());
+        }
+    }
+    // Made by another implementation, or nothing at all.
+    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
+    let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else {
+        return Ok(());
+    };
+    if is_end_of_nobodys_pair(host, &link, owner, host_end)? {
+        sandbox.netlink.delete_link(link.index)?;
+    }
+    Ok(())
+}
+
+/// Whether a link of the container is one end of a pair as the plugin makes them, and the other one,
+/// in the host, names nobody else. The container may have another plugin's interface under that name:
+/// the ADD of this one was refused then, and its DEL comes all the same.
+fn is_end_of_nobodys_pair(
+    host: &Host,
+    link: &Link,
+    owner: &Owner,
+    host_end: HostEnd,
+) -> Result<bool> {
+    let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
+        return Ok(false);
+    };
+    let peer = match host.netlink.read_link(peer) {
+        Ok(peer) if peer.peer == Some(link.index) => peer,
+        Ok(_) => return Ok(false),
+        Err(error) if error.is_gone() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let is_attached_so = match peer.master {
+        Some(master) => {
+            let kind = host.netlink.read_link(master)?.kind;
+            host_end == HostEnd::Port && kind.as_deref() == Some("bridge")
+        }
+        None => host_end == HostEnd::Alone,
+    };
+    let names_another =
+        peer.alias.is_some_and(|alias| Owner::is_any(&alias) && !owner.is_in(&alias));
+    Ok(is_attached_so && !names_another)
+}
+
+/// Deletes the pairs of a network that belong to nobody who is kept.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn sweep(netlink: &Netlink, kept: &Kept<'_>) -> Result<()> {
+    let mut stale = netlink.list_links()?;
+    stale.retain(|link| kept.is_stale_link(link));
+    let stale: Vec<_> = stale.iter().map(|link| link.index).collect();
+    Ok(netlink.delete_links(&stale)?)
+}
+
+/// Every difference between the result of ADD and the pair that is there.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn verify(site: &Site, master: Option<&Link>, result: &Success) -> Result<Vec<String>> {
+    let (link, mut differences) = link::verify(site, "veth", result)?;
+    let Some(link) = link else { return Ok(differences) };
+    let listed = result.interfaces.iter();
+    let mut host_ends = Vec::new();
+    for entry in listed.filter(|entry| !entry.is_in_sandbox()) {
+        let Some(end) = site.host.netlink.find_link(&entry.name)? else {
+            differences.push(format!("interface {} not found in the host", entry.name));
+            continue;
+        };
+        let is_pair = end.kind.as_deref() == Some("veth") && end.peer == Some(link.index);
+        if is_pair && master.is_none_or(|master| end.master == Some(master.index)) {
+            differences.extend(mac_difference(&end, entry.mac.as_deref()));
+            host_ends.push(end);
+        }
+    }
+    if host_ends.is_empty() {
+        let of = master.map_or_else(String::new, |master| format!(" for bridge {}", master.name));
+        differences.push(format!("CNI veth created{of} was not found"));
+    }
+    Ok(differences)
+}

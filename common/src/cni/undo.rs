@@ -1,0 +1,92 @@
+//! Rollback is what happens by default; keeping is the special case.
+
+use super::{Result, report};
+
+struct Step {
+    what: String,
+    undo: Box<dyn FnOnce() -> Result<()>>,
+}
+
+/// The steps that take back what one ADD has done so far, run newest first when it is dropped.
+///
+/// [`run`](crate::run) commits, after the result has been written; a restoration, which has no result,
+/// does when an attachment has what it should. Every other way out - an error, a panic, a closed
+/// stdout - takes everything back. A step owns plain data and opens its
+/// own handles, because those of the ADD may be what broke.
+#[must_use]
+#[derive(Default)]
+pub struct Undo {
+    steps: Vec<Step>,
+}
+
+impl Undo {
+    /// Nothing done yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers how to take back what comes next. `what` completes "cannot undo: ".
+    pub fn push(&mut self, what: impl Into<String>, undo: impl FnOnce() -> Result<()> + 'static) {
+        self.steps.push(Step { what: what.into(), undo: Box::new(undo) });
+    }
+
+    /// What was done stays.
+    pub(crate) fn commit(mut self) {
+        self.steps.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        while let Some(step) = self.steps.pop() {
+            if let Err(error) = (step.undo)() {
+                report(format_args!("cannot undo: {}: {error}", step.what));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::{Code, Error};
+    use std::{cell::RefCell, rc::Rc};
+
+    fn three_steps(log: &Rc<RefCell<Vec<u8>>>) -> Undo {
+        let mut undo = Undo::new();
+        for step in 1..=3 {
+            let log = Rc::clone(log);
+            undo.push(format!("step {step}"), move || {
+                log.borrow_mut().push(step);
+                if step == 2 { Err(Error::new(Code::Internal, "broken")) } else { Ok(()) }
+            });
+        }
+        undo
+    }
+
+    #[test]
+    fn runs_newest_first_and_past_a_failure() {
+        let log = Rc::default();
+        drop(three_steps(&log));
+        assert_eq!(*log.borrow(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn runs_on_unwinding() {
+        let log = Rc::default();
+        let undo = three_steps(&log);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _undo = undo;
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(*log.borrow(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn commit_keeps_everything() {
+        let log = Rc::default();
+        three_steps(&log).commit();
+        assert!(log.borrow().is_empty());
+    }
+}

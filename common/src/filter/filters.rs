@@ -1,0 +1,42 @@
+//! What a main plugin's attachments may have in the packet filter, whatever their configuration says
+//! by now.
+
+use super::{Legacy, Masquerade};
+use crate::attach::{Kept, Owner};
+use crate::cni::{Errors, Result, Success};
+use crate::net::nft;
+
+/// The packet filter, for DEL and GC.
+///
+/// Drop it after the link has been deleted: a socket that is closed after a deletion waits for the
+/// kernel, which the deletion of the link does anyway.
+pub struct Filters {
+    masquerade: Masquerade,
+    legacy: Legacy,
+}
+
+impl Filters {
+    /// `None` on a kernel without nftables, where nobody has anything.
+    pub fn open(errors: &mut Errors) -> Option<Self> {
+        let open = || -> Result<Option<Self>> {
+            if !nft::is_available()? {
+                return Ok(None);
+            }
+            Ok(Some(Self { masquerade: Masquerade::open()?, legacy: Legacy::open()? }))
+        };
+        errors.note(open()).flatten()
+    }
+
+    /// Deletes what the attachment has, and what the Go plugins have made for it before the node was
+    /// upgraded. `result` saves a look at all elements, if it is there.
+    pub fn delete(&mut self, result: Option<&Success>, owner: &Owner, errors: &mut Errors) {
+        errors.note(self.masquerade.delete(result, owner));
+        self.legacy.delete_masquerade(owner, errors);
+    }
+
+    /// Deletes what belongs to nobody who is kept.
+    pub fn sweep(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
+        errors.note(self.masquerade.sweep(kept));
+        self.legacy.sweep_masquerade(kept, errors);
+    }
+}

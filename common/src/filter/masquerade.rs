@@ -1,0 +1,293 @@
+//! Source NAT for an attachment: what its pod sends beyond its own subnet leaves with the host's
+//! address.
+//!
+//! ```text
+//! table ip girder {
+//!     map masqueraded {                     # an element per pod, with its owner as comment
+//!         type ipv4_addr : verdict
+//!         elements = { 10.1.0.2 comment "pods c1 eth0" : goto masquerade-10.1.0.0/24 }
+//!     }
+//!     chain masquerade-10.1.0.0/24 {        # a chain per subnet, and per list of exceptions
+//!         ip daddr 10.1.0.0/24 return
+//!         ip daddr 224.0.0.0/4 return
+//!         masquerade
+//!     }
+//!     chain postrouting {
+//!         type nat hook postrouting priority srcnat; policy accept;
+//!         ip saddr vmap @masqueraded
+//!     }
+//! }
+//! ```
+//!
+//! and the same as `table ip6 girder`. Tables, chains and maps are shared and stay; how many there
+//! are does not depend on how many pods there are.
+
+use crate::attach::kept::Kept;
+use crate::attach::owner::{Owner, digest};
+use crate::cni::Undo;
+use crate::cni::{Cidr, Error, Result, Success};
+use crate::filter::elements::{
+    ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, TABLES,
+};
+use crate::filter::restore::{Expected, ExpectedElements};
+use crate::net::nft::{
+    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
+    Make, Policy, SRCNAT, Set, SetName, Verdict, octets,
+};
+use ipnetwork::IpNetwork;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub mod iptables;
+mod scope;
+
+use scope::Backend;
+pub use scope::Scope;
+
+pub(super) const MAP: &str = "masqueraded";
+const POSTROUTING: &str = "postrouting";
+
+/// The packet filter, for the elements of one network.
+///
+/// Drop it after the link has been deleted: see [`Nft`](crate::net::nft::Nft).
+pub struct Masquerade {
+    elements: Elements,
+}
+
+impl Masquerade {
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { elements: Elements::open()? })
+    }
+
+    /// Masquerades what comes from the addresses of `success`, as far as it is in `scope`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(
+        &mut self,
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        if scope.backend == Backend::Iptables {
+            return iptables::create(success, scope, owner, undo);
+        }
+        let comment = Comment::new(owner);
+        for subnet in subnets(success, scope) {
+            self.elements.create(&[subnet.element()], &comment, &subnet, undo)?;
+        }
+        Ok(())
+    }
+
+    /// What [`create`](Self::create) makes.
+    ///
+    /// # Errors
+    /// When it cannot be expressed.
+    pub fn expected_state(
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+    ) -> Result<Vec<Expected>> {
+        if scope.backend == Backend::Iptables {
+            let (success, scope, owner) = (success.clone(), scope.clone(), owner.clone());
+            let recorded = iptables::Recorded { success, scope, owner };
+            return Ok(vec![Expected::External(Box::new(recorded))]);
+        }
+        let comment = Comment::new(owner);
+        let of_subnet = |subnet: Subnet| {
+            let elements = vec![subnet.element()];
+            Ok(Expected::Own(ExpectedElements::new(elements, comment.clone(), subnet.declare()?)))
+        };
+        subnets(success, scope).into_iter().map(of_subnet).collect()
+    }
+
+    /// Removes what the attachment has. `success` saves a look at all elements, if it is there and
+    /// its addresses are those that we find.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
+        let ours = |comment: &str| owner.is_in(comment);
+        let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
+        let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
+        let spots: Vec<_> = ips.iter().map(|ip| address(ip.address.ip())).collect();
+        // Not all of them need be masqueraded, but if one is, they are those of the ADD.
+        if self.elements.delete(&spots, ours)? == 0 {
+            self.elements.delete_where(&MAPS, ours)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what belongs to nobody who is kept, and chains that nobody's elements lead to.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
+        self.elements.sweep(&MAPS, kept)?;
+        self.elements.delete_unused_chains(|name| name.starts_with("masquerade-"))
+    }
+
+    /// Every address of the result that is not masqueraded as it should be.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn verify(
+        &mut self,
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+    ) -> Result<Vec<String>> {
+        if scope.backend == Backend::Iptables {
+            return iptables::verify(success, scope, owner);
+        }
+        let mut differences = Vec::new();
+        for subnet in subnets(success, scope) {
+            if !self.elements.missing(&[subnet.element()], owner)?.is_empty() {
+                differences.push(format!("{} is not masqueraded", subnet.address));
+            } else if !self.elements.is_whole(&subnet)? {
+                let table = map_of(subnet.address.ip()).table;
+                differences.push(format!("{}: rules of {table} are missing", subnet.address));
+            }
+        }
+        Ok(differences)
+    }
+}
+
+const MAPS: [Shared; 2] =
+    [SetName { table: TABLES[0], name: MAP }, SetName { table: TABLES[1], name: MAP }];
+
+fn map_of(ip: IpAddr) -> Shared {
+    MAPS[usize::from(ip.is_ipv6())]
+}
+
+/// A pod's address in its subnet, and what is not masqueraded there.
+struct Subnet {
+    address: Cidr,
+    /// Of its family, sorted, each one once.
+    exclude: Vec<Cidr>,
+}
+
+fn subnets(success: &Success, scope: &Scope) -> Vec<Subnet> {
+    let wanted = success.ips.iter().map(|ip| ip.address).filter(|address| scope.has(address));
+    wanted
+        .map(|address| {
+            let same_family = |network: &&Cidr| network.is_ipv6() == address.is_ipv6();
+            let exclude = scope.exclude.iter().filter(same_family);
+            let mut exclude: Vec<_> = exclude.copied().collect();
+            exclude.sort();
+            exclude.dedup();
+            Subnet { address, exclude }
+        })
+        .collect()
+}
+
+impl Subnet {
+    fn element(&self) -> OwnedElement {
+        let ip = self.address.ip();
+        let data = Some(Data::Verdict(Verdict::Goto(self.chain())));
+        OwnedElement { set: map_of(ip), key: octets(ip).into(), data }
+    }
+
+    /// The name tells all that the rules depend on, so a chain that is there is the right one.
+    /// nft's own language knows no colon in a name, and must be able to read back what it lists.
+    fn chain(&self) -> String {
+        let address = &self.address;
+        let name =
+            format!("masquerade-{}/{}", address.network(), address.prefix()).replace(':', "_");
+        if self.exclude.is_empty() {
+            return name;
+        }
+        let exclude: String = self.exclude.iter().map(|network| format!("{network} ")).collect();
+        format!("{name}-{}", digest(exclude, 4))
+    }
+}
+
+impl SharedRuleset for Subnet {
+    fn declare(&self) -> Result<Batch> {
+        let (datatype, multicast) = match self.address.ip() {
+            IpAddr::V4(_) => {
+                (Datatype::Ipv4Addr, IpNetwork::new(Ipv4Addr::new(224, 0, 0, 0).into(), 4))
+            }
+            IpAddr::V6(_) => {
+                let all = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+                (Datatype::Ipv6Addr, IpNetwork::new(all.into(), 8))
+            }
+        };
+        let multicast = multicast.map_err(|error| Error::internal(error.to_string()))?;
+        let SetName { table, name } = map_of(self.address.ip());
+        let map =
+            Set { table, name, key: &[datatype], content: Content::Verdicts, intervals: false };
+        let base = Base {
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            priority: SRCNAT,
+            policy: Policy::Accept,
+        };
+        let chain = self.chain();
+        let mut batch = Batch::new();
+        batch
+            .table(Make::Ensure, table, ABOUT)
+            .set(Make::Ensure, &map)
+            .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
+            .rule(table, POSTROUTING, &[Expr::Vmap(&[Field::Address(Address::Source)], MAP)], None)
+            .empty_chain(&Chain::named(table, &chain));
+        let exclude = self.exclude.iter().map(|network| **network);
+        for destination in [*self.address, multicast].into_iter().chain(exclude) {
+            let exprs =
+                [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
+            batch.rule(table, &chain, &exprs, None);
+        }
+        batch.rule(table, &chain, &[Expr::Masquerade], None);
+        Ok(batch)
+    }
+
+    /// An attachment that nobody cleaned up has left it: IPAM says whose address it is now.
+    fn may_replace(&self, _: &OwnedElement, _: &Element) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::Ip;
+
+    fn success(addresses: &[&str]) -> Success {
+        let ip = |address: &&str| Ip {
+            address: address.parse().unwrap(),
+            gateway: None,
+            interface: None,
+        };
+        Success { ips: addresses.iter().map(ip).collect(), ..Success::default() }
+    }
+
+    const ALL: Scope =
+        Scope { ipv4: true, ipv6: true, exclude: Vec::new(), backend: Backend::Nftables };
+
+    fn chains(scope: &Scope) -> Vec<String> {
+        let success = success(&["10.1.0.2/24", "fd00:1::5/64"]);
+        subnets(&success, scope).iter().map(Subnet::chain).collect()
+    }
+
+    #[test]
+    fn chains_are_named_after_the_subnet() {
+        assert_eq!(chains(&ALL), ["masquerade-10.1.0.0/24", "masquerade-fd00_1__/64"]);
+        let scope = Scope { ipv4: false, ..ALL };
+        assert_eq!(chains(&scope), ["masquerade-fd00_1__/64"]);
+    }
+
+    #[test]
+    fn chains_are_named_after_what_they_exclude_in_whatever_order() {
+        let scope = |exclude: &[&str]| Scope {
+            exclude: exclude.iter().map(|network| network.parse().unwrap()).collect(),
+            ..ALL
+        };
+        let one = chains(&scope(&["10.0.0.0/8", "192.168.0.0/16"]));
+        assert_eq!(one[1], "masquerade-fd00_1__/64");
+        assert_eq!(one[0].len(), "masquerade-10.1.0.0/24-12345678".len());
+        assert_eq!(one, chains(&scope(&["192.168.0.0/16", "10.0.0.0/8", "10.0.0.0/8"])));
+        assert_ne!(one, chains(&scope(&["10.0.0.0/8"])));
+    }
+}

@@ -1,0 +1,236 @@
+//! Links that are made: one message for each, whatever its kind, and where it belongs.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    MacVlanMode,
+};
+use nix::libc;
+
+use super::link::{mac_attribute, name_attribute, new_link};
+use super::{Error, Link, Mac, Netlink, Netns, Result, bridge};
+
+/// A link that is to be made. It is down then.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkSpec<'a> {
+    /// Its name, at most 15 bytes.
+    pub name: &'a str,
+    /// Its address; the kernel's choice without it. One that is given is never changed by udev, nor
+    /// by the kernel.
+    pub mac: Option<Mac>,
+    /// The largest packet in bytes; the kernel's default without it.
+    pub mtu: Option<u32>,
+    /// The index of the bridge that it becomes a port of.
+    pub master: Option<u32>,
+    /// Its group: unlike an alias, it can be given when the link is made.
+    pub group: u32,
+    /// What it is.
+    pub kind: LinkKind<'a>,
+}
+
+/// What a link is.
+#[derive(Debug, Clone, Copy)]
+pub enum LinkKind<'a> {
+    /// A bridge.
+    Bridge {
+        /// Whether it keeps VLANs apart.
+        vlan_filtering: bool,
+    },
+    /// One end of a pair: what goes into one comes out of the other.
+    Veth(Peer<'a>),
+    /// A link with an address of its own on top of another one.
+    Macvlan {
+        /// The index of that one, in the namespace of the socket.
+        parent: u32,
+        /// How it shares it with others.
+        mode: MacvlanMode,
+        /// How many broadcast packets may wait for it (Linux 5.11).
+        bc_queue_len: Option<u32>,
+    },
+}
+
+/// The other end of a veth pair. Its size is that of the first one.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its name, at most 15 bytes.
+    pub name: &'a str,
+    /// Its address.
+    pub mac: Mac,
+    /// Where it goes.
+    pub netns: &'a Netns,
+}
+
+/// How the macvlans of a link share it (ip-link(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacvlanMode {
+    /// They do not reach each other.
+    Private,
+    /// They reach each other through a switch outside that sends frames back.
+    Vepa,
+    /// They reach each other.
+    Bridge,
+    /// There is one, which has the link for itself.
+    Passthru,
+}
+
+impl MacvlanMode {
+    const NAMES: [(&str, Self); 4] = [
+        ("private", Self::Private),
+        ("vepa", Self::Vepa),
+        ("bridge", Self::Bridge),
+        ("passthru", Self::Passthru),
+    ];
+
+    /// Of its name in ip-link(8).
+    pub fn of(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
+    }
+
+    /// As in ip-link(8).
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
+    fn from_wire(mode: MacVlanMode) -> Option<Self> {
+        match mode {
+            MacVlanMode::Private => Some(Self::Private),
+            MacVlanMode::Vepa => Some(Self::Vepa),
+            MacVlanMode::Bridge => Some(Self::Bridge),
+            MacVlanMode::Passthrough => Some(Self::Passthru),
+            _ => None,
+        }
+    }
+
+    fn to_wire(self) -> MacVlanMode {
+        match self {
+            Self::Private => MacVlanMode::Private,
+            Self::Vepa => MacVlanMode::Vepa,
+            Self::Bridge => MacVlanMode::Bridge,
+            Self::Passthru => MacVlanMode::Passthrough,
+        }
+    }
+}
+
+impl LinkSpec<'_> {
+    fn message(&self) -> LinkMessage {
+        let mut message = end(self.name, self.mac, self.mtu);
+        message.attributes.extend(self.master.map(LinkAttribute::Controller));
+        message.attributes.push(LinkAttribute::Group(self.group));
+        let (kind, data) = match self.kind {
+            LinkKind::Bridge { vlan_filtering } => {
+                let filter = vlan_filtering.then_some(InfoBridge::VlanFiltering(true));
+                let data = filter.map(|filter| InfoData::Bridge(vec![filter]));
+                (InfoKind::Bridge, data)
+            }
+            LinkKind::Veth(peer) => {
+                let mut other = end(peer.name, Some(peer.mac), self.mtu);
+                other.attributes.push(LinkAttribute::NetNsFd(peer.netns.as_fd().as_raw_fd()));
+                (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(other))))
+            }
+            LinkKind::Macvlan { parent, mode, bc_queue_len } => {
+                message.attributes.push(LinkAttribute::Link(parent));
+                let mode = InfoMacVlan::Mode(mode.to_wire());
+                let queue = bc_queue_len.map(InfoMacVlan::BcQueueLen);
+                let data = std::iter::once(mode).chain(queue).collect();
+                (InfoKind::MacVlan, Some(InfoData::MacVlan(data)))
+            }
+        };
+        let infos = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data));
+        message.attributes.push(LinkAttribute::LinkInfo(infos.collect()));
+        message
+    }
+
+    fn what(&self) -> String {
+        let name = self.name;
+        match self.kind {
+            LinkKind::Bridge { .. } => format!("create bridge {name:?}"),
+            LinkKind::Veth(Peer { name: other, netns, .. }) => {
+                format!("create veth pair of {name:?} and {other:?} in {:?}", netns.path())
+            }
+            LinkKind::Macvlan { .. } => format!("create macvlan {name:?}"),
+        }
+    }
+
+    /// A refusal as one that helps, where a kernel lacks what was asked for.
+    fn explain(&self, error: Error) -> Error {
+        match self.kind {
+            LinkKind::Bridge { vlan_filtering: true } => bridge::explain_vlans(error),
+            LinkKind::Macvlan { .. } if error.is_unsupported() => {
+                error.because("this kernel has no macvlan (CONFIG_MACVLAN is not set)")
+            }
+            _ => error,
+        }
+    }
+}
+
+fn end(name: &str, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(name_attribute(name));
+    message.attributes.extend(mac.map(mac_attribute));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message
+}
+
+impl Netlink {
+    /// Makes a link in the namespace of the socket, and returns it. Of a veth pair both ends are made
+    /// at once; the other one is raised through a socket in its namespace, because the kernel refuses
+    /// to create it raised (ENOTCONN). If anything is refused nothing is left behind.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if the name, or that of the other end, is taken.
+    pub fn create_link(&self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
+        let message = RouteNetlinkMessage::NewLink(spec.message());
+        let made = self.change(message, flags, || spec.what());
+        let echo = made.map_err(|error| spec.explain(error))?;
+        // Kernels before 6.2 send no echo, and none sends what the link's master is by then.
+        let link = echo.into_iter().find_map(new_link);
+        let link = link.map_or_else(|| self.find_made(spec), Ok)?;
+        Ok(Link { master: spec.master, ..link })
+    }
+
+    /// Makes a link in another namespace, to which `there` is a socket, and returns it: what it is
+    /// tied to is a link of this socket's namespace.
+    ///
+    /// # Errors
+    /// As [`Netlink::create_link`].
+    pub fn create_link_in(&self, spec: &LinkSpec<'_>, netns: &Netns, there: &Self) -> Result<Link> {
+        let mut message = spec.message();
+        message.attributes.push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
+        let message = RouteNetlinkMessage::NewLink(message);
+        // An echo would be sent in the other namespace.
+        let made = self.change(message, NLM_F_CREATE | NLM_F_EXCL, || spec.what());
+        made.map_err(|error| spec.explain(error))?;
+        there.find_made(spec)
+    }
+
+    fn find_made(&self, spec: &LinkSpec<'_>) -> Result<Link> {
+        let name = spec.name;
+        self.find_link(name)?.ok_or_else(|| {
+            Error::with_errno(format!("find {name:?}"), libc::ENODEV, "it was deleted again")
+        })
+    }
+
+    /// The mode of a macvlan; `None` if the link is none, or its mode is none that we know.
+    ///
+    /// # Errors
+    /// [`Error::is_gone`] if there is no such link.
+    pub fn read_macvlan_mode(&self, index: u32) -> Result<Option<MacvlanMode>> {
+        let message = self.read_link_message(index)?;
+        let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+        let data = infos.flatten().find_map(|info| match info {
+            LinkInfo::Data(InfoData::MacVlan(data)) => Some(data),
+            _ => None,
+        });
+        Ok(data.unwrap_or_default().into_iter().find_map(|info| match info {
+            InfoMacVlan::Mode(mode) => MacvlanMode::from_wire(mode),
+            _ => None,
+        }))
+    }
+}

@@ -1,0 +1,257 @@
+//! Rules in iptables' own table `filter`, named, ordered and commented as those of the reference
+//! plugin: an upgrade meets the old ones, and so does the way back.
+
+use super::{ForwardingPolicy, Ingress};
+use common::Undo;
+use common::cni::{Code, Error, Errors, Result, report};
+use common::net::iptables::{self, Rule, comment, script};
+use common::net::nft::{Nft, Table, octets};
+use common::net::{self, Family};
+use std::net::IpAddr;
+
+/// What is let through.
+pub(super) const CHAIN: &str = "CNI-FORWARD";
+pub(super) const FORWARD: &str = "FORWARD";
+const TABLE: &str = "filter";
+/// Who comes from a closed bridge and leaves by another link.
+const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
+/// And leaves by a closed bridge.
+const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
+
+/// The rules from `FORWARD` to what is let through, with the operator's own rules before it.
+pub(super) fn entry(admin_chain: &str) -> [Rule; 2] {
+    let rules = comment("CNI firewall plugin rules");
+    let overrides = comment("CNI firewall plugin admin overrides");
+    [
+        Rule::first(FORWARD, format!("{rules} -j {CHAIN}")),
+        Rule::first(CHAIN, format!("{overrides} -j {admin_chain}")),
+    ]
+}
+
+fn pod(ip: IpAddr) -> [Rule; 2] {
+    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let answers = "-m conntrack --ctstate RELATED,ESTABLISHED";
+    [
+        Rule::last(CHAIN, format!("-d {ip}/{length} {answers} -j ACCEPT")),
+        Rule::last(CHAIN, format!("-s {ip}/{length} -j ACCEPT")),
+    ]
+}
+
+fn bridge_rules(bridge: &str, is_isolated: bool) -> Vec<Rule> {
+    let said = |policy| comment(&format!("CNI firewall plugin rules (ingressPolicy: {policy})"));
+    let any = said("same-bridge|isolated");
+    let own = said(if is_isolated { "isolated" } else { "same-bridge" });
+    let within = Rule::first(STAGE_1, format!("-i {bridge} -o {bridge} {own} -j DROP"));
+    let mut rules = vec![
+        Rule::first(FORWARD, format!("{any} -j {STAGE_1}")),
+        Rule::first(STAGE_1, format!("-i {bridge} ! -o {bridge} {own} -j {STAGE_2}")),
+    ];
+    rules.extend(is_isolated.then_some(within));
+    rules.extend([
+        Rule::last(STAGE_1, format!("{any} -j RETURN")),
+        Rule::first(STAGE_2, format!("-o {bridge} {any} -j DROP")),
+        Rule::last(STAGE_2, format!("{any} -j RETURN")),
+    ]);
+    rules
+}
+
+/// The rules of a family that are not there.
+pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<Vec<Rule>> {
+    Ok(iptables::missing(&iptables::save(family, TABLE)?, rules))
+}
+
+fn of_family(addresses: &[IpAddr], family: Family) -> Vec<IpAddr> {
+    addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect()
+}
+
+/// What a policy needs in a family: chains, and rules in the reference's order.
+fn plan(policy: &ForwardingPolicy, family: Family, admin_chain: &str) -> (Vec<Rule>, bool) {
+    let addresses = of_family(policy.addresses(), family);
+    let mut rules = Vec::new();
+    if addresses.is_empty() {
+        return (rules, false);
+    }
+    rules.extend(entry(admin_chain));
+    rules.extend(addresses.into_iter().flat_map(pod));
+    let closed = policy.bridge().filter(|_| policy.ingress() != Ingress::Open);
+    if let Some(bridge) = closed {
+        rules.extend(bridge_rules(bridge, policy.ingress() == Ingress::Isolated));
+    }
+    (rules, closed.is_some())
+}
+
+/// Refuses a bridge whose name iptables would read as something else: `br+` is every link whose
+/// name begins so, and a quote begins a text.
+fn refuse_odd_bridge(policy: &ForwardingPolicy) -> Result<()> {
+    let is_plain = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
+            && !name.starts_with('-')
+    };
+    match policy.bridge().filter(|name| policy.ingress() != Ingress::Open && !is_plain(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::config(format!("iptables has no rules about bridge {name:?}"))
+            .details("take \"backend\": \"iptables\" out of the configuration, or rename it")),
+    }
+}
+
+/// Lets the policy through by iptables, and keeps from it what is to be kept. Chains, and rules
+/// about bridges, are shared, and stay.
+///
+/// # Errors
+/// When the programs of a family that the policy has are missing, or refuse.
+pub fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> Result<()> {
+    refuse_odd_bridge(policy)?;
+    let own = policy.addresses().to_vec();
+    undo.push("rules of iptables", move || Errors::collect(|errors| delete(&own, errors)));
+    for family in Family::ALL {
+        let (rules, is_closed) = plan(policy, family, admin_chain);
+        let stages = [STAGE_1, STAGE_2].into_iter().filter(|_| is_closed);
+        let chains: Vec<_> = [CHAIN, admin_chain].into_iter().chain(stages).collect();
+        if !rules.is_empty() {
+            iptables::ensure(family, TABLE, &chains, &rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every rule of the policy that is not there.
+///
+/// # Errors
+/// When the programs are missing, or refuse.
+pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for family in Family::ALL {
+        let (rules, _) = plan(policy, family, admin_chain);
+        if !rules.is_empty() {
+            let missing = missing(family, &rules)?;
+            differences.extend(missing.iter().map(|rule| {
+                let name = if family == Family::V4 { "iptables" } else { "ip6tables" };
+                format!("{name} has no rule {}", rule.saved())
+            }));
+        }
+    }
+    Ok(differences)
+}
+
+/// Removes what iptables lets through for these addresses, whoever has told it so, and however
+/// often. Whether there is anything is asked of the kernel: where nobody uses iptables, no
+/// program is started, nor missed.
+pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
+    for family in Family::ALL {
+        let own = of_family(addresses, family);
+        if own.is_empty() || !errors.note(may_have(family, &own)).unwrap_or_default() {
+            continue;
+        }
+        match delete_rules(family, &own) {
+            // Then nobody can list them either.
+            Err(error) if error.is_gone() => report(format_args!("rules may be left: {error}")),
+            outcome => drop(errors.note(outcome)),
+        }
+    }
+}
+
+fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
+    let _lock = iptables::lock()?;
+    let saved = iptables::save(family, TABLE)?;
+    let copies = |rule: &Rule| saved.iter().filter(|line| **line == rule.saved()).count();
+    let lines: Vec<_> = addresses
+        .iter()
+        .flat_map(|ip| pod(*ip))
+        .flat_map(|rule| std::iter::repeat_n(rule.deleted() + "\n", copies(&rule)))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    iptables::restore(family, &script(TABLE, lines.into_iter()))
+}
+
+/// The table that iptables has, and shows.
+pub(super) fn filter(family: Family) -> Table<'static> {
+    Table { family: family.into(), name: TABLE }
+}
+
+/// Whether the older kind of iptables, if it is in use, may drop what is forwarded.
+pub(super) fn legacy_may_drop(family: Family) -> Result<bool> {
+    if !iptables::has_legacy(family, TABLE) {
+        return Ok(false);
+    }
+    let saved = match iptables::save(family, TABLE) {
+        Err(error) if error.is_gone() => {
+            report(format_args!("what is forwarded may be dropped: {error}"));
+            return Ok(false);
+        }
+        saved => saved?,
+    };
+    let drops = |line: &String| line.starts_with(":FORWARD DROP") || line.starts_with("-A FORWARD");
+    Ok(saved.iter().any(drops))
+}
+
+/// Whether iptables may have a rule about one of these addresses.
+fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
+    if iptables::has_legacy(family, TABLE) {
+        return Ok(true);
+    }
+    let rules = Nft::open()?.list_rules(filter(family), CHAIN)?;
+    let mut all = addresses.iter().map(|ip| octets(*ip));
+    Ok(all.any(|octets| rules.iter().any(|rule| rule.contains(&octets))))
+}
+
+/// Whether the programs are there.
+///
+/// # Errors
+/// Code 50 if they are not; those for IPv6 may be missing where there is none.
+pub fn probe() -> Result<()> {
+    if let Err(error) = iptables::save(Family::V6, TABLE) {
+        report(error);
+    }
+    let asked = iptables::save(Family::V4, TABLE);
+    asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_is_named_plainly_or_not_at_all() {
+        use crate::policy::Accepted;
+        use common::cni::{Interface, Success};
+        let refused = |name: &str, ingress| {
+            let bridge = Interface { name: name.to_owned(), ..Interface::default() };
+            let success = Success { interfaces: vec![bridge], ..Success::default() };
+            let policy = ForwardingPolicy::new(&success, ingress, Accepted::External).unwrap();
+            refuse_odd_bridge(&policy).is_err()
+        };
+        assert!(!refused("br-0.1@x", Ingress::Isolated) && !refused("br+", Ingress::Open));
+        for name in ["br+", "br\"0", "-j", "!br"] {
+            assert!(refused(name, Ingress::SameBridge), "{name}");
+        }
+    }
+
+    #[test]
+    fn rules_are_those_of_the_reference() {
+        let [answers, all] = pod("fd00::2".parse().unwrap());
+        assert_eq!(
+            answers.added(),
+            "-A CNI-FORWARD -d fd00::2/128 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        );
+        assert_eq!(all.deleted(), "-D CNI-FORWARD -s fd00::2/128 -j ACCEPT");
+        let added: Vec<_> = bridge_rules("br0", true).iter().map(Rule::added).collect();
+        let said =
+            |policy| comment(&format!("CNI firewall plugin rules (ingressPolicy: {policy})"));
+        let (any, own) = (said("same-bridge|isolated"), said("isolated"));
+        assert_eq!(
+            added,
+            [
+                format!("-I FORWARD 1 {any} -j CNI-ISOLATION-STAGE-1"),
+                format!(
+                    "-I CNI-ISOLATION-STAGE-1 1 -i br0 ! -o br0 {own} -j CNI-ISOLATION-STAGE-2"
+                ),
+                format!("-I CNI-ISOLATION-STAGE-1 1 -i br0 -o br0 {own} -j DROP"),
+                format!("-A CNI-ISOLATION-STAGE-1 {any} -j RETURN"),
+                format!("-I CNI-ISOLATION-STAGE-2 1 -o br0 {any} -j DROP"),
+                format!("-A CNI-ISOLATION-STAGE-2 {any} -j RETURN"),
+            ]
+        );
+    }
+}
