@@ -1,8 +1,6 @@
 //! What a plugin is.
 
-use super::examine::Reading;
 use super::{Add, Call, Check, Del, Errors, Gc, Result, Status, Success, Undo};
-use std::rc::Rc;
 
 /// A plugin: its configuration, understood, and what it does with it.
 pub trait Plugin: Sized {
@@ -54,13 +52,4 @@ pub trait Plugin: Sized {
     /// # Errors
     /// Code 50 when it could not.
     fn status(&self, request: &Status<'_>) -> Result<()>;
-}
-
-/// Has a plugin understand a configuration as its ADD does, and touches nothing. The plugin's keys
-/// are known to `reading` from then on.
-///
-/// # Errors
-/// What ADD finds wrong with it.
-pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
-    P::load(&Call::examined(reading)?).map(drop)
 }

@@ -3,13 +3,11 @@
 
 use super::args::Environment;
 use super::config::Keys;
-use super::examine::Reading;
 use super::{
     Attachment, CniArgs, Delegate, Error, IfName, NetnsPath, Network, Result, Success, Verb,
     Version, delegate,
 };
 use std::path::PathBuf;
-use std::rc::Rc;
 
 /// The deepest chain that makes sense is a wrapper (Multus), flannel, bridge and host-local; a
 /// configuration that names a plugin as its own delegate would start processes without end.
@@ -39,17 +37,7 @@ impl Call {
         Ok((call, result))
     }
 
-    /// An ADD of a configuration that is only examined, understood without an environment.
-    ///
-    /// # Errors
-    /// Codes 1, 6 and 7 as for any call.
-    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
-        let mut call = Self::understood(Verb::Add, reading.document().to_string().into_bytes())?;
-        call.network.reading = Some(Rc::clone(reading));
-        Ok(call)
-    }
-
-    fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
+    pub(super) fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
         let keys = Keys::parse(stdin)?;
         let version = keys.version()?;
         let network = Network::new(keys)?;

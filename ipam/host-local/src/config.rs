@@ -75,6 +75,8 @@ pub enum StatusOnFull {
 /// # Errors
 /// Code 7, and 4 for `CNI_ARGS`.
 pub fn load(call: &Call) -> Result<(Pool, Plan)> {
+    // First: whoever examines a configuration learns our keys from what is read, and ranges that
+    // make no sense end that.
     let pool = Pool::load(&call.network)?;
     let plan = match call.verb {
         Verb::Add => Plan::load_with_requests(call)?,
