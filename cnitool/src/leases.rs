@@ -156,7 +156,7 @@ impl Entry {
             age: now().saturating_sub(holder.time),
             state: name_of(state),
             netns: holder.netns.clone(),
-            link: holder.link.clone(),
+            link: holder.link.as_ref().map(|link| link.name.clone()),
         }
     }
 }

@@ -54,7 +54,7 @@ fn sign_of_life(lease: &Lease, state: State) -> Option<String> {
     if state == State::Lives {
         return Some(format!("its namespace is at {}", lease.origin.netns));
     }
-    let link = lease.origin.link.as_deref().filter(|link| in_use::is_attachment_alive(link));
+    let link = reclaim::link_here(lease).filter(|link| in_use::is_attachment_alive(link));
     let link = link.map(|link| format!("its link {link} is there")).filter(|_| {
         // Names of links come again with the boot.
         state != State::EarlierBoot

@@ -160,6 +160,8 @@ pub struct Add<'a> {
     /// this host does not route it: another segment may have the same address. None: the address is
     /// unique on the host.
     pub segment: Option<String>,
+    /// What the delegating plugin calls this ADD: no other one is called so.
+    pub name: Option<String>,
 }
 
 /// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
@@ -174,6 +176,9 @@ pub struct Del<'a> {
     pub netns: Option<NetnsPath>,
     /// The final result of ADD, as far as it is known.
     pub prev_result: Option<Success>,
+    /// If the delegating plugin takes back an ADD that was not answered: its [name](Add::name). What
+    /// another ADD of the same attachment has made is not to be touched then.
+    pub undoes: Option<String>,
 }
 
 /// CHECK (specification, section "CHECK").
@@ -341,7 +346,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
             let mut undo = Undo::new();
             let link = call.environment.link();
             let segment = call.environment.segment.clone();
-            let request = Add { call, attachment, netns, prev_result, link, segment };
+            let name = call.environment.add.clone();
+            let request = Add { call, attachment, netns, prev_result, link, segment, name };
             let success = plugin.add(&request, &mut undo)?;
             print(stdout, &success.encode(call.version)?)?;
             undo.commit();
@@ -353,7 +359,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
                 report(error);
                 None
             });
-            P::del(&Del { call, attachment, netns, prev_result }, &mut errors);
+            let undoes = call.environment.add.clone();
+            P::del(&Del { call, attachment, netns, prev_result, undoes }, &mut errors);
         }
         Verb::Check => {
             let plugin = P::load(call)?;

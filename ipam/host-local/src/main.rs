@@ -12,7 +12,7 @@ use host_local::config::{Plan, Pool, Reclaim, StatusOnFull, Sticky};
 use host_local::log::Mark;
 use host_local::range::{Interval, RangeSet};
 use host_local::reclaim::{self, PassedOver};
-use host_local::record::{Lease, Lessee, Origin};
+use host_local::record::{HostLink, Lease, Lessee, Origin};
 use host_local::store::{self, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -48,7 +48,8 @@ impl Plugin for HostLocal {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let pool = Pool::load_tolerantly(&request.call.network);
-        errors.note(delete_lease(&pool, &Lessee::from(&request.attachment)));
+        let lessee = Lessee::from(&request.attachment);
+        errors.note(delete_lease(&pool, &lessee, request.undoes.as_deref()));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -154,7 +155,7 @@ impl HostLocal {
                 Ok(()) => {
                     let pool = self.pool.clone();
                     let what = format!("lease of {}", reclaim::list(&lease.addresses));
-                    undo.push(what, move || delete_lease(&pool, &lessee));
+                    undo.push(what, move || delete_lease(&pool, &lessee, None));
                     if !known.passed_over.is_empty() {
                         report(&known.passed_over);
                     }
@@ -267,7 +268,11 @@ impl HostLocal {
             netns: netns.to_string_lossy().into_owned(),
             pod,
             sticky: sticky.filter(|key| !key.is_empty()),
-            link: request.link.as_ref().map(ToString::to_string),
+            link: request
+                .link
+                .as_ref()
+                .map(|link| HostLink { name: link.to_string(), netns: reclaim::own_netns() }),
+            add: request.name.clone(),
         })
     }
 }
@@ -278,9 +283,11 @@ fn leases_of(store: &mut Store, lessee: &Lessee) -> Result<Vec<Lease>> {
     if leases.is_empty() { store.leases_of(&lessee.without_interface()) } else { Ok(leases) }
 }
 
-fn delete_lease(pool: &Pool, lessee: &Lessee) -> Result<()> {
+/// Ends what the attachment holds; if it is told which ADD is taken back, what that one has leased.
+fn delete_lease(pool: &Pool, lessee: &Lessee, undoes: Option<&str>) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
-    let leases = leases_of(&mut store, lessee)?;
+    let mut leases = leases_of(&mut store, lessee)?;
+    leases.retain(|lease| undoes.is_none() || lease.origin.add.as_deref() == undoes);
     store.release(&leases)
 }
 
@@ -290,7 +297,7 @@ fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
     let containers: HashSet<_> = valid.iter().map(Lessee::without_interface).collect();
     let stale = store.leases_where(|lease| {
         let is_valid = valid.contains(&lease.lessee) || containers.contains(&lease.lessee);
-        let may_live = match &lease.origin.link {
+        let may_live = match reclaim::link_here(lease) {
             // Whoever made it has removed it before, if nothing spares the attachment.
             Some(link) => in_use::is_attachment_alive(link),
             // The list was made before the ADD of a young one was answered.

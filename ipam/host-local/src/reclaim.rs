@@ -11,6 +11,7 @@ use std::fmt::{self, Display};
 use std::fs::metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
 
 /// Whether the lease is of an earlier boot, which no network namespace outlives.
 pub fn is_of_earlier_boot(lease: &Lease, boot: &str) -> bool {
@@ -27,19 +28,35 @@ pub fn is_path_gone(lease: &Lease) -> bool {
             .is_some_and(|inode| metadata(&origin.netns).map_or(true, |found| found.ino() != inode))
 }
 
+/// Inode of the network namespace that we run in, which is the one that links are looked for in.
+pub fn own_netns() -> Option<u64> {
+    static INODE: OnceLock<Option<u64>> = OnceLock::new();
+    // Not of /proc/self: that is the first thread's, which need not be the one that asks.
+    *INODE.get_or_init(|| metadata("/proc/thread-self/ns/net").ok().map(|file| file.ino()))
+}
+
+/// The name of the link that was recorded with the lease, if it can be looked for: in another
+/// network namespace than that of the plugin which made it, a link of that name is missing, or
+/// another one. Earlier versions did not record the namespace, and were run in one only.
+pub fn link_here(lease: &Lease) -> Option<&str> {
+    let link = lease.origin.link.as_ref()?;
+    let is_here = link.netns.is_none_or(|inode| own_netns() == Some(inode));
+    is_here.then_some(link.name.as_str())
+}
+
 /// Whether the link of the host is gone that was recorded with the lease, and with it the attachment
 /// for sure. A path proves nothing: the namespace may be known by another one, or in another mount
 /// namespace, or be held by a process or a file descriptor. But the kernel keeps the host's end of a
 /// pair as long as the namespace of the other.
 pub fn is_link_gone(lease: &Lease) -> bool {
-    lease.origin.link.as_deref().is_some_and(|link| !in_use::is_attachment_alive(link))
+    link_here(lease).is_some_and(|link| !in_use::is_attachment_alive(link))
 }
 
 /// Whether the attachment that asks once more had the lease, and has lost it.
 pub fn is_lost(lease: &Lease, again: &Origin) -> bool {
     again.boot.as_deref().is_some_and(|boot| is_of_earlier_boot(lease, boot))
-        || match (&lease.origin.link, &again.link) {
-            (Some(link), Some(own)) if link == own => in_use::is_replaced(link),
+        || match (link_here(lease), &again.link) {
+            (Some(link), Some(own)) if *link == own.name => in_use::is_replaced(link),
             _ => is_link_gone(lease),
         }
 }
@@ -164,7 +181,7 @@ pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
     } else if lease.lessee.is_unknown() {
         "its file does not tell whose it is".to_owned()
     } else {
-        format!("its link {} is gone", lease.origin.link.as_deref().unwrap_or_default())
+        format!("its link {} is gone", link_here(lease).unwrap_or_default())
     };
     store.release(std::slice::from_ref(lease))?;
     report(format_args!(
@@ -254,7 +271,7 @@ mod tests {
     use super::*;
     use crate::range::Limits;
     use crate::record::tests::a_lease;
-    use crate::record::{Lessee, Origin};
+    use crate::record::{HostLink, Lessee, Origin};
     use crate::store::tests::{Temporary, pool};
     use std::time::Duration;
 
@@ -272,7 +289,10 @@ mod tests {
                 }),
                 inode: Some(1),
                 netns: "/nowhere".into(),
-                link: Some(if *boot == "lo" { "lo" } else { "gone" }.into()),
+                link: Some(HostLink {
+                    name: if *boot == "lo" { "lo" } else { "gone" }.into(),
+                    netns: own_netns(),
+                }),
                 ..Origin::default()
             };
             store.lease(&lease).unwrap();

@@ -14,7 +14,7 @@
 //!
 //! | word | fields |
 //! |---|---|
-//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key, link of the host |
+//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key, link of the host, inode of the network namespace that this is in, name of the ADD |
 //! | `released` | addresses, container, interface, time, sticky key |
 //! | `last` | ignored, and dropped when the file is rewritten |
 //! | `x-...` | ignored and kept, for additions that may be ignored |
@@ -22,7 +22,9 @@
 //! `leased` makes the attachment, which is container and interface, the holder of the addresses;
 //! `released` ends that for the addresses that it names, as far as the attachment is their holder.
 //! The last fields are left out where they would be absent. The link is the one that the kernel
-//! removes with the network namespace. The sticky key is the name under which the addresses
+//! removes with the network namespace of the container; where it is not told which namespace the link
+//! itself is in, it is the one in which the file is read. The name of the ADD is what the plugin that
+//! delegates calls it, so that it can take back that one and no other. The sticky key is the name under which the addresses
 //! are kept for a pod that comes back: from `released` on, until the key gets a new lease or
 //! somebody else gets the address. An attachment whose interface is `-` is of a file with a
 //! container only, as old versions of the Go plugin wrote it; one whose container is `-` as well
@@ -95,7 +97,18 @@ pub struct Origin {
     /// The name under which the addresses are kept after the lease.
     pub sticky: Option<String>,
     /// The link of the host that goes with the namespace, if the plugin that makes it told.
-    pub link: Option<String>,
+    pub link: Option<HostLink>,
+    /// What the delegating plugin calls the ADD.
+    pub add: Option<String>,
+}
+
+/// A link that goes with the network namespace of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostLink {
+    /// Its name.
+    pub name: String,
+    /// Inode of the network namespace that it is in itself; earlier versions did not record it.
+    pub netns: Option<u64>,
 }
 
 /// What an attachment holds.
@@ -126,15 +139,14 @@ impl Lease {
             }
             None => fields.push_str(" -"),
         }
-        let sticky = origin.sticky.as_deref().map(escape);
-        match (&sticky, &origin.link) {
-            (None, None) => {}
-            (Some(key), None) => push(&mut fields, format_args!(" {key}")),
-            (key, Some(link)) => {
-                let key = key.as_deref().unwrap_or("-");
-                push(&mut fields, format_args!(" {key} {}", escape(link)));
-            }
-        }
+        let link = origin.link.as_ref();
+        let netns = link.and_then(|link| link.netns).map(|inode| inode.to_string());
+        let link = link.map(|link| link.name.as_str());
+        let mut last = [origin.sticky.as_deref(), link, netns.as_deref(), origin.add.as_deref()]
+            .map(|field| format!(" {}", escape(field.unwrap_or_default())))
+            .to_vec();
+        last.truncate(last.iter().rposition(|field| field != " -").map_or(0, |at| at + 1));
+        fields.extend(last);
         line(&fields)
     }
 
@@ -181,7 +193,11 @@ impl Lease {
         }
         let mut text = || words.next().map(unescape).filter(|text| !text.is_empty());
         origin.sticky = text();
-        origin.link = text().filter(|_| is_leased);
+        if is_leased {
+            let (name, netns) = (text(), text().and_then(|inode| inode.parse().ok()));
+            origin.link = name.map(|name| HostLink { name, netns });
+            origin.add = text();
+        }
         Some(Self { addresses, lessee, origin })
     }
 }
@@ -342,8 +358,7 @@ pub(crate) mod tests {
             inode: Some(4_026_532_281),
             netns: "/run/a b\n".into(),
             pod: Some(("shop".into(), "web-0".into())),
-            sticky: None,
-            link: None,
+            ..Origin::default()
         };
         let addresses = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         let mut lease = Lease { addresses, lessee: Lessee::new("c0ffee", "é%0"), origin };
@@ -357,13 +372,25 @@ pub(crate) mod tests {
         let text = lease.leased();
         assert!(text.ends_with(" shop/web-0 shop/web%200\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
-        lease.origin.link = Some("veth01234567".into());
+        lease.origin.link = Some(HostLink { name: "veth01234567".into(), netns: None });
         let text = lease.leased();
         assert!(text.ends_with(" shop/web%200 veth01234567\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
         let sticky = lease.origin.sticky.take();
         let text = lease.leased();
         assert!(text.ends_with(" shop/web-0 - veth01234567\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.link = Some(HostLink { name: "veth01234567".into(), netns: Some(40) });
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - veth01234567 40\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.add = Some("17".into());
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - veth01234567 40 17\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.link = None;
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - - - 17\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
         lease.origin.sticky = sticky;
         let text = lease.released(5);
