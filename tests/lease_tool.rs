@@ -1,4 +1,4 @@
-//! `cnitool leases`: what people see of the leases, and how they mend them.
+//! `cnitool leases`: what people see of the leases, and how they repair them.
 
 use std::{
     io::{BufRead as _, BufReader},

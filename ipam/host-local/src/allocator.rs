@@ -160,14 +160,14 @@ mod tests {
         taken: &'a [IpAddr],
         kept: &'a [IpAddr],
         last: Option<IpAddr>,
-        tenants: &'a [IpAddr],
-        /// The bits in which the addresses of a row differ that one of `tenants` begins.
+        users: &'a [IpAddr],
+        /// The bits in which the addresses of a row differ that one of `users` begins.
         row: u128,
     }
 
     impl<'a> List<'a> {
         fn new(taken: &'a [IpAddr], last: Option<IpAddr>) -> Self {
-            Self { taken, kept: &[], last, tenants: &[], row: 0 }
+            Self { taken, kept: &[], last, users: &[], row: 0 }
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
         }
 
         fn find_use(&self, address: IpAddr) -> Option<Use> {
-            let by = self.tenants.contains(&address).then(|| "somebody".to_owned())?;
+            let by = self.users.contains(&address).then(|| "somebody".to_owned())?;
             Some(Use { by, last: crate::range::address(number(address) | self.row) })
         }
 
@@ -325,9 +325,9 @@ mod tests {
     fn wishes_are_met_where_nobody_is_and_what_is_kept_is_spared() {
         let set = set(&["10.0.0.0/29"]);
         let plan = plan(vec![set.clone()], &[]);
-        let (taken, kept, tenants) =
+        let (taken, kept, users) =
             (ips(&["10.0.0.2"]), ips(&["10.0.0.3", "10.0.0.6"]), ips(&["10.0.0.4"]));
-        let mut list = List { kept: &kept, tenants: &tenants, ..List::new(&taken, None) };
+        let mut list = List { kept: &kept, users: &users, ..List::new(&taken, None) };
         let mut choose = |wish: &str| match super::choose(&plan, &mut list, &ips(&[wish])).unwrap()
         {
             Choice::Ips(ips) => ips[0].address.ip().to_string(),
@@ -353,8 +353,8 @@ mod tests {
     #[test]
     fn a_row_that_is_in_use_is_one_step_however_long() {
         let next = |subnets: &[&str], first: &str, row: u128, last: Option<IpAddr>| {
-            let tenants = ips(&[first]);
-            let mut list = List { tenants: &tenants, row, ..List::new(&[], last) };
+            let users = ips(&[first]);
+            let mut list = List { users: &users, row, ..List::new(&[], last) };
             super::next_free(&set(subnets), &mut list, 0)
         };
         assert_eq!(next(&["10.0.0.0/29"], "10.0.0.2", 1, None), Some(ip("10.0.0.4")));

@@ -117,9 +117,9 @@ impl Store {
             return Err(ErrorKind::NotFound.into());
         }
         if self.index.is_outdated(self.file.end()) {
+            self.log.merge();
             self.compact();
-            let end = self.file.end();
-            self.index.save(&mut self.log, end)?;
+            self.index.save(&self.log, self.file.end())?;
         }
         let log = self.file.state().ok_or(ErrorKind::NotFound)?;
         let directory = self.directory.stamp()?;
@@ -132,7 +132,10 @@ impl Store {
             return;
         }
         match self.file.compact(&self.log).and_then(|()| self.file.replay()) {
-            Ok(log) => self.log = log,
+            Ok(log) => {
+                self.log = log;
+                self.log.merge();
+            }
             Err(error) => report(error),
         }
     }

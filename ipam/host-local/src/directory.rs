@@ -1,4 +1,5 @@
-//! The Go-compatible directory, as the Go plugin host-local keeps it: one file per address, which says whose it is.
+//! The Go-compatible directory, as the Go plugin keeps it: one file per address, which says whose it
+//! is.
 //!
 //! It is kept true for two reasons: the programs may be swapped on a living node at any time, in
 //! both directions, and people look at it and remove from it. So it is this directory that decides

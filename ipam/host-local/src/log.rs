@@ -309,18 +309,17 @@ impl Log {
         in_order(self.all().map(|(_, mark)| mark.line()))
     }
 
-    /// Whether most of the file says nothing any more.
-    pub fn is_mostly_garbage(&self) -> bool {
-        let live = u64::try_from(self.live_lines().len()).unwrap_or(u64::MAX);
-        let live = live.saturating_add(self.extensions);
-        self.lines.saturating_sub(live) > live
-    }
-
     /// Sorts what is known, and drops what is outdated.
     pub fn merge(&mut self) {
         let keys = &self.keys;
         self.addresses.merge(|_, values| counts(Mark::decode(values), keys));
         self.keys.merge(|_, _| true);
+    }
+
+    /// Whether most lines of the file say nothing any more, after [`Log::merge`]: there are no more
+    /// that do than addresses.
+    pub fn is_mostly_garbage(&self) -> bool {
+        self.lines > 2 * (self.addresses.sorted_len() + self.extensions)
     }
 
     /// The file without what says nothing any more; `file` is the one that the log is of.

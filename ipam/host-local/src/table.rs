@@ -119,6 +119,11 @@ impl Table {
         self.changes.clear();
     }
 
+    /// How many sorted entries there are.
+    pub fn sorted_len(&self) -> u64 {
+        u64::try_from(self.sorted.len() / WIDTH).unwrap_or(u64::MAX)
+    }
+
     /// The sorted entries: all of them after [`Table::merge`].
     pub fn sorted(&self) -> &[u8] {
         &self.sorted
