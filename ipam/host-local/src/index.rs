@@ -1,15 +1,15 @@
 //! `leases.index`, from which a call learns what most of the lease file says without reading it.
 //!
-//! It is a [`Log`] as it was when so much of the lease file had been replayed as [`Header`] tells;
+//! It is a [`Log`] as it was when so much of the lease file had been replayed as its header tells;
 //! what follows there, a call replays itself, by the same code. When that has become long, the file
 //! is written anew. It is derived from the lease file and from nothing else, and may be removed at
 //! any time. All numbers are little-endian.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0..168 | the header: [`Header`], its CRC-32 last |
-//! | 168.. | [`Log::addresses`]: 32 bytes each |
-//! | then | [`Log::keys`]: 32 bytes each |
+//! | 0..168 | the header, its own CRC-32 last |
+//! | 168.. | addresses and what is known of each: 32 bytes each |
+//! | then | sticky keys and the latest lease of each: 32 bytes each |
 //!
 //! The header has the CRC-32 of the rest as well. It is written last, so a call that was killed
 //! leaves one that fits no lease file.

@@ -31,7 +31,7 @@ fn decode(entry: &[u8]) -> (u128, Values) {
 }
 
 impl Table {
-    /// From the bytes that [`Table::merged`] gave.
+    /// From the bytes that [`Table::sorted`] gave.
     pub fn new(sorted: Vec<u8>) -> Self {
         Self { sorted, changes: BTreeMap::new() }
     }
