@@ -304,6 +304,11 @@ impl Log {
         in_order(self.all().filter(|(_, mark)| mark.is_held()).map(|(_, mark)| mark.line()))
     }
 
+    /// Where the lines are that say what is kept, in order.
+    pub fn kept_lines(&self) -> Vec<u64> {
+        in_order(self.all().filter(|(_, mark)| !mark.is_held()).map(|(_, mark)| mark.line()))
+    }
+
     /// Where the lines are that still say something, but for extensions, in order.
     pub fn live_lines(&self) -> Vec<u64> {
         in_order(self.all().map(|(_, mark)| mark.line()))

@@ -27,7 +27,6 @@ use crate::record::{Lease, Lessee, escape};
 use common::cni::Context as _;
 pub use common::kept::now;
 use common::{Code, Error, Result, file};
-use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -229,15 +228,11 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 and 6.
-    pub fn kept(&self) -> Result<Vec<Lease>> {
-        let kept = self.log.all().filter(|(_, mark)| !mark.is_held());
-        let mut lines: BTreeMap<u64, Vec<u128>> = BTreeMap::new();
-        for (address, mark) in kept {
-            lines.entry(mark.line()).or_default().push(address);
-        }
-        let mut leases = self.file.leases_at(&lines.keys().copied().collect::<Vec<_>>())?;
-        for (lease, kept) in leases.iter_mut().zip(lines.into_values()) {
-            lease.addresses.retain(|address| kept.contains(&number(*address)));
+    pub fn kept(&mut self) -> Result<Vec<Lease>> {
+        let mut leases = self.ask(Log::kept_lines)?;
+        for (lease, line) in leases.iter_mut().zip(self.log.kept_lines()) {
+            let mark_of = |address: &IpAddr| self.log.mark_of(number(*address));
+            lease.addresses.retain(|address| mark_of(address).is_some_and(|m| m.line() == line));
         }
         Ok(leases)
     }
@@ -246,7 +241,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 and 6.
-    pub fn is_any_kept(&self, set: &RangeSet) -> Result<bool> {
+    pub fn is_any_kept(&mut self, set: &RangeSet) -> Result<bool> {
         Ok(self.kept()?.iter().any(|lease| lease.addresses.iter().any(|ip| set.is_usable(*ip))))
     }
 
@@ -293,7 +288,7 @@ pub(crate) mod tests {
     use crate::config::Reclaim;
     use crate::record::HEADER;
     use crate::record::tests::{a_lease, lease, lessee};
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
@@ -545,6 +540,27 @@ pub(crate) mod tests {
             let mut store = Store::open(&pool).unwrap().unwrap();
             assert_eq!(store.leases_of(&lessee("a")).unwrap().len(), 1, "{length}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_damaged_behind_the_index_is_found_when_it_is_asked_for() {
+        let directory = Temporary::new();
+        let pool = pool(&directory);
+        let mut sticky = a_lease("10.1.0.2", "a");
+        sticky.origin.sticky = Some("shop/web".into());
+        Store::create(&pool).unwrap().lease(&sticky).unwrap();
+        del(&pool, "a");
+        add(&pool, "10.1.0.3", "b");
+        let path = pool.directory.join("leases");
+        fs::remove_file(pool.directory.join("leases.index")).unwrap();
+        drop(Store::open(&pool).unwrap());
+        let mut store = Store::open(&pool).unwrap().unwrap();
+        assert_eq!(store.kept().unwrap().len(), 1);
+        let damaged = fs::read_to_string(&path).unwrap().replace(" shop/web\n", " shop/wee\n");
+        fs::write(&path, damaged.replace("b eth0", "b eth1")).unwrap();
+        assert!(store.kept().unwrap().is_empty());
+        assert_eq!(store.leases_of(&lessee("b")).unwrap().len(), 1);
+        assert!(is_believed(&pool));
     }
 
     #[test]
