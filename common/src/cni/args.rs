@@ -210,6 +210,9 @@ pub(super) const LINK: &str = "GIRDER_LINK";
 /// Our own variable: see [`Add::segment`](super::Add::segment).
 pub(super) const SEGMENT: &str = "GIRDER_SEGMENT";
 
+/// Our own variable: see [`Add::name`](super::Add::name) and [`Del::undoes`](super::Del::undoes).
+pub(super) const ADD: &str = "GIRDER_ADD";
+
 /// Our own variable: how many plugins wait for the one that reads it.
 pub(super) const DEPTH: &str = "GIRDER_DEPTH";
 
@@ -225,6 +228,7 @@ pub struct Environment {
     pub(super) netns_override: Option<String>,
     pub(super) link: Option<String>,
     pub(super) segment: Option<String>,
+    pub(super) add: Option<String>,
     pub(super) depth: u32,
 }
 
@@ -246,6 +250,7 @@ impl Environment {
             netns_override: variable("CNI_NETNS_OVERRIDE"),
             link: variable(LINK),
             segment: variable(SEGMENT),
+            add: variable(ADD),
             depth: variable(DEPTH).and_then(|depth| depth.parse().ok()).unwrap_or(0),
         }
     }

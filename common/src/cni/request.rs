@@ -106,6 +106,8 @@ pub struct Add<'a> {
     /// this host does not route it: another segment may have the same address. None: the address is
     /// unique on the host.
     pub segment: Option<String>,
+    /// What the delegating plugin calls this ADD: no other one is called so.
+    pub name: Option<String>,
 }
 
 /// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
@@ -120,6 +122,9 @@ pub struct Del<'a> {
     pub netns: Option<NetnsPath>,
     /// The final result of ADD, as far as it is known.
     pub prev_result: Option<Success>,
+    /// If the delegating plugin rolls back an ADD that was not answered: its [name](Add::name). What
+    /// another ADD of the same attachment has made is not to be touched then.
+    pub undoes: Option<String>,
 }
 
 /// CHECK (specification, section "CHECK").
