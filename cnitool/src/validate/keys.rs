@@ -100,7 +100,7 @@ impl Readers<'_> {
             misread.extend(error);
             let is_wrong = !misread.is_empty();
             for (index, error) in misread.iter().enumerate() {
-                // What lacks the value that was taken away is wrong for no other reason.
+                // A value was left out because it cannot be read: what then misses it is no other fault.
                 let mut earlier = misread[..index].iter();
                 if !earlier.any(|earlier| earlier.path().starts_with(error.path())) {
                     findings.add(Level::Error, join(at, error.path()), error.sentence());

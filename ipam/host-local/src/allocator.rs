@@ -378,8 +378,9 @@ mod tests {
 
     /// A plain loop over all addresses, as slow and as obvious as can be.
     fn model(set: &RangeSet, taken: &HashSet<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
-        let spans = set.after(None).into_iter();
-        let all: Vec<_> = spans.flat_map(|span| span.first..=span.last).map(address).collect();
+        let intervals = set.after(None).into_iter();
+        let all: Vec<_> =
+            intervals.flat_map(|interval| interval.first..=interval.last).map(address).collect();
         let start = match last.filter(|last| set.contains(*last)) {
             Some(last) => {
                 let range = last.to_string().starts_with("10.0.1");

@@ -114,7 +114,7 @@ impl LeaseFile {
         end
     }
 
-    /// Takes back what was pushed when the end was there.
+    /// Removes what was pushed when the end was there.
     pub fn truncate(&mut self, end: u64) {
         let excess = self.end().saturating_sub(end);
         let excess = usize::try_from(excess).unwrap_or(usize::MAX);

@@ -280,7 +280,7 @@ fn leases_of(store: &mut Store, lessee: &Lessee) -> Result<Vec<Lease>> {
     if leases.is_empty() { store.leases_of(&lessee.without_interface()) } else { Ok(leases) }
 }
 
-/// Ends what the attachment holds; if it is told which ADD is taken back, what that one has leased.
+/// Ends what the attachment holds; if it is told which ADD is rolled back, what that one has leased.
 fn delete_lease(pool: &Pool, lessee: &Lessee, undoes: Option<&str>) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
     let mut leases = leases_of(&mut store, lessee)?;

@@ -69,7 +69,7 @@ pub enum State {
     Lives,
     /// Nothing is known, as of what the Go plugin has leased.
     Unknown,
-    /// The namespace is not where it was: perhaps it lives elsewhere.
+    /// The namespace is not where it was: perhaps it lives under another path.
     PathGone,
     /// The namespace is gone for sure.
     NetnsGone,

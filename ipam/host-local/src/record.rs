@@ -24,8 +24,8 @@
 //! The last fields are left out where they would be absent. The link is the one that the kernel
 //! removes with the network namespace of the container; where it is not told which namespace the link
 //! itself is in, it is the one in which the file is read. The name of the ADD is what the plugin that
-//! delegates calls it, so that it can take back that one and no other. The sticky key is the name under which the addresses
-//! are kept for a pod that comes back: from `released` on, until the key gets a new lease or
+//! delegates calls it, so that it can roll that one back and no other. The sticky key is the name
+//! under which the addresses are kept for a pod that comes back: from `released` on, until the key gets a new lease or
 //! somebody else gets the address. An attachment whose interface is `-` is of a file with a
 //! container only, as old versions of the Go plugin wrote it; one whose container is `-` as well
 //! is of a file that does not tell whose it is. Fields that are added to the end of a line are
