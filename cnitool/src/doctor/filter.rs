@@ -8,7 +8,7 @@ use crate::restore;
 use common::Result;
 use common::net::Family;
 use common::net::iptables::has_legacy;
-use common::net::nft::{self, Nft};
+use common::net::nft::{Nft, TableFamily};
 use firewall::policy::{Firewall, Refusal, Sender};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,7 @@ pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
     }
     let mut findings: Vec<_> =
         refused.iter().map(|(refusal, addresses)| of_chain(refusal, addresses)).collect();
-    let chains = Nft::open()?.list_chains(nft::Family::Ip)?;
+    let chains = Nft::open()?.list_chains(TableFamily::Ip)?;
     for table in ["filter", "nat"] {
         let is_here = chains.iter().any(|chain| chain.table == table && chain.hook.is_some());
         if is_here && has_legacy(Family::V4, table) {

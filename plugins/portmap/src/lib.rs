@@ -3,6 +3,7 @@
 mod conditions;
 mod config;
 mod hostports;
+mod per_family;
 
 use crate::hostports::{HostPorts, PortMappings};
 use common::Owner;
@@ -11,6 +12,7 @@ use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
 use common::filter::Legacy;
 use common::filter::restore::{Expected, Filtering};
+use common::net::Family;
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
 };
@@ -52,7 +54,7 @@ impl Plugin for Portmap {
         if let Some(mut ports) = errors.note(HostPorts::open()) {
             errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
         }
-        // What our predecessor has made for it, before the node was upgraded.
+        // The Go plugin may have made rules for it before the node was upgraded.
         if let Some(mut legacy) = errors.note(Legacy::open()) {
             legacy.delete_ports(&owner, errors);
         }
@@ -88,7 +90,7 @@ impl Plugin for Portmap {
     }
 }
 
-/// Whether ports of the host could be published.
+/// Whether ports of the host could be made to lead to containers.
 ///
 /// # Errors
 /// Code 50 when the kernel has no nftables, or none that is young enough.
@@ -115,7 +117,7 @@ impl Portmap {
         PortMappings {
             addresses: addresses(success, ifname),
             mappings: self.plan.mappings.clone(),
-            masquerade: self.plan.masquerade,
+            source_nat: self.plan.source_nat,
             conditions: self.plan.conditions.clone(),
         }
     }
@@ -128,6 +130,6 @@ fn addresses(success: &Success, ifname: &IfName) -> Vec<Cidr> {
         interface(ip.interface).is_none_or(|of| of.is_in_sandbox() && of.name == ifname.as_str())
     });
     let own: Vec<_> = own.map(|ip| ip.address).collect();
-    let first = |is_ipv6| own.iter().find(|address| address.is_ipv6() == is_ipv6).copied();
-    [first(false), first(true)].into_iter().flatten().collect()
+    let first = |family| own.iter().find(|address| Family::of(address.ip()) == family).copied();
+    Family::ALL.into_iter().filter_map(first).collect()
 }

@@ -14,7 +14,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::field::{self, FIRST, number};
-use super::{Address, Family, Field, checked};
+use super::{Address, Field, TableFamily, abi, checked};
 use crate::net::{Error, Result};
 
 /// A part of a rule. The parts apply from left to right, until one does not match.
@@ -79,7 +79,7 @@ pub enum Verdict {
 }
 
 impl Expr<'_> {
-    pub(super) fn compile(&self, family: Family) -> Result<Vec<Expressions>> {
+    pub(super) fn compile(&self, family: TableFamily) -> Result<Vec<Expressions>> {
         match self {
             Self::Within(address, network) => within(*address, *network, Operator::Equal, family),
             Self::Outside(address, network) => {
@@ -117,7 +117,7 @@ fn within(
     address: Address,
     network: IpNetwork,
     operator: Operator,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     let field = Field::Address(address);
     let length = u8::try_from(field.length(family)? * 8).unwrap_or(u8::MAX);
@@ -141,7 +141,7 @@ fn compare(
     field: Field,
     value: &[u8],
     operator: Operator,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     Ok(vec![field.load(FIRST, family)?, cmp(operator, value.to_vec())])
 }
@@ -177,7 +177,7 @@ fn member(
     fields: &[Field],
     set: &str,
     more: Option<Lookup>,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     let mut steps = field::load_all(fields, family)?;
     let mut lookup = vec![Lookup::Set(checked("set", set)?), Lookup::SourceRegister(FIRST)];
@@ -204,15 +204,11 @@ fn for_this_host() -> Vec<Expressions> {
 }
 
 fn redirected() -> Vec<Expressions> {
-    const NFT_CT_STATUS: u32 = 2;
-    const IPS_DST_NAT: u32 = 1 << 5;
-    any_of(NFT_CT_STATUS, IPS_DST_NAT)
+    any_of(abi::NFT_CT_STATUS, abi::IPS_DST_NAT)
 }
 
 fn answered() -> Vec<Expressions> {
-    const NFT_CT_STATE: u32 = 0;
-    // `NF_CT_STATE_BIT` of IP_CT_ESTABLISHED and IP_CT_RELATED.
-    any_of(NFT_CT_STATE, 1 << 1 | 1 << 2)
+    any_of(abi::NFT_CT_STATE, abi::STATE_ESTABLISHED | abi::STATE_RELATED)
 }
 
 /// What connection tracking knows has at least one of these bits.
@@ -223,20 +219,24 @@ fn any_of(key: u32, bits: u32) -> Vec<Expressions> {
 }
 
 fn mark(bits: u32) -> Vec<Expressions> {
-    const NFT_META_MARK: u32 = 3;
     const NFTA_META_KEY: u16 = 2;
     const NFTA_META_SREG: u16 = 3;
     let others = (!bits).to_ne_bytes().to_vec();
     let attributes =
-        vec![number(NFTA_META_KEY, NFT_META_MARK), number(NFTA_META_SREG, FIRST.into())];
+        vec![number(NFTA_META_KEY, abi::NFT_META_MARK), number(NFTA_META_SREG, FIRST.into())];
     vec![
-        field::meta(FIRST, NFT_META_MARK),
+        field::meta(FIRST, abi::NFT_META_MARK),
         bitwise(others, bits.to_ne_bytes().to_vec()),
         Expressions::Other { expression_type: "meta".to_owned(), attributes },
     ]
 }
 
-fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<Vec<Expressions>> {
+fn dnat(
+    fields: &[Field],
+    map: &str,
+    target: Target,
+    family: TableFamily,
+) -> Result<Vec<Expressions>> {
     const NFTA_NAT_TYPE: u16 = 1;
     const NFTA_NAT_FAMILY: u16 = 2;
     const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
@@ -254,6 +254,12 @@ fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<V
     }
     steps.push(Expressions::Other { expression_type: "nat".to_owned(), attributes });
     Ok(steps)
+}
+
+/// The address that these bytes of a packet are.
+pub fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 /// An address as the packet has it.
@@ -309,7 +315,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn mask_and_value(network: &str, family: Family) -> (Option<Vec<u8>>, Vec<u8>) {
+    fn mask_and_value(network: &str, family: TableFamily) -> (Option<Vec<u8>>, Vec<u8>) {
         let expr = Expr::Within(Address::Destination, network.parse().unwrap());
         let (mut mask, mut value) = (None, Vec::new());
         for step in expr.compile(family).unwrap() {
@@ -333,19 +339,19 @@ mod tests {
 
     #[test]
     fn a_prefix_becomes_a_mask_and_the_network_address() {
-        let masked = mask_and_value("10.1.0.77/20", Family::Ip);
+        let masked = mask_and_value("10.1.0.77/20", TableFamily::Ip);
         assert_eq!(masked, (Some(vec![255, 255, 240, 0]), vec![10, 1, 0, 0]));
-        let (mask, value) = mask_and_value("ff00::/8", Family::Ip6);
+        let (mask, value) = mask_and_value("ff00::/8", TableFamily::Ip6);
         assert_eq!(mask.unwrap()[..2], [255, 0]);
         assert_eq!(value[..2], [255, 0]);
-        assert_eq!(mask_and_value("10.1.0.7/32", Family::Ip), (None, vec![10, 1, 0, 7]));
-        assert_eq!(mask_and_value("::1/128", Family::Ip6).0, None);
+        assert_eq!(mask_and_value("10.1.0.7/32", TableFamily::Ip), (None, vec![10, 1, 0, 7]));
+        assert_eq!(mask_and_value("::1/128", TableFamily::Ip6).0, None);
     }
 
     #[test]
     fn an_address_has_no_place_in_a_table_of_another_family() {
         let expr = Expr::Within(Address::Source, "10.0.0.0/8".parse().unwrap());
-        for family in [Family::Ip6, Family::Inet, Family::Bridge] {
+        for family in [TableFamily::Ip6, TableFamily::Inet, TableFamily::Bridge] {
             assert!(expr.compile(family).is_err(), "{family}");
         }
     }
