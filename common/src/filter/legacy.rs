@@ -38,7 +38,7 @@ const DNAT_PREFIX: &str = "CNI-DN-";
 /// The same of the chain that masqueraded for it before 0.8.
 const SNAT_PREFIX: &str = "CNI-SN-";
 
-/// Looks for what the Go plugins have left, and removes it.
+/// What the Go plugins have left, found and deleted.
 pub struct Legacy {
     nft: Nft,
 }
@@ -56,7 +56,7 @@ impl Legacy {
         Ok(Self { nft: Nft::open()? })
     }
 
-    /// Removes what `bridge` has made: masquerading, and the spoof check.
+    /// Deletes what `bridge` has made: masquerading, and the spoof check.
     pub fn delete_masquerade(&mut self, owner: &Owner, errors: &mut Errors) {
         let Attachment { container, ifname } = owner.attachment();
         self.delete_chains(&[masquerade(owner.network(), container.as_str())], errors);
@@ -69,14 +69,14 @@ impl Legacy {
         errors.note(outcome);
     }
 
-    /// Removes what `portmap` has made.
+    /// Deletes what `portmap` has made.
     pub fn delete_ports(&mut self, owner: &Owner, errors: &mut Errors) {
         let container = owner.attachment().container.as_str();
         self.delete_chains(&ports(owner.network(), container), errors);
         self.delete_nft_host_ports(container, errors);
     }
 
-    /// Rules of nft(8) do not tell the network.
+    /// Those of nft(8), whose rules tell the container but not the network.
     fn delete_nft_host_ports(&mut self, container: &str, errors: &mut Errors) {
         for family in Family::ALL {
             let table = Table { family: family.into(), name: HOSTPORT };
@@ -87,7 +87,7 @@ impl Legacy {
         }
     }
 
-    /// Removes what `bridge` has made for attachments that nobody keeps, as far as its rules name
+    /// Deletes what `bridge` has made for attachments that nobody keeps, as far as its rules name
     /// them.
     pub fn sweep_masquerade(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
         let network = kept.network();
@@ -99,7 +99,7 @@ impl Legacy {
         errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
             let comment = rule.comment().filter(|comment| comment.starts_with(&of_network));
             let Some(comment) = comment else { return false };
-            // In doubt all stay.
+            // Where it cannot be told who is kept, nothing is deleted.
             let spared = spared.get_or_init(|| kept.list().ok());
             spared.as_ref().is_some_and(|spared| {
                 let is_of =
@@ -127,7 +127,7 @@ impl Legacy {
         Ok(())
     }
 
-    /// Removes what `portmap` has made by iptables for attachments that nobody keeps.
+    /// Deletes what `portmap` has made by iptables for attachments that nobody keeps.
     pub fn sweep_ports(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
         for container in self.stale(kept, &[DNAT], errors) {
             self.delete_chains(&ports(kept.network(), &container), errors);
@@ -184,9 +184,9 @@ impl Legacy {
         }
     }
 
-    /// Removes a chain of iptables-nft, and the rules that lead to it.
+    /// Deletes a chain of iptables-nft, and the rules that lead to it.
     fn delete_chain(&mut self, table: Table<'_>, chain: &EnteredChain) -> Result<()> {
-        // Another process may change the parents while we look.
+        // Rules that lead to the chain may come and go between the look and the deletion.
         const ATTEMPTS: usize = 3;
         for attempt in 1.. {
             if self.nft.find_chain(table, &chain.name)?.is_none() {
@@ -304,7 +304,7 @@ fn list_iptables_legacy(family: Family) -> Vec<String> {
     })
 }
 
-/// Removes chains of iptables-legacy, and the rules that lead to them.
+/// Deletes chains of iptables-legacy, and the rules that lead to them.
 fn delete_iptables_legacy(family: Family, chains: &[EnteredChain]) -> net::Result<()> {
     let _lock = iptables::lock()?;
     let saved = iptables::save_legacy(family, "nat")?;

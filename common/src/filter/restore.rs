@@ -1,5 +1,5 @@
-//! What attachments have in the packet filter, made anew after somebody has flushed it: `nft flush ruleset`, a restart of
-//! nftables, a reload of firewalld.
+//! What attachments have in the packet filter, made anew after somebody has flushed it:
+//! `nft flush ruleset`, a restart of nftables, a reload of firewalld.
 
 mod leftover;
 
@@ -92,9 +92,9 @@ pub struct Missing {
     filter: Elements,
     batch: Batch,
     external: Vec<Box<dyn External>>,
-    /// Groups of rules that are not whole.
+    /// How many declarations have rules that are missing.
     pub rules: usize,
-    /// Elements that are not there.
+    /// How many elements are missing.
     pub elements: usize,
     /// Elements that are another attachment's by now, as sentences. They are left alone.
     pub taken: Vec<String>,

@@ -108,7 +108,7 @@ impl Legacy {
         Ok(found)
     }
 
-    /// Removes all that leads to a container.
+    /// Deletes all that leads to a container.
     pub fn delete_host_ports(&mut self, container: &LegacyContainer, errors: &mut Errors) {
         if let Some(name) = container.chain.clone() {
             self.delete_chains(&[EnteredChain { name, parents: &[DNAT] }], errors);
@@ -131,7 +131,7 @@ fn container_of(jump: &KnownRule) -> Option<LegacyContainer> {
     Some(LegacyContainer { chain: Some(chain), network: word("dnat name: \""), id: word("id: \"") })
 }
 
-/// The same of what `iptables-legacy-save` prints: no other program shows those tables.
+/// The ports in what `iptables-legacy-save` prints.
 fn parse_iptables_legacy(saved: &[String]) -> Vec<LegacyHostPort> {
     let mut found = Vec::new();
     let of_container = format!("-A {DNAT_PREFIX}");

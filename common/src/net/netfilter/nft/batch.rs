@@ -186,7 +186,7 @@ impl Batch {
         self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteRule))
     }
 
-    /// Deletes one rule, which the kernel calls so. ENOENT if there is none.
+    /// Deletes one rule, by its handle. ENOENT if there is none.
     pub fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> &mut Self {
         let message = rule_attributes(table, chain).map(|mut attributes| {
             attributes.push(RuleAttribute::Handle(handle));
@@ -239,7 +239,8 @@ impl Batch {
         self.operation(sequence).map_or("change the packet filter", |operation| &operation.what)
     }
 
-    /// The refusal of an operation, as one that helps: a kernel that does not know a flag says EINVAL.
+    /// The error of an operation, with the reason where the kernel is too old: one that does not know a
+    /// flag says EINVAL.
     pub(super) fn explain(&self, sequence: u32, error: Error) -> Error {
         let is_unknown = error.errno() == Some(EINVAL) || error.is_unsupported();
         let needs =
@@ -274,7 +275,7 @@ impl Batch {
         let mut bytes = Vec::new();
         append(&mut bytes, &mut mark(ControlMessage::BatchBegin), 0);
         if let Some(generation) = generation {
-            // The crate knows no attributes of this message: NFNL_BATCH_GENID, the only one.
+            // NFNL_BATCH_GENID: the wire crate has no type for this message's only attribute.
             bytes.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
             bytes.extend(generation.to_be_bytes());
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! What rules are made of, and what the kernel is told instead.
+//! Rules that we write, and the kernel's expressions that they become.
 //!
 //! The kernel's expressions are instructions of a small register machine: load a piece of the
 //! packet into a register, mask it, compare it, look it up. One [`Expr`] is what a person would
@@ -270,7 +270,7 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// `NF_DROP` and `NF_ACCEPT`, which the kernel has in common with all of netfilter.
+/// `NF_DROP` and `NF_ACCEPT` of linux/netfilter.h, which the wire crate has no names for.
 const DROP: Code = Code::Other(0);
 const ACCEPT: Code = Code::Other(1);
 

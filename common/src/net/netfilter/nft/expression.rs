@@ -4,9 +4,11 @@
 //! its own language), and those that iptables has added as its matches and targets, whose contents
 //! are structures of the kernel.
 
-use crate::net::netfilter::nfnetlink::{attributes, find, number};
+use netlink_packet_core::{NlasIterator, Parseable as _};
+use netlink_packet_netfilter::nftables::{Verdict as Code, VerdictAttribute};
 
 use super::Verdict;
+use crate::net::netfilter::nfnetlink::{attributes, find, number};
 
 /// One instruction of a rule.
 ///
@@ -226,32 +228,19 @@ fn immediate(data: &[u8]) -> Option<Expression<'_>> {
     const NFTA_IMMEDIATE_DREG: u16 = 1;
     const NFTA_IMMEDIATE_DATA: u16 = 2;
     const NFTA_DATA_VERDICT: u16 = 2;
-    const NFTA_VERDICT_CODE: u16 = 1;
-    const NFTA_VERDICT_CHAIN: u16 = 2;
-    // `enum nft_verdicts`, NF_DROP and NF_ACCEPT.
-    const DROP: i32 = 0;
-    const ACCEPT: i32 = 1;
-    const NFT_CONTINUE: i32 = -1;
-    const NFT_JUMP: i32 = -3;
-    const NFT_GOTO: i32 = -4;
-    const NFT_RETURN: i32 = -5;
     if let Some(value) = value(data, NFTA_IMMEDIATE_DATA) {
         return Some(Expression::LoadValue {
             register: register(data, NFTA_IMMEDIATE_DREG)?,
             value,
         });
     }
-    let verdict = find(find(data, NFTA_IMMEDIATE_DATA)?, NFTA_DATA_VERDICT)?;
-    let chain = || Some(string(find(verdict, NFTA_VERDICT_CHAIN)?)?.to_owned());
-    Some(Expression::Verdict(match number(verdict, NFTA_VERDICT_CODE)?.cast_signed() {
-        DROP => Verdict::Drop,
-        ACCEPT => Verdict::Accept,
-        NFT_CONTINUE => return Some(Expression::Continue),
-        NFT_JUMP => Verdict::Jump(chain()?),
-        NFT_GOTO => Verdict::Goto(chain()?),
-        NFT_RETURN => Verdict::Return,
-        _ => return None,
-    }))
+    let verdict = NlasIterator::new(find(find(data, NFTA_IMMEDIATE_DATA)?, NFTA_DATA_VERDICT)?);
+    let attributes = verdict.map(|attribute| VerdictAttribute::parse(&attribute?));
+    let attributes = attributes.collect::<Result<Vec<_>, _>>().ok()?;
+    if attributes.contains(&VerdictAttribute::Code(Code::Continue)) {
+        return Some(Expression::Continue);
+    }
+    Verdict::decode(&attributes).map(Expression::Verdict)
 }
 
 /// Matches and targets have the same attributes.

@@ -96,7 +96,7 @@ impl Field {
             Self::Output => Ok(meta(into, abi::NFT_META_OIFNAME)),
             Self::OriginalPort => Ok(original(into, abi::NFT_CT_PROTO_DST)),
             Self::OriginalDestination => {
-                // nft does not print NFT_CT_DST, which kernels before 4.17 have: it is of any family.
+                // Older kernels have one key for both families, NFT_CT_DST, which nft cannot list.
                 let is_ipv4 = place(Address::Destination, family)?.1 == 4;
                 let key = if is_ipv4 { abi::NFT_CT_DST_IP } else { abi::NFT_CT_DST_IP6 };
                 Ok(original(into, key))
