@@ -2,7 +2,8 @@
 
 PREFIX ?= /opt/cni
 BINDIR ?= $(PREFIX)/bin
-PROGRAMS := loopback bridge portmap firewall host-local cnitool
+# One name for folder, package and program.
+PROGRAMS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml ipam/*/Cargo.toml)))) cnitool
 
 # A target that is named, even if it is the host's own, keeps the static flag away from build
 # scripts and procedural macros, which cannot be static.

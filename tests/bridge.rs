@@ -1,56 +1,28 @@
 //! Pods on a bridge: they reach each other, their gateway and, masqueraded, the LAN.
 
-use std::{collections::BTreeSet, net::IpAddr, thread};
+mod filter;
+mod links;
+mod mac;
+mod undo;
+mod vlan;
+
+use std::{collections::BTreeSet, thread};
 
 use serde_json::{Value, json};
-use testbed::{Place, Sandbox, Testbed};
+use testbed::{Place, Sandbox, Testbed, config, reach::seen, result::addresses};
 
 use crate::differences::case;
 
-/// A gateway and one IPv4 range, and whatever `changes` says.
-pub(crate) fn config(changes: &Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br0", "isGateway": true,
-        "ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0}
-    });
-    for (key, value) in changes.as_object().unwrap() {
-        config[key] = value.clone();
-    }
-    config
-}
-
-/// One address of each family.
-pub(crate) fn dual() -> Value {
-    let ranges = json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]);
-    json!({"ipam": {"type": "host-local", "ranges": ranges, "graceAge": 0}, "isDefaultGateway": true})
-}
-
-/// The addresses of a result.
-fn addresses(result: &Value) -> Vec<IpAddr> {
-    let bare = |ip: &Value| ip["address"].as_str()?.split('/').next()?.parse().ok();
-    result["ips"].as_array().unwrap().iter().filter_map(bare).collect()
-}
-
 /// Asserts that packets flow from `from` to `to` and back, and that nobody translates them.
-fn reaches(from: &Place, own: IpAddr, to: &Place, address: IpAddr) {
-    let any = if address.is_ipv4() { "0.0.0.0:7" } else { "[::]:7" };
-    let at = std::net::SocketAddr::new(address, 7).to_string();
-    let (tcp, udp) = (to.tcp_server(any), to.udp_server(any));
-    assert_eq!(from.tcp(&at, &tcp).unwrap(), own, "tcp from {own} to {address}");
-    assert_eq!(from.udp(&at, &udp).unwrap(), own, "udp from {own} to {address}");
-}
-
-/// Whether there is a link of that name.
-pub(crate) fn has_link(place: &Place, name: &str) -> bool {
-    let links = place.ip_json("link show");
-    links.as_array().into_iter().flatten().any(|link| link["ifname"] == name)
+fn reaches(from: &Place, own: &str, to: &Place, address: &str) {
+    assert_eq!(seen(from, to, address), own, "to {address}");
 }
 
 #[test]
 fn a_bridge_is_created_and_up() {
     case(|bed| {
         let pod = bed.sandbox("pod");
-        let mut config = config(&json!({}));
+        let mut config = config::bridge(&json!({}));
         config.as_object_mut().unwrap().remove("bridge");
         let result = bed.network(config).add(&pod, "c1").result();
         let link = &bed.ip_json("-d link show cni0")[0];
@@ -66,7 +38,7 @@ fn an_existing_bridge_is_used_as_it_is() {
     case(|bed| {
         bed.ip("link add br0 type bridge");
         let before = bed.ip_json("link show br0")[0]["ifindex"].clone();
-        bed.network(config(&json!({}))).add(&bed.sandbox("pod"), "c1").success();
+        bed.network(config::bridge(&json!({}))).add(&bed.sandbox("pod"), "c1").success();
         assert_eq!(bed.ip_json("link show br0")[0]["ifindex"], before);
     });
 }
@@ -76,7 +48,7 @@ fn what_is_no_bridge_is_refused() {
     case(|bed| {
         bed.ip("link add br0 type veth peer name other");
         let before = bed.snapshot();
-        let error = bed.network(config(&json!({}))).add(&bed.sandbox("pod"), "c1").error();
+        let error = bed.network(config::bridge(&json!({}))).add(&bed.sandbox("pod"), "c1").error();
         assert!(error.msg.contains("already exists but is not a bridge"), "{error:?}");
         bed.assert_unchanged_since(&before);
     });
@@ -85,21 +57,21 @@ fn what_is_no_bridge_is_refused() {
 #[test]
 fn pods_reach_each_other_and_their_gateway() {
     case(|bed| {
-        let network = bed.network(config(&dual()));
+        let network = bed.network(config::bridge(&config::dual_stack()));
         let pods = ["one", "two"].map(|name| (bed.sandbox(name), name));
         let own = pods.each_ref().map(|(pod, id)| addresses(&network.add(pod, id).result()));
         for family in 0..2 {
-            let gateway = ["10.1.0.1", "fd00:1::1"][family].parse().unwrap();
-            reaches(&pods[0].0, own[0][family], &pods[1].0, own[1][family]);
-            reaches(&pods[1].0, own[1][family], &pods[0].0, own[0][family]);
-            reaches(&pods[0].0, own[0][family], bed, gateway);
-            reaches(bed, gateway, &pods[1].0, own[1][family]);
+            let gateway = ["10.1.0.1", "fd00:1::1"][family];
+            reaches(&pods[0].0, &own[0][family], &pods[1].0, &own[1][family]);
+            reaches(&pods[1].0, &own[1][family], &pods[0].0, &own[0][family]);
+            reaches(&pods[0].0, &own[0][family], bed, gateway);
+            reaches(bed, gateway, &pods[1].0, &own[1][family]);
         }
         assert_eq!(bed.sysctl("net/ipv4/ip_forward").unwrap(), "1");
         assert_eq!(bed.sysctl("net/ipv6/conf/all/forwarding").unwrap(), "1");
         for (pod, id) in &pods {
             network.del(pod, id).silent();
-            assert!(!has_link(pod, "eth0"));
+            assert!(!pod.has_link("eth0"));
         }
         assert!(bed.leases("net").is_empty());
     });
@@ -109,9 +81,9 @@ fn pods_reach_each_other_and_their_gateway() {
 fn a_masqueraded_pod_is_seen_as_the_host() {
     case(|bed| {
         let neighbour = bed.neighbour();
-        let mut changes = dual();
+        let mut changes = config::dual_stack();
         changes["ipMasq"] = json!(true);
-        let network = bed.network(config(&changes));
+        let network = bed.network(config::bridge(&changes));
         let (other, pod) = (bed.sandbox("other"), bed.sandbox("pod"));
         let others = addresses(&network.add(&other, "c0").result());
         let before = bed.snapshot();
@@ -124,8 +96,8 @@ fn a_masqueraded_pod_is_seen_as_the_host() {
             assert_eq!(pod.udp(at, &udp).unwrap().to_string(), host);
         }
         // Among pods nothing is translated.
-        reaches(&pod, own[0], &other, others[0]);
-        reaches(&pod, own[1], &other, others[1]);
+        reaches(&pod, &own[0], &other, &others[0]);
+        reaches(&pod, &own[1], &other, &others[1]);
         network.del(&pod, "c1").silent();
         bed.assert_unchanged_since(&before);
     });
@@ -135,7 +107,7 @@ fn a_masqueraded_pod_is_seen_as_the_host() {
 fn without_masquerade_the_lan_has_no_way_back() {
     case(|bed| {
         let (neighbour, pod) = (bed.neighbour(), bed.sandbox("pod"));
-        bed.network(config(&dual())).add(&pod, "c1").success();
+        bed.network(config::bridge(&config::dual_stack())).add(&pod, "c1").success();
         let server = neighbour.tcp_server("203.0.113.2:7");
         assert!(pod.tcp_refused("203.0.113.2:7", &server).is_err());
         // It is only the way back that is missing: with one, the pod is seen as itself.
@@ -151,12 +123,12 @@ fn a_pod_may_have_several_addresses_of_one_family() {
             [{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}], [{"subnet": "fd00:2::/64"}]
         ]);
         let network =
-            bed.network(config(&json!({"ipam": {"type": "host-local", "ranges": ranges}})));
+            bed.network(config::bridge(&json!({"ipam": {"type": "host-local", "ranges": ranges}})));
         let (one, two) = (bed.sandbox("one"), bed.sandbox("two"));
         let own = addresses(&network.add(&one, "c1").result());
         assert_eq!(own.len(), 3);
         let others = addresses(&network.add(&two, "c2").result());
-        for (own, other) in own.into_iter().zip(others) {
+        for (own, other) in own.iter().zip(&others) {
             reaches(&one, own, &two, other);
         }
     });
@@ -166,7 +138,7 @@ fn a_pod_may_have_several_addresses_of_one_family() {
 fn a_default_gateway_becomes_the_default_route() {
     case(|bed| {
         let pod = bed.sandbox("pod");
-        let result = bed.network(config(&dual())).add(&pod, "c1").result();
+        let result = bed.network(config::bridge(&config::dual_stack())).add(&pod, "c1").result();
         for (family, gateway) in [("-4", "10.1.0.1"), ("-6", "fd00:1::1")] {
             let route = &pod.ip_json(&format!("{family} route show default"))[0];
             assert_eq!(route["gateway"], gateway, "{result}");
@@ -193,7 +165,7 @@ fn name_servers_come_from_the_file_or_from_the_configuration() {
         let from_file = json!({"ipam": ipam});
         let from_both = json!({"ipam": ipam, "dns": given});
         for (changes, expected) in [(from_file, &found), (from_both, &given)] {
-            let network = bed.network(config(&changes));
+            let network = bed.network(config::bridge(&changes));
             let pod = bed.sandbox(if expected == &found { "file" } else { "both" });
             assert_eq!(
                 &network.add(&pod, pod.path().rsplit('/').next().unwrap()).result()["dns"],
@@ -206,7 +178,7 @@ fn name_servers_come_from_the_file_or_from_the_configuration() {
 #[test]
 fn many_at_once_do_not_disturb_each_other() {
     case(|bed| {
-        let network = bed.network(config(&dual()));
+        let network = bed.network(config::bridge(&config::dual_stack()));
         let pods: Vec<Sandbox> =
             (0..8).map(|number| bed.sandbox(&format!("pod{number}"))).collect();
         let add = |pod: &Sandbox| {
@@ -218,8 +190,8 @@ fn many_at_once_do_not_disturb_each_other() {
         });
         assert_eq!(own.iter().flatten().collect::<BTreeSet<_>>().len(), 16, "{own:?}");
         for (pod, own) in pods.iter().zip(&own) {
-            reaches(pod, own[0], bed, "10.1.0.1".parse().unwrap());
-            reaches(pod, own[1], bed, "fd00:1::1".parse().unwrap());
+            reaches(pod, &own[0], bed, "10.1.0.1");
+            reaches(pod, &own[1], bed, "fd00:1::1");
         }
     });
 }
@@ -240,7 +212,7 @@ fn with_address(
         "bridge": name, "name": name, "forceAddress": force,
         "ipam": {"type": "host-local", "subnet": subnet}
     });
-    let outcome = bed.network(config(&changes)).add(&bed.sandbox(name), name);
+    let outcome = bed.network(config::bridge(&changes)).add(&bed.sandbox(name), name);
     if !outcome.status.success() {
         outcome.fails_with(outcome.error_code(), "already has an IP address different from");
     }

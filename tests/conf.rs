@@ -3,12 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, bin_dir, programs::workspace};
+use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
 
-use crate::{
-    differences::case,
-    pods::{addresses, seen},
-};
+use crate::differences::case;
 
 /// What an example is good for.
 #[derive(Clone, Copy, Debug)]
@@ -17,16 +14,21 @@ enum Use {
     Pods(&'static [&'static str]),
     /// Pods reach each other with addresses that they have given themselves.
     Segment,
+    /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
+    /// they are seen as themselves.
+    Lan(&'static [&'static str]),
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 6] = [
+const EXAMPLES: [(&str, Use); 8] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
     ("10-pods-ports.conflist", Use::Pods(&["10.87.0.2"])),
     ("20-layer-2.conflist", Use::Segment),
+    ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
+    ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -40,11 +42,7 @@ fn cnitool(bed: &Testbed, words: &[&str]) -> String {
 }
 
 fn run(bed: &Testbed, words: &[&str]) -> (String, String) {
-    let tool = bin_dir().join("cnitool").display().to_string();
-    let path = format!("CNI_PATH={}", bin_dir().display());
-    let netconf = format!("NETCONFPATH={DIR}");
-    let all = [&["-i", &path, &netconf, &tool], words].concat();
-    let output = bed.run("env", &all);
+    let output = cnitool::run(bed, &[&format!("NETCONFPATH={DIR}")], words);
     assert!(output.status.success(), "cnitool {words:?}: {output:?}");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
@@ -68,6 +66,16 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
+/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it.
+fn lan(bed: &Testbed) -> Sandbox {
+    let gateway = bed.sandbox("gateway");
+    bed.ip("link add eth0 type veth peer name eth0 netns gateway");
+    bed.ip("link set eth0 up");
+    gateway.ip("link set eth0 up");
+    gateway.ip("addr add 192.168.1.1/24 dev eth0");
+    gateway
+}
+
 fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
     match purpose {
         Use::Pods(_) => {
@@ -82,6 +90,11 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
                 };
                 assert_eq!(seen(pods[0], neighbour, at), host);
             }
+        }
+        Use::Lan(_) => {
+            let [one, two] = results.map(addresses);
+            assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
+            assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
         }
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
@@ -102,7 +115,7 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
-    if let Use::Pods(expected) = purpose {
+    if let Use::Pods(expected) | Use::Lan(expected) = purpose {
         assert_eq!(addresses(&result), expected);
     }
     let before = bed.snapshot();
@@ -124,10 +137,11 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
 #[test]
 fn examples_are_used() {
     case(|bed| {
-        let neighbour = bed.neighbour();
+        let (neighbour, gateway) = (bed.neighbour(), lan(bed));
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
-            use_up(bed, &neighbour, file, purpose);
+            let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
+            use_up(bed, outside, file, purpose);
         }
     });
 }
@@ -135,6 +149,7 @@ fn examples_are_used() {
 #[test]
 fn examples_live_together() {
     case(|bed| {
+        let _gateway = lan(bed);
         let networks = EXAMPLES.map(|(file, _)| install(bed, file));
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
@@ -152,6 +167,7 @@ fn examples_live_together() {
 #[test]
 fn examples_have_no_findings() {
     case(|bed| {
+        let _gateway = lan(bed);
         for (file, _) in EXAMPLES {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);

@@ -1,24 +1,16 @@
 //! A plugin that is killed, before each of its system calls that matter.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use serde_json::{Value, json};
-use testbed::{Death, Sandbox, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    firewall::{Chain, drop_forwarded},
-    pods::{Warm, config, destroy, has_only_lo, seen_by_tcp, with},
+use testbed::{
+    Death, SYSTEM_PATH, Sandbox, Testbed, bin_dir, config, firewall::Chain,
+    iptables::drop_forwarded, reach::seen_by_tcp, warm::Warm,
 };
+
+use crate::differences::case;
 
 /// Runs a plugin, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {
-    let call = bed.plugin(config["type"].as_str().unwrap()).command(verb).container("c1");
-    let call = call.ifname("eth0").netns(pod.path()).config(config);
-    let outcome = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").under(&death.strace()).run();
-    let is_dead = outcome.status.signal() == Some(9);
-    assert!(outcome.status.success() || is_dead, "{death:?}: {outcome}");
-    outcome.status.success()
+    death.spares(bed.call(verb, "c1", config).netns(pod.path()).env("PATH", SYSTEM_PATH))
 }
 
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
@@ -43,9 +35,9 @@ fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Warm<'_>, &Sandbox)) {
 #[test]
 fn a_killed_add_is_cleaned_up_by_one_del() {
     case(|bed| {
-        kill_add(bed, config(), |warm, pod| {
+        kill_add(bed, config::pods(), |warm, pod| {
             warm.network.call("DEL", "c1").netns(pod.path()).run().silent();
-            assert!(has_only_lo(pod), "{}", pod.ip("link"));
+            assert!(pod.has_only_lo(), "{}", pod.ip("link"));
             pod.destroy();
         });
     });
@@ -54,8 +46,8 @@ fn a_killed_add_is_cleaned_up_by_one_del() {
 #[test]
 fn a_killed_add_is_cleaned_up_when_its_namespace_is_gone() {
     case(|bed| {
-        kill_add(bed, config(), |warm, pod| {
-            destroy(bed, pod);
+        kill_add(bed, config::pods(), |warm, pod| {
+            bed.destroy(pod);
             warm.network.call("DEL", "c1").netns("").run().silent();
         });
     });
@@ -64,8 +56,8 @@ fn a_killed_add_is_cleaned_up_when_its_namespace_is_gone() {
 #[test]
 fn a_killed_add_is_cleaned_up_by_gc_when_its_namespace_is_gone() {
     case(|bed| {
-        kill_add(bed, with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
-            destroy(bed, pod);
+        kill_add(bed, config::pods_with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
+            bed.destroy(pod);
             warm.network.gc(&["first"]).silent();
         });
     });
@@ -74,9 +66,9 @@ fn a_killed_add_is_cleaned_up_by_gc_when_its_namespace_is_gone() {
 #[test]
 fn a_killed_add_is_cleaned_up_by_gc_while_its_namespace_is_there() {
     case(|bed| {
-        kill_add(bed, with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
+        kill_add(bed, config::pods_with(&json!({"cniVersion": "1.1.0"})), |warm, pod| {
             warm.network.gc(&["first"]).silent();
-            assert!(has_only_lo(pod), "{}", pod.ip("link"));
+            assert!(pod.has_only_lo(), "{}", pod.ip("link"));
             pod.destroy();
         });
     });
@@ -85,14 +77,14 @@ fn a_killed_add_is_cleaned_up_by_gc_while_its_namespace_is_there() {
 #[test]
 fn a_killed_del_is_repeated() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
         let deaths = Death::each(|death| {
             warm.network.add(&pod, "c1").success();
             let survived = survives(bed, &pod, "DEL", warm.network.config(), death);
             warm.network.del(&pod, "c1").silent();
-            assert!(has_only_lo(&pod), "{death:?}: {}", pod.ip("link"));
+            assert!(pod.has_only_lo(), "{death:?}: {}", pod.ip("link"));
             bed.assert_unchanged_since(&before);
             survived
         });
@@ -104,7 +96,7 @@ fn a_killed_del_is_repeated() {
 #[test]
 fn the_first_add_of_all_is_killed_and_repeated() {
     case(|bed| {
-        let (neighbour, network) = (bed.neighbour(), bed.network(config()));
+        let (neighbour, network) = (bed.neighbour(), bed.network(config::pods()));
         let deaths = Death::each(|death| {
             let pod = bed.sandbox("pod");
             let survived = survives(bed, &pod, "ADD", network.config(), death);
@@ -125,7 +117,7 @@ fn the_first_add_of_all_is_killed_and_repeated() {
 #[test]
 fn an_ipam_plugin_that_is_killed_costs_no_address() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let real = bin_dir().join("host-local").display().to_string();
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
@@ -146,7 +138,7 @@ fn an_ipam_plugin_that_is_killed_costs_no_address() {
             } else {
                 assert!(!outcome.error().msg.is_empty(), "{outcome}");
             }
-            assert!(has_only_lo(&pod), "{death:?}: {}", pod.ip("link"));
+            assert!(pod.has_only_lo(), "{death:?}: {}", pod.ip("link"));
             bed.assert_unchanged_since(&before);
             survived
         });
@@ -158,7 +150,7 @@ fn an_ipam_plugin_that_is_killed_costs_no_address() {
 fn kill_firewall(bed: &Testbed, keys: Value) {
     drop_forwarded(bed);
     let chain = Chain::new(bed, keys);
-    chain.add(&bed.sandbox("resident"), "resident");
+    chain.add(&bed.sandbox("earlier"), "earlier");
     let pod = bed.sandbox("pod");
     chain.bridge.add(&pod, "c1").success();
     let before = bed.snapshot();

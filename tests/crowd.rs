@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, thread};
 
 use serde_json::{Value, json};
-use testbed::{Network, Sandbox, Testbed, is_reference};
-
-use crate::{
-    differences::case,
-    pods::{addresses, config, seen_by_tcp, with},
+use testbed::{
+    Network, Sandbox, Testbed, config, is_reference, reach::seen_by_tcp, result::addresses,
 };
+
+use crate::differences::case;
 
 /// Adds all at the same time: their addresses.
 fn add_all(network: &Network<'_>, pods: &[(Sandbox, String)]) -> Vec<String> {
@@ -34,7 +33,7 @@ fn sandboxes(bed: &Testbed, count: usize) -> Vec<(Sandbox, String)> {
 
 /// A bridge of its own for each round.
 fn round(number: usize, changes: &Value) -> Value {
-    let mut config = with(changes);
+    let mut config = config::pods_with(changes);
     config["name"] = json!(format!("round{number}"));
     config["bridge"] = json!(format!("br{number}"));
     let (v4, v6) = (format!("10.{number}.0.0/24"), format!("fd00:{number}::/64"));
@@ -80,7 +79,7 @@ fn a_hundred_at_once_on_a_bridge_that_nobody_has_made() {
 #[test]
 fn a_hundred_come_and_go_beside_one_who_stays() {
     case(|bed| {
-        let (network, first) = (bed.network(config()), bed.sandbox("first"));
+        let (network, first) = (bed.network(config::pods()), bed.sandbox("first"));
         network.add(&first, "first").success();
         let pods = sandboxes(bed, 100);
         let before = bed.snapshot();
@@ -122,7 +121,7 @@ fn fifty_make_one_packet_filter() {
 #[test]
 fn some_come_while_others_go() {
     case(|bed| {
-        let (network, first) = (bed.network(config()), bed.sandbox("first"));
+        let (network, first) = (bed.network(config::pods()), bed.sandbox("first"));
         network.add(&first, "first").success();
         let before = bed.snapshot();
         let pods = sandboxes(bed, 20);
@@ -151,7 +150,7 @@ fn some_come_while_others_go() {
 #[test]
 fn an_add_and_a_late_del_of_one_attachment_do_not_mix() {
     case(|bed| {
-        let (network, first) = (bed.network(config()), bed.sandbox("first"));
+        let (network, first) = (bed.network(config::pods()), bed.sandbox("first"));
         network.add(&first, "first").success();
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         for _ in 0..10 {

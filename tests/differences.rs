@@ -7,7 +7,9 @@
 mod bridge;
 mod firewall;
 mod leases;
+mod macvlan;
 mod packet_filter;
+mod ptp;
 mod tool;
 
 use std::{
@@ -103,33 +105,33 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         What::Older,
         "1.1.1 always prefers the configuration's, also when it has none.",
     ),
-    ("bridge_links::a_container_interface_may_stay_down", What::Older, YOUNGER),
-    ("bridge_links::impossible_trunks_are_refused", What::Older, YOUNGER),
-    ("bridge_links::isolated_ports_do_not_talk_to_each_other", What::Older, YOUNGER),
+    ("bridge::links::a_container_interface_may_stay_down", What::Older, YOUNGER),
+    ("bridge::links::impossible_trunks_are_refused", What::Older, YOUNGER),
+    ("bridge::links::isolated_ports_do_not_talk_to_each_other", What::Older, YOUNGER),
     (
-        "bridge_links::layer_2_can_be_checked",
+        "bridge::links::layer_2_can_be_checked",
         Differs,
         "It asks the IPAM plugin, which layer 2 does not have.",
     ),
     (
-        "bridge_undo::an_ipam_plugin_that_dies_is_told_to_delete_and_one_that_refuses_is_not",
+        "bridge::undo::an_ipam_plugin_that_dies_is_told_to_delete_and_one_that_refuses_is_not",
         Differs,
         "It does not, although the specification wants it.",
     ),
-    ("bridge_undo::a_late_failure_leaves_nothing", Differs, "It releases the address only."),
+    ("bridge::undo::a_late_failure_leaves_nothing", Differs, "It releases the address only."),
     (
-        "bridge_undo::del_without_namespace_and_result_leaves_nothing",
+        "bridge::undo::del_without_namespace_and_result_leaves_nothing",
         Differs,
         "Without a namespace it releases the address only, and its rules stay for good.",
     ),
-    ("bridge_undo::gc_removes_what_nobody_claims", Differs, OLD),
-    ("bridge_undo::status_fails_when_the_ipam_plugin_does", What::Older, OLD),
-    ("pool::gc_keeps_what_is_valid", Differs, OLD),
-    ("pool::gc_without_a_list_is_gc_with_an_empty_one", Differs, OLD),
-    ("pool::gc_and_status_of_a_network_without_leases_make_nothing", Differs, OLD),
-    ("pool::status_says_when_a_range_is_exhausted", Differs, OLD),
+    ("bridge::undo::gc_removes_what_is_not_listed", Differs, OLD),
+    ("bridge::undo::status_fails_when_the_ipam_plugin_does", What::Older, OLD),
+    ("host_local::pool::gc_keeps_what_is_valid", Differs, OLD),
+    ("host_local::pool::gc_without_a_list_is_gc_with_an_empty_one", Differs, OLD),
+    ("host_local::pool::gc_and_status_of_a_network_without_leases_make_nothing", Differs, OLD),
+    ("host_local::pool::status_says_when_a_range_is_exhausted", Differs, OLD),
     (
-        "pool::an_exhausted_range_is_a_passing_condition_that_is_counted",
+        "host_local::pool::an_exhausted_range_is_a_passing_condition_that_is_counted",
         Differs,
         "It reports code 999, after which no runtime tries again, and does not count.",
     ),
@@ -144,13 +146,17 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "Its CHECK is content with any lease of the container's.",
     ),
     (
-        "ranges::tiny_subnets_are_used_whole",
+        "host_local::ranges::tiny_subnets_are_used_whole",
         Differs,
         "It refuses /31, /32, /127 and /128, which RFC 3021 and RFC 6164 give a meaning.",
     ),
-    ("ranges::what_is_excluded_is_never_handed_out", Differs, "It does not know the key."),
-    ("ranges::a_request_fails_with_the_code_of_its_reason", Differs, CODES),
-    ("range_errors::nonsense_is_an_invalid_configuration", Differs, CODES),
+    (
+        "host_local::ranges::what_is_excluded_is_never_handed_out",
+        Differs,
+        "It does not know the key.",
+    ),
+    ("host_local::ranges::a_request_fails_with_the_code_of_its_reason", Differs, CODES),
+    ("host_local::range_errors::nonsense_is_an_invalid_configuration", Differs, CODES),
     ("teardown::gc_removes_what_lost_containers_had", Differs, OLD),
     ("teardown::gc_of_nobody_leaves_what_is_shared", Differs, OLD),
     ("teardown::gc_touches_no_other_network", Differs, OLD),
@@ -182,7 +188,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ("rollback::an_ipam_plugin_that_fails_is_quoted", Differs, UNDONE),
     ("rollback::an_ipam_plugin_that_fails_is_asked_to_clean_up", Differs, UNDONE),
     ("rollback::no_ipam_plugin_of_that_name", Differs, UNDONE),
-    ("rollback::what_the_kernel_refuses_is_taken_back", Differs, UNDONE),
+    ("rollback::what_the_kernel_refuses_is_rolled_back", Differs, UNDONE),
     (
         "rollback::what_is_missing_is_found_before_anything_is_made",
         Differs,
@@ -221,7 +227,9 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(bridge::ROWS)
         .chain(firewall::ROWS)
         .chain(leases::ROWS)
+        .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
+        .chain(ptp::ROWS)
         .chain(tool::ROWS)
 }
 

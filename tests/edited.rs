@@ -2,130 +2,17 @@
 //! same, and leave nothing.
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Sandbox, Testbed, bus::Firewalld};
-
-use crate::{
-    differences::case,
-    pods::{changed, config},
+use testbed::{
+    bus::Firewalld,
+    chain::Chain,
+    config::{self, changed},
+    edits::{Edit, behind_bridge, broken, edit, set, survive_edits},
 };
 
-/// What becomes of a key: another value, one that cannot be meant, or (null) nothing.
-pub(crate) struct Edit {
-    /// Where it stands.
-    pub(crate) path: &'static [&'static str],
-    pub(crate) values: Vec<Value>,
-}
-
-/// Values that no key means; some of them, if all would take too long.
-fn broken() -> Vec<Value> {
-    let all =
-        vec![Value::Null, json!([{"x": [1]}]), json!("unheard-of"), json!(-7), json!({"y": 1})];
-    let is_all = std::env::var_os("TORTURE").is_some();
-    all.into_iter().take(if is_all { usize::MAX } else { 2 }).collect()
-}
-
-/// A key with `more` values that it may mean.
-pub(crate) fn edit(path: &'static [&'static str], more: &Value) -> Edit {
-    let mut values = broken();
-    values.extend(more.as_array().unwrap().clone());
-    Edit { path, values }
-}
-
-fn set(config: &mut Value, path: &[&str], value: &Value) {
-    let (last, above) = path.split_last().unwrap();
-    let mut object = config;
-    for key in above {
-        object = &mut object[*key];
-    }
-    match object.as_object_mut() {
-        Some(object) if value.is_null() => drop(object.remove(*last)),
-        Some(object) => drop(object.insert((*last).to_owned(), value.clone())),
-        None => panic!("{path:?} is not there"),
-    }
-}
-
-/// A chain of plugins, used as a runtime uses it.
-struct List<'bed> {
-    bed: &'bed Testbed,
-    plugins: Vec<Value>,
-}
-
-impl List<'_> {
-    fn run(&self, verb: &str, plugin: &Value, pod: &Sandbox, id: &str) -> Outcome {
-        let call = self.bed.plugin(plugin["type"].as_str().unwrap()).command(verb).config(plugin);
-        let call = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        call.container(id).ifname("eth0").netns(pod.path()).run()
-    }
-
-    /// All plugins' ADD: the result.
-    fn add(&self, pod: &Sandbox, id: &str) -> Value {
-        self.plugins.iter().fold(Value::Null, |result, plugin| {
-            let plugin = changed(plugin.clone(), &json!({"prevResult": result}));
-            self.run("ADD", &plugin, pod, id).result()
-        })
-    }
-
-    fn del(&self, pod: &Sandbox, id: &str, result: &Value) {
-        for plugin in self.plugins.iter().rev() {
-            let plugin = changed(plugin.clone(), &json!({"prevResult": result}));
-            self.run("DEL", &plugin, pod, id).silent();
-        }
-    }
-
-    fn gc(&self, pod: &Sandbox) {
-        let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
-        for plugin in &self.plugins {
-            let plugin = changed(plugin.clone(), &json!({"cni.dev/valid-attachments": valid}));
-            self.run("GC", &plugin, pod, "c1").silent();
-        }
-    }
-}
-
-/// ADD by `plugins`, one key of the plugin `of` edited, and then DEL, with a result and without, and
-/// GC: each leaves what was there before. `resident` is what the attachment before differs in.
-pub(crate) fn survive_edits(
-    bed: &Testbed,
-    plugins: &[Value],
-    (of, resident): (&str, &Value),
-    edits: &[Edit],
-) {
-    let number = plugins.iter().position(|plugin| plugin["type"] == of).unwrap();
-    let list = List { bed, plugins: plugins.to_vec() };
-    let mut first = plugins.to_vec();
-    first[number] = changed(first[number].clone(), resident);
-    List { bed, plugins: first }.add(&bed.sandbox("resident"), "resident");
-    let pod = bed.sandbox("pod");
-    let before = bed.snapshot();
-    for Edit { path, values } in edits {
-        for value in values {
-            let mut edited = List { bed, plugins: plugins.to_vec() };
-            set(&mut edited.plugins[number], path, value);
-            for how in ["DEL", "DEL without a result", "GC"] {
-                let result = list.add(&pod, "c1");
-                match how {
-                    "DEL" => edited.del(&pod, "c1", &result),
-                    "GC" => edited.gc(&pod),
-                    _ => edited.del(&pod, "c1", &Value::Null),
-                }
-                let now = bed.snapshot();
-                let is_same = std::panic::catch_unwind(|| before.assert_same(&now));
-                if let Err(panic) = is_same {
-                    println!("{of}: {path:?} edited to {value}, then {how}:");
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
-}
-
-/// A bridge of today's version, and what is chained behind it.
-pub(crate) fn behind_bridge(chained: &Value) -> Vec<Value> {
-    let common = json!({"cniVersion": "1.1.0", "name": "pods"});
-    [&config(), chained].map(|plugin| changed(plugin.clone(), &common)).into()
-}
+use crate::differences::case;
 
 fn ports(first: u16) -> Value {
-    let port = |host: u16, protocol: &str| json!({"hostPort": host, "containerPort": 80, "protocol": protocol});
+    let port = |host: u16, protocol: &str| config::mapping(host, 80, protocol);
     let one =
         json!({"hostPort": first + 9, "containerPort": 1, "protocol": "tcp", "hostIP": "10.1.0.1"});
     json!([port(first, "tcp"), port(first + 1, "udp"), one])
@@ -155,8 +42,8 @@ fn portmap_is_found_by_its_owner() {
             edit(&["masqAll"], &json!([true])),
             edit(&["capabilities"], &json!([{"portMappings": false}])),
         ];
-        let resident = json!({"runtimeConfig": {"portMappings": ports(7070)}});
-        survive_edits(bed, &portmap(&keys), ("portmap", &resident), &edits);
+        let earlier = json!({"runtimeConfig": {"portMappings": ports(7070)}});
+        survive_edits(bed, &portmap(&keys), ("portmap", &earlier), &edits);
     });
 }
 
@@ -169,9 +56,9 @@ fn portmap_by_iptables_is_found_by_its_owner() {
             edit(&["markMasqBit"], &json!([5])),
             edit(&["conditionsV4"], &json!([["-s", "192.0.2.1"]])),
         ];
-        let resident = json!({"runtimeConfig": {"portMappings": ports(7070)}});
+        let earlier = json!({"runtimeConfig": {"portMappings": ports(7070)}});
         let keys = json!({"backend": "iptables"});
-        survive_edits(bed, &portmap(&keys), ("portmap", &resident), &edits);
+        survive_edits(bed, &portmap(&keys), ("portmap", &earlier), &edits);
     });
 }
 
@@ -211,20 +98,20 @@ fn a_source_of_firewalld_is_found_by_its_owner() {
     case(|bed| {
         let firewalld = Firewalld::start(bed);
         let plugins = firewall(&json!({"backend": "firewalld", "firewalldZone": "pods"}));
-        let (list, pod) = (List { bed, plugins }, bed.sandbox("pod"));
+        let (list, pod) = (Chain::new(bed, plugins), bed.sandbox("pod"));
         for (key, more) in [
             ("firewalldZone", json!(["other"])),
             ("backend", json!(["nftables", "iptables"])),
             ("ingressPolicy", json!(["isolated"])),
         ] {
             for value in broken().iter().chain(more.as_array().unwrap()) {
-                let mut edited = List { bed, plugins: list.plugins.clone() };
+                let mut edited = list.clone();
                 set(&mut edited.plugins[1], &[key], value);
                 for is_gc in [false, true] {
                     let result = list.add(&pod, "c1");
                     assert_eq!(firewalld.sources("pods").len(), 2);
                     if is_gc {
-                        edited.gc(&pod);
+                        edited.gc(&["earlier"]);
                     } else {
                         edited.del(&pod, "c1", &result);
                     }
@@ -281,7 +168,7 @@ fn bridge_is_found_by_its_owner() {
             "cniVersion": "1.1.0", "name": "pods", "ipMasq": true, "macspoofchk": true,
             "mtu": 1400
         });
-        let plugins = [changed(config(), &keys)];
+        let plugins = [changed(config::pods(), &keys)];
         survive_edits(bed, &plugins, ("bridge", &json!({})), &keys_of_bridge());
     });
 }
@@ -297,6 +184,6 @@ fn bridge_by_iptables_is_found_by_its_owner() {
             edit(&["ipMasqBackend"], &json!(["nftables"])),
             edit(&["isGateway"], &json!([false])),
         ];
-        survive_edits(bed, &[changed(config(), &keys)], ("bridge", &json!({})), &edits);
+        survive_edits(bed, &[changed(config::pods(), &keys)], ("bridge", &json!({})), &edits);
     });
 }

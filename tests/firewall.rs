@@ -1,137 +1,19 @@
 //! What a host forwards for pods, by packets: where others drop, and between bridges.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
+mod firewalld;
+mod iptables;
+mod owners;
+mod translated;
+
+use serde_json::json;
+use testbed::{
+    Sandbox, Testbed,
+    firewall::{Chain, neighbour, outside},
+    iptables::drop_forwarded,
+    reach::{assert_reaches, is_cut_off, reaches},
 };
 
-use serde_json::{Value, json};
-use testbed::{Call, Network, Outcome, Place, Sandbox, Testbed};
-
-use crate::{
-    bridge::{config, dual},
-    differences::case,
-    pods::addresses,
-};
-
-/// A chain of a bridge and firewall.
-pub(crate) struct Chain<'bed> {
-    bed: &'bed Testbed,
-    pub(crate) bridge: Network<'bed>,
-    /// firewall's own configuration.
-    pub(crate) keys: Value,
-}
-
-impl<'bed> Chain<'bed> {
-    pub(crate) fn new(bed: &'bed Testbed, keys: Value) -> Self {
-        Self { bed, bridge: bed.network(config(&dual())), keys }
-    }
-
-    /// Another network, on another bridge.
-    pub(crate) fn second(bed: &'bed Testbed, keys: Value) -> Self {
-        let ranges = json!([[{"subnet": "10.2.0.0/24"}], [{"subnet": "fd00:2::/64"}]]);
-        let ipam = json!({"type": "host-local", "ranges": ranges});
-        let changes =
-            json!({"name": "other", "bridge": "br1", "isDefaultGateway": true, "ipam": ipam});
-        Self { bed, bridge: bed.network(config(&changes)), keys }
-    }
-
-    /// firewall's configuration for a container, with the bridge's result if it is known.
-    pub(crate) fn config(&self, id: &str) -> Value {
-        let mut config = self.keys.clone();
-        for key in ["cniVersion", "name"] {
-            if config[key].is_null() {
-                config[key] = self.bridge.config()[key].clone();
-            }
-        }
-        config["type"] = json!("firewall");
-        if let Some(mut result) = self.bridge.result(id) {
-            // As a runtime converts it.
-            result["cniVersion"] = config["cniVersion"].clone();
-            config["prevResult"] = result;
-        }
-        config
-    }
-
-    pub(crate) fn call(&self, verb: &str, pod: &Sandbox, id: &str) -> Call<'bed> {
-        let call = self.bed.plugin("firewall").command(verb).container(id).ifname("eth0");
-        // The host's tools, where a runtime has them.
-        let call = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        call.netns(pod.path()).config(&self.config(id))
-    }
-
-    pub(crate) fn run(&self, verb: &str, pod: &Sandbox, id: &str) -> Outcome {
-        self.call(verb, pod, id).run()
-    }
-
-    /// Both plugins' ADD: the pod's addresses.
-    pub(crate) fn add(&self, pod: &Sandbox, id: &str) -> Vec<String> {
-        let result = self.bridge.add(pod, id).result();
-        let prev_result = &self.config(id)["prevResult"];
-        assert_eq!(&self.run("ADD", pod, id).result(), prev_result, "it is passed on as it came");
-        // A link needs its time to come up: who is cut off later is so for another reason.
-        let gateway = |ip: &Value| ip["gateway"].as_str().map(str::to_owned);
-        let gateways = result["ips"].as_array().into_iter().flatten().filter_map(gateway);
-        reaches(pod, self.bed, &gateways.collect::<Vec<_>>());
-        addresses(&result)
-    }
-}
-
-/// Asserts that one reaches the other at each of these addresses, by TCP and by UDP, or at none.
-#[track_caller]
-pub(crate) fn assert_reaches(from: &Place, to: &Place, at: &[String], is_open: bool) {
-    for address in at {
-        let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
-        // Ports of their own: what was sent before, and waited for a link, is for nobody.
-        let (tcp, udp) = (to.tcp_server(any), to.udp_server(any));
-        let address: IpAddr = address.parse().unwrap();
-        let at = |server: io::Result<SocketAddr>| {
-            SocketAddr::new(address, server.unwrap().port()).to_string()
-        };
-        let (tcp_at, udp_at) = (at(tcp.local_addr()), at(udp.local_addr()));
-        if is_open {
-            from.tcp(&tcp_at, &tcp).unwrap_or_else(|error| panic!("tcp to {tcp_at}: {error}"));
-            from.udp(&udp_at, &udp).unwrap_or_else(|error| panic!("udp to {udp_at}: {error}"));
-        } else {
-            assert!(from.tcp_refused(&tcp_at, &tcp).is_err(), "tcp to {tcp_at}");
-            assert!(from.udp_refused(&udp_at, &udp).is_err(), "udp to {udp_at}");
-        }
-    }
-}
-
-#[track_caller]
-pub(crate) fn reaches(from: &Place, to: &Place, at: &[String]) {
-    assert_reaches(from, to, at, true);
-}
-
-#[track_caller]
-pub(crate) fn is_cut_off(from: &Place, to: &Place, at: &[String]) {
-    assert_reaches(from, to, at, false);
-}
-
-/// A neighbour who knows the way to pods.
-pub(crate) fn neighbour(bed: &Testbed) -> Sandbox {
-    let neighbour = bed.neighbour();
-    for net in ["10.1.0.0/24", "10.2.0.0/24"] {
-        neighbour.ip(&format!("route add {net} via 203.0.113.1"));
-    }
-    for net in ["fd00:1::/64", "fd00:2::/64"] {
-        neighbour.ip(&format!("route add {net} via 2001:db8:ffff::1"));
-    }
-    neighbour
-}
-
-/// The neighbour's addresses.
-pub(crate) fn outside() -> [String; 2] {
-    ["203.0.113.2", "2001:db8:ffff::2"].map(str::to_owned)
-}
-
-/// iptables on a host that drops what it forwards, as Docker leaves it.
-pub(crate) fn drop_forwarded(bed: &Testbed) {
-    for tool in ["iptables", "ip6tables"] {
-        bed.succeed(tool, &["-P", "FORWARD", "DROP"]);
-    }
-}
+use crate::differences::case;
 
 #[test]
 fn where_iptables_drops_pods_are_let_through() {

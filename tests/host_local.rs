@@ -1,87 +1,26 @@
 //! Addresses of one attachment: who gets which, who keeps it, and when it is free again.
 
-use serde_json::{Value, json};
-use testbed::{Call, Network, Outcome, Sandbox, Testbed};
+mod again;
+mod directory;
+mod doubt;
+mod file;
+mod local;
+mod luck;
+mod netns;
+mod pool;
+mod range_errors;
+mod ranges;
+mod reboot;
+mod status;
+
+use serde_json::json;
+use testbed::{
+    config,
+    ipam::{DIR, Ipam, held},
+    result::cidrs,
+};
 
 use crate::differences::case;
-
-/// Where the leases of the network `net` are.
-pub(crate) const DIR: &str = "/var/lib/cni/networks/net";
-
-/// A network of nothing but addresses.
-pub(crate) struct Ipam<'bed> {
-    pub(crate) network: Network<'bed>,
-    pub(crate) pod: Sandbox,
-}
-
-impl<'bed> Ipam<'bed> {
-    /// The network `net`, with this `ipam` section.
-    pub(crate) fn new(bed: &'bed Testbed, ipam: &Value) -> Self {
-        Self::named(bed, "net", ipam)
-    }
-
-    /// A network of another name; host-local is not told more about it.
-    pub(crate) fn named(bed: &'bed Testbed, name: &str, ipam: &Value) -> Self {
-        Self::of(bed, config(name, ipam))
-    }
-
-    pub(crate) fn of(bed: &'bed Testbed, config: Value) -> Self {
-        let name = config["name"].as_str().unwrap().to_owned();
-        let pod = format!("pod-{name}-{}", config["cniVersion"].as_str().unwrap());
-        Self { network: bed.network(config), pod: bed.sandbox(&pod) }
-    }
-
-    pub(crate) fn add(&self, container: &str) -> Outcome {
-        self.network.add(&self.pod, container)
-    }
-
-    /// The addresses of a new attachment.
-    pub(crate) fn ips(&self, container: &str) -> Vec<String> {
-        addresses(&self.add(container).result())
-    }
-
-    /// The one address of a new attachment.
-    pub(crate) fn ip(&self, container: &str) -> String {
-        let ips = self.ips(container);
-        assert_eq!(ips.len(), 1, "{container}: {ips:?}");
-        ips[0].clone()
-    }
-
-    pub(crate) fn del(&self, container: &str) {
-        self.network.del(&self.pod, container).silent();
-    }
-
-    /// An ADD to be changed before it is run.
-    pub(crate) fn call(&self, container: &str) -> Call<'bed> {
-        self.network.call("ADD", container).netns(self.pod.path())
-    }
-}
-
-/// A configuration as host-local reads it.
-pub(crate) fn config(name: &str, ipam: &Value) -> Value {
-    let mut config = json!({"cniVersion": "1.0.0", "name": name, "type": "host-local"});
-    config["ipam"] = ipam.clone();
-    config["ipam"]["type"] = json!("host-local");
-    config
-}
-
-/// `address/length` of a result, whatever its version.
-pub(crate) fn addresses(result: &Value) -> Vec<String> {
-    let listed = result["ips"].as_array().into_iter().flatten().map(|ip| &ip["address"]);
-    let old = ["ip4", "ip6"].into_iter().map(|family| &result[family]["ip"]);
-    listed.chain(old).filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-/// Two ranges, of both families.
-pub(crate) fn dual() -> Value {
-    let ranges = json!([[{"subnet": "10.1.2.0/24"}], [{"subnet": "2001:db8:1::/64"}]]);
-    // Tests do not wait for a minute.
-    json!({"graceAge": 0, "ranges": ranges})
-}
-
-pub(crate) fn held(bed: &Testbed) -> Vec<(String, String)> {
-    bed.leases("net").into_iter().map(|(ip, owner)| (ip.to_string(), owner)).collect()
-}
 
 fn pair(ip: &str, owner: &str) -> (String, String) {
     (ip.to_owned(), owner.to_owned())
@@ -91,7 +30,7 @@ fn pair(ip: &str, owner: &str) -> (String, String) {
 fn addresses_are_allocated_and_released() {
     case(|bed| {
         for version in ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"] {
-            let mut config = config("net", &dual());
+            let mut config = config::host_local("net", &config::dual_ipam());
             config["cniVersion"] = json!(version);
             let ipam = Ipam::of(bed, config);
             assert_eq!(ipam.ips("c1"), ["10.1.2.2/24", "2001:db8:1::2/64"]);
@@ -113,7 +52,7 @@ fn an_answer_has_gateways_routes_and_name_servers() {
                     domain example.com\nsearch one.example two.example\nsearch three.example\n\
                     options ndots:2\noptions timeout:1 rotate\n# nameserver 192.0.2.9\nsearch\n";
         bed.write("/run/test/resolv.conf", text);
-        let mut ipam = dual();
+        let mut ipam = config::dual_ipam();
         ipam["resolvConf"] = json!("/run/test/resolv.conf");
         let routes = json!([
             {"dst": "0.0.0.0/0"}, {"dst": "192.0.2.0/24", "gw": "10.1.2.77"}, {"dst": "::/0"}
@@ -140,7 +79,7 @@ fn an_answer_has_gateways_routes_and_name_servers() {
 #[test]
 fn a_missing_resolv_conf_costs_no_address() {
     case(|bed| {
-        let mut ipam = dual();
+        let mut ipam = config::dual_ipam();
         ipam["resolvConf"] = json!("/run/test/none");
         let error = Ipam::new(bed, &ipam).add("c1").error();
         assert!(error.msg.contains("/run/test/none"), "{error:?}");
@@ -153,9 +92,9 @@ fn each_interface_of_a_container_has_its_own() {
     case(|bed| {
         let ipam = json!({"subnet": "10.1.2.0/24"});
         let first = Ipam::new(bed, &ipam);
-        let second = bed.network(config("net", &ipam)).ifname("net1");
+        let second = bed.network(config::host_local("net", &ipam)).ifname("net1");
         assert_eq!(first.ip("c1"), "10.1.2.2/24");
-        assert_eq!(addresses(&second.add(&first.pod, "c1").result()), ["10.1.2.3/24"]);
+        assert_eq!(cidrs(&second.add(&first.pod, "c1").result()), ["10.1.2.3/24"]);
         first.del("c1");
         assert_eq!(held(bed), [pair("10.1.2.3", "c1 net1")]);
         second.del(&first.pod, "c1").silent();
@@ -238,10 +177,7 @@ fn del_needs_neither_namespace_nor_result_nor_the_ranges_of_then() {
         {
             let container = format!("c{round}");
             ipam.add(&container).success();
-            let mut config = ipam.network.config().clone();
-            for (key, value) in changes.as_object().unwrap() {
-                config[key] = value.clone();
-            }
+            let config = config::changed(ipam.network.config().clone(), &changes);
             let call = ipam.network.call("DEL", &container).config(&config);
             (if round % 2 == 0 { call } else { call.netns("") }).run().silent();
         }
@@ -281,7 +217,7 @@ fn check_wants_a_lease() {
 #[test]
 fn check_wants_each_address_of_the_result() {
     case(|bed| {
-        let ipam = Ipam::new(bed, &dual());
+        let ipam = Ipam::new(bed, &config::dual_ipam());
         ipam.add("c1").success();
         let mut config = ipam.network.config().clone();
         for (number, wrong) in ["10.1.2.3/24", "2001:db8:1::3/64"].into_iter().enumerate() {

@@ -2,13 +2,13 @@
 //! a failed ADD leaves nothing.
 
 use serde_json::{Value, json};
-use testbed::{Call, Fault, Outcome, Sandbox, Testbed, bin_dir, step};
-
-use crate::{
-    bridge::{config, dual},
-    differences::case,
-    pods::changed,
+use testbed::{
+    Call, Fault, Outcome, Sandbox, Testbed, bin_dir,
+    config::{self, changed},
+    step,
 };
+
+use crate::differences::case;
 
 /// A host on which everything that is shared is there, and the least and the most that a plugin
 /// can be asked for.
@@ -21,7 +21,7 @@ struct Node<'bed> {
 
 fn chained(result: &Value, port: u16) -> [Value; 2] {
     let keys = json!({"cniVersion": "1.1.0", "name": "net", "prevResult": result});
-    let port = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
+    let port = config::mapping(port, 80, "tcp");
     [
         json!({"type": "firewall", "ingressPolicy": "isolated"}),
         json!({"type": "portmap", "runtimeConfig": {"portMappings": [port]}}),
@@ -32,20 +32,18 @@ fn chained(result: &Value, port: u16) -> [Value; 2] {
 impl<'bed> Node<'bed> {
     fn new(bed: &'bed Testbed) -> Self {
         let keys = json!({"cniVersion": "1.1.0", "ipMasq": true, "macspoofchk": true});
-        let network = bed.network(config(&changed(dual(), &keys)));
+        let network = bed.network(config::bridge(&changed(config::dual_stack(), &keys)));
         let first = bed.sandbox("first");
         let result = network.add(&first, "first").result();
         for config in chained(&result, 8080) {
-            let call = bed.plugin(config["type"].as_str().unwrap()).command("ADD");
-            let call = call.container("first").ifname("eth0").netns(first.path());
-            call.config(&config).run().success();
+            bed.call("ADD", "first", &config).netns(first.path()).run().success();
         }
         // For chained plugins c1 is attached already, by another network.
         let other = json!({
             "name": "other", "bridge": "br1", "cniVersion": "1.1.0",
             "ipam": {"type": "host-local", "subnet": "10.2.0.0/24"}
         });
-        let other = bed.network(config(&other)).ifname("eth1");
+        let other = bed.network(config::bridge(&other)).ifname("eth1");
         let inner = bed.sandbox("inner");
         let result = other.add(&inner, "c1").result();
         let [firewall, portmap] = chained(&result, 9080);
@@ -62,10 +60,8 @@ impl<'bed> Node<'bed> {
     }
 
     fn call(&self, verb: &str, config: &Value) -> Call<'bed> {
-        let plugin = config["type"].as_str().unwrap();
-        let call = self.bed.plugin(plugin).command(verb).container("c1");
-        let ifname = if plugin == "loopback" { "lo" } else { "eth0" };
-        call.ifname(ifname).netns(self.pod.path()).config(config)
+        let ifname = if config["type"] == "loopback" { "lo" } else { "eth0" };
+        self.bed.call(verb, "c1", config).ifname(ifname).netns(self.pod.path())
     }
 
     /// Runs every verb of every plugin in this way. It answers; what it did not do it has undone;
@@ -153,7 +149,7 @@ fn when_the_way_into_a_namespace_or_back_is_barred_it_answers() {
     case(|bed| {
         let node = Node::new(bed);
         for config in &node.plugins {
-            let ways = Fault::each("setns", "EPERM", 1, |fault| {
+            let calls = Fault::each("setns", "EPERM", 1, |fault| {
                 let before = bed.snapshot();
                 let (outcome, was_barred) = fault.strike(bed, node.call("ADD", config));
                 if !is_refused(&outcome) {
@@ -174,7 +170,7 @@ fn when_the_way_into_a_namespace_or_back_is_barred_it_answers() {
                 });
             }
             node.call("DEL", &known).run().silent();
-            println!("{}: {} ways", config["type"], ways - 1);
+            println!("{}: {} calls", config["type"], calls - 1);
         }
     });
 }
@@ -199,10 +195,9 @@ fn a_plugin_that_delegates_is_no_ipam_plugin() {
                 "cniVersion": "1.1.0", "isGateway": false, "ipam": {"type": kind},
                 "prevResult": {"cniVersion": "1.1.0", "ips": []}, "cni.dev/valid-attachments": []
             });
-            let config = config(&keys);
+            let config = config::bridge(&keys);
             for verb in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
-                let call = bed.plugin("bridge").command(verb).container("c1").ifname("eth0");
-                let call = call.netns(pod.path()).config(&config);
+                let call = bed.call(verb, "c1", &config).netns(pod.path());
                 let (outcome, trace) = bed.traced(call, "execve");
                 let error = outcome.error();
                 assert_eq!(error.code, 7, "{kind} {verb}: {outcome}");

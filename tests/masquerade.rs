@@ -1,5 +1,7 @@
 //! Who is seen as whom: packets of pods, beyond their subnet and within.
 
+mod iptables;
+
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV6, UdpSocket},
@@ -8,21 +10,14 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
 use serde_json::json;
-use testbed::{Place, Testbed};
+use testbed::{Place, Testbed, config, reach::seen, result::addresses, ruleset::rules, warm::Warm};
 
-use crate::{
-    differences::case,
-    pods::{Warm, addresses, config, destroy, seen, with},
-};
-
-fn rules(bed: &Testbed) -> usize {
-    bed.snapshot().lines("nft {\"rule\"").count()
-}
+use crate::differences::case;
 
 #[test]
 fn the_world_sees_the_host() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pod = bed.sandbox("pod");
         warm.network.add(&pod, "c1").success();
         for pod in [&warm.first, &pod] {
@@ -35,7 +30,7 @@ fn the_world_sees_the_host() {
 #[test]
 fn pods_and_host_see_the_pod() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pod = bed.sandbox("pod");
         let own = addresses(&warm.network.add(&pod, "c1").result());
         assert_eq!(own, ["10.1.0.3", "fd00:1::3"]);
@@ -74,7 +69,7 @@ fn seen_from(bed: &Testbed, own: &str, receiver: &UdpSocket, to: &str) -> String
 #[test]
 fn multicast_is_not_translated() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         for at in ["addr add 10.1.0.2/32 dev lo", "addr add fd00:1::2/128 dev lo nodad"] {
             bed.ip(at);
         }
@@ -104,11 +99,12 @@ fn multicast_is_not_translated() {
 #[test]
 fn two_networks_do_not_disturb_each_other() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let ipam = json!({"type": "host-local", "ranges": [
             [{"subnet": "10.2.0.0/24"}], [{"subnet": "fd00:2::/64"}]
         ]});
-        let other = bed.network(with(&json!({"name": "other", "bridge": "br1", "ipam": ipam})));
+        let other = bed
+            .network(config::pods_with(&json!({"name": "other", "bridge": "br1", "ipam": ipam})));
         let pod = bed.sandbox("pod");
         // The same container's name, in another network.
         other.add(&pod, "first").success();
@@ -131,7 +127,7 @@ fn two_networks_do_not_disturb_each_other() {
 #[test]
 fn after_del_the_address_is_nobodys() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.succeed("nft", &["list", "ruleset"]);
         let pod = bed.sandbox("pod");
         warm.network.add(&pod, "c1").success();
@@ -147,10 +143,10 @@ fn after_del_the_address_is_nobodys() {
 #[test]
 fn the_next_owner_of_an_address_replaces_the_last() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         let result = warm.network.result("first").unwrap();
-        destroy(bed, &warm.first);
+        bed.destroy(&warm.first);
         bed.succeed("rm", &["-r", "/var/lib/cni/networks/pods"]);
         let pod = bed.sandbox("first");
         assert_eq!(addresses(&warm.network.add(&pod, "next").result()), addresses(&result));
@@ -166,7 +162,7 @@ fn the_next_owner_of_an_address_replaces_the_last() {
 #[test]
 fn as_many_rules_for_thirty_as_for_one() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let one = rules(bed);
         for number in 0..29 {
             let name = format!("c{number}");
@@ -178,9 +174,9 @@ fn as_many_rules_for_thirty_as_for_one() {
 }
 
 #[test]
-fn nft_takes_back_what_it_listed() {
+fn nft_loads_what_it_has_listed() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         let listed = bed.succeed("nft", &["list", "ruleset"]);
         let file = format!("flush ruleset\n{listed}");
@@ -199,7 +195,7 @@ fn nft_takes_back_what_it_listed() {
 #[test]
 fn a_flushed_packet_filter_is_noticed() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         warm.network.check(&warm.first, "first").silent();
         bed.succeed("nft", &["flush", "ruleset"]);
         let error = warm.network.check(&warm.first, "first").error();
@@ -210,7 +206,7 @@ fn a_flushed_packet_filter_is_noticed() {
 #[test]
 fn a_flushed_packet_filter_is_made_again_by_the_next() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         bed.succeed("nft", &["flush", "ruleset"]);
         let pod = bed.sandbox("pod");
         warm.network.add(&pod, "c1").success();
@@ -229,7 +225,7 @@ fn other_peoples_rules_stay() {
                     chain postrouting { type nat hook postrouting priority 100; counter; }; }";
         assert!(bed.feed("nft", &["-f", "-"], mine.as_bytes()).status.success());
         let before = bed.succeed("nft", &["-s", "list", "table", "ip", "mine"]);
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         warm.assert_connected(&warm.first);
         warm.network.del(&warm.first, "first").silent();
         assert_eq!(bed.succeed("nft", &["-s", "list", "table", "ip", "mine"]), before);
@@ -239,7 +235,7 @@ fn other_peoples_rules_stay() {
 #[test]
 fn a_table_that_lost_its_rules_is_completed() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         bed.succeed("nft", &["flush", "table", "ip", "girder"]);
         let noticed = !warm.network.check(&warm.first, "first").status.success();
         let pod = bed.sandbox("pod");
@@ -253,7 +249,7 @@ fn a_table_that_lost_its_rules_is_completed() {
 fn a_table_of_that_name_is_completed() {
     case(|bed| {
         bed.succeed("nft", &["add", "table", "ip", "girder"]);
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         warm.assert_connected(&warm.first);
     });
 }

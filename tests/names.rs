@@ -1,21 +1,21 @@
 //! Names at the edge of what the kernel takes, and names that former programs have given.
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed};
-
-use crate::{
-    bridge::{config, dual, has_link},
-    differences::case,
-    pods::{Warm, changed, config as pods_config, with},
-    protocol,
+use testbed::{
+    Sandbox, Testbed,
+    config::{self, changed},
+    plugins,
+    warm::Warm,
 };
+
+use crate::differences::case;
 
 #[test]
 fn a_container_may_have_a_long_id() {
     case(|bed| {
-        let keys = changed(dual(), &json!({"ipMasq": true, "macspoofchk": true}));
+        let keys = changed(config::dual_stack(), &json!({"ipMasq": true, "macspoofchk": true}));
         let keys = changed(keys, &json!({"cniVersion": "1.1.0"}));
-        let network = bed.network(config(&keys));
+        let network = bed.network(config::bridge(&keys));
         network.add(&bed.sandbox("first"), "first").success();
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         for length in [64, 233, 234, 237, 238, 239, 250] {
@@ -34,7 +34,7 @@ fn a_container_may_have_a_long_id() {
 fn chained_plugins_take_a_long_id() {
     case(|bed| {
         let id = "c".repeat(240);
-        let network = bed.network(config(&dual()));
+        let network = bed.network(config::bridge(&config::dual_stack()));
         let pod = bed.sandbox("pod");
         let result = network.add(&pod, &id).result();
         for plugin in [
@@ -44,11 +44,10 @@ fn chained_plugins_take_a_long_id() {
         ] {
             let keys = json!({"cniVersion": "1.0.0", "name": "net", "prevResult": result});
             let config = changed(plugin, &keys);
-            let call = bed.plugin(config["type"].as_str().unwrap()).container(&id);
-            let call = call.ifname("eth0").netns(pod.path()).config(&config);
-            call.clone().command("ADD").run().success();
-            call.clone().command("CHECK").run().silent();
-            call.command("DEL").run().silent();
+            let call = |verb: &str| bed.call(verb, &id, &config).netns(pod.path()).run();
+            call("ADD").success();
+            call("CHECK").silent();
+            call("DEL").silent();
         }
         // As which the container stands in the packet filter.
         assert!(!bed.succeed("nft", &["list", "ruleset"]).contains("net sha256-"));
@@ -59,11 +58,11 @@ fn chained_plugins_take_a_long_id() {
 #[test]
 fn a_name_with_a_percent_sign_is_refused() {
     case(|bed| {
-        protocol::each(|bed, plugin, pod| {
+        plugins::each(|bed, plugin, pod| {
             let before = bed.snapshot();
             for name in ["a%d", "%d", "a%", "100%"] {
                 for verb in ["ADD", "CHECK", "DEL"] {
-                    let call = protocol::add(bed, plugin, pod).command(verb).ifname(name);
+                    let call = plugins::add(bed, plugin, pod).command(verb).ifname(name);
                     call.run().fails_with(4, "interface name contains %");
                 }
             }
@@ -78,7 +77,7 @@ fn a_bridge_with_a_percent_sign_is_refused() {
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
         for name in ["zz%d", "%d", "%s"] {
-            let network = bed.network(config(&json!({"bridge": name})));
+            let network = bed.network(config::bridge(&json!({"bridge": name})));
             network.add(&pod, "c1").fails_with(7, name);
             bed.assert_unchanged_since(&before);
         }
@@ -119,7 +118,7 @@ fn spoof_elements(bed: &Testbed) -> usize {
 #[test]
 fn a_link_of_the_former_name_is_checked_and_deleted() {
     case(|bed| {
-        let config = with(&json!({"macspoofchk": true, "cniVersion": "1.1.0"}));
+        let config = config::pods_with(&json!({"macspoofchk": true, "cniVersion": "1.1.0"}));
         let warm = Warm::new(bed, config.clone());
         let before = bed.snapshot();
         for is_known in [true, false] {
@@ -136,7 +135,7 @@ fn a_link_of_the_former_name_is_checked_and_deleted() {
             warm.network.call("ADD", "c1").netns(other.path()).run().fails_with(999, FORMER);
             other.destroy();
             call("DEL").netns("").run().silent();
-            assert!(!has_link(&pod, "eth0"));
+            assert!(!pod.has_link("eth0"));
             pod.destroy();
             bed.assert_unchanged_since(&before);
         }
@@ -146,7 +145,7 @@ fn a_link_of_the_former_name_is_checked_and_deleted() {
 #[test]
 fn a_link_of_the_former_name_is_garbage_when_nobody_lists_it() {
     case(|bed| {
-        let config = with(&json!({"macspoofchk": true, "cniVersion": "1.1.0"}));
+        let config = config::pods_with(&json!({"macspoofchk": true, "cniVersion": "1.1.0"}));
         let warm = Warm::new(bed, config.clone());
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         former(bed, &pod, &config);
@@ -154,7 +153,7 @@ fn a_link_of_the_former_name_is_garbage_when_nobody_lists_it() {
         warm.network.gc(&["first", "c1"]).silent();
         bed.assert_unchanged_since(&added);
         warm.network.gc(&["first"]).silent();
-        assert!(!has_link(&pod, "eth0"));
+        assert!(!pod.has_link("eth0"));
         pod.destroy();
         bed.assert_unchanged_since(&before);
     });
@@ -164,24 +163,24 @@ fn a_link_of_the_former_name_is_garbage_when_nobody_lists_it() {
 #[test]
 fn a_strangers_link_of_the_former_name_is_left_alone() {
     case(|bed| {
-        let warm = Warm::new(bed, with(&json!({"cniVersion": "1.1.0"})));
+        let warm = Warm::new(bed, config::pods_with(&json!({"cniVersion": "1.1.0"})));
         let (network, pod) = (&warm.network, bed.sandbox("pod"));
         bed.ip(&format!("link add {FORMER} type veth peer name other"));
         bed.succeed("ip", &["link", "set", FORMER, "alias", "elsewhere c7 eth0"]);
         network.call("DEL", "c1").netns("").run().silent();
-        assert!(has_link(bed, FORMER));
+        assert!(bed.has_link(FORMER));
         network.add(&pod, "c1").success();
         network.check(&pod, "c1").silent();
         network.del(&pod, "c1").silent();
         network.gc(&["first"]).silent();
-        assert!(has_link(bed, FORMER));
+        assert!(bed.has_link(FORMER));
     });
 }
 
 #[test]
 fn leaked_links_are_deleted_with_one_request() {
     case(|bed| {
-        let warm = Warm::new(bed, with(&json!({"cniVersion": "1.1.0"})));
+        let warm = Warm::new(bed, config::pods_with(&json!({"cniVersion": "1.1.0"})));
         let before = bed.snapshot();
         let pods: Vec<_> = (0..20).map(|n| (bed.sandbox(&format!("p{n}")), n)).collect();
         for (pod, number) in &pods {
@@ -196,7 +195,7 @@ fn leaked_links_are_deleted_with_one_request() {
         let asked = trace.iter().filter(|line| line.contains("RTM_DELLINK")).count();
         assert_eq!(asked, 1, "{trace:#?}");
         for (pod, _) in &pods {
-            assert!(!has_link(pod, "eth0"));
+            assert!(!pod.has_link("eth0"));
         }
         bed.assert_unchanged_since(&before);
         warm.assert_connected(&warm.first);
@@ -206,7 +205,7 @@ fn leaked_links_are_deleted_with_one_request() {
 #[test]
 fn gc_and_status_do_not_look_at_cni_args() {
     case(|bed| {
-        let network = bed.network(changed(pods_config(), &json!({"cniVersion": "1.1.0"})));
+        let network = bed.network(changed(config::pods(), &json!({"cniVersion": "1.1.0"})));
         network.add(&bed.sandbox("first"), "first").success();
         let before = bed.snapshot();
         let mut config = network.config().clone();

@@ -1,12 +1,12 @@
 //! Every plugin against configurations that are nearly right: it answers, whatever it reads.
 
 use serde_json::json;
-use testbed::bin_dir;
-
-use crate::{
-    differences::case,
-    protocol::{add, config, each},
+use testbed::{
+    bin_dir, config,
+    plugins::{add, each},
 };
+
+use crate::differences::case;
 
 /// Numbers that look random and are the same each time.
 struct Xorshift(u64);
@@ -53,7 +53,7 @@ fn mutate(text: &str, random: &mut Xorshift) -> Vec<u8> {
 fn whatever_it_reads_a_plugin_answers() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let mut full = config(plugin);
+            let mut full = config::least(plugin);
             full["ipam"] = json!({
                 "type": "host-local", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
                 "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"}], [{"subnet": "fd00::/64"}]],
@@ -85,7 +85,7 @@ fn whatever_it_reads_a_plugin_answers() {
 fn what_nobody_reads_takes_little_memory() {
     case(|bed| {
         each(|bed, plugin, _| {
-            let mut large = config(plugin);
+            let mut large = config::least(plugin);
             large["cniVersion"] = json!("1.1.0");
             let entry = json!({"a": 1, "b": [1, 2, {"c": "x"}]});
             large["somebody-elses"] = vec![entry; 300_000].into();

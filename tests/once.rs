@@ -4,14 +4,12 @@
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed, bin_dir, step};
-
-use crate::{
-    bridge::has_link,
-    differences::case,
-    pods::{Warm, addresses, config, destroy, has_only_lo, seen_by_tcp, with},
-    portmap_iptables::PROGRAMS,
+use testbed::{
+    Outcome, REFERENCE, SYSTEM_PATH, Sandbox, Snapshot, Testbed, bin_dir, config,
+    reach::seen_by_tcp, result::addresses, step, warm::Warm,
 };
+
+use crate::differences::case;
 
 /// What is nobody's but an attachment's: links, leases, elements.
 fn own(snapshot: &Snapshot) -> Vec<String> {
@@ -41,7 +39,7 @@ fn rounds() -> std::iter::StepBy<std::ops::Range<usize>> {
 }
 
 fn one_of_eight_succeeds(bed: &Testbed, sandboxes: usize) {
-    let warm = Warm::new(bed, with(&json!({"macspoofchk": true})));
+    let warm = Warm::new(bed, config::pods_with(&json!({"macspoofchk": true})));
     let before = bed.snapshot();
     for round in rounds() {
         let pods: Vec<_> = (0..sandboxes).map(|n| bed.sandbox(&format!("p{round}{n}"))).collect();
@@ -62,7 +60,7 @@ fn one_of_eight_succeeds(bed: &Testbed, sandboxes: usize) {
         }
         assert_eq!(leases.len(), 4, "round {round}: {leases:?}");
         for (number, other) in pods.iter().enumerate() {
-            assert_eq!(has_only_lo(other), number != *winner, "round {round}");
+            assert_eq!(other.has_only_lo(), number != *winner, "round {round}");
         }
         warm.assert_connected(pod);
         let mut known = warm.network.config().clone();
@@ -87,17 +85,16 @@ fn one_of_eight_adds_into_different_namespaces_succeeds() {
 
 /// A pod that the Go plugins have made.
 fn theirs(bed: &Testbed, config: &Value, pod: &Sandbox) -> Value {
-    let call = bed.plugin("bridge").program(format!("{REFERENCE}/bridge")).command("ADD");
-    let call = call.container("c1").ifname("eth0").netns(pod.path()).cni_path(REFERENCE);
-    call.env("PATH", PROGRAMS).config(config).run().result()
+    let call = bed.call("ADD", "c1", config).program(format!("{REFERENCE}/bridge"));
+    call.netns(pod.path()).cni_path(REFERENCE).env("PATH", SYSTEM_PATH).run().result()
 }
 
 #[test]
 fn an_attachment_of_the_go_plugins_is_not_made_again() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pods = ["pod", "other"].map(|name| bed.sandbox(name));
-        theirs(bed, &config(), &pods[0]);
+        theirs(bed, &config::pods(), &pods[0]);
         // Ours finds the leases of theirs, and takes them over.
         assert!(!warm.network.call("ADD", "c1").netns(pods[1].path()).run().status.success());
         let before = bed.snapshot();
@@ -111,7 +108,7 @@ fn an_attachment_of_the_go_plugins_is_not_made_again() {
             bed.assert_unchanged_since(&before);
             assert_eq!(bed.lease_files("pods"), files);
         }
-        assert!(has_only_lo(&pods[1]));
+        assert!(pods[1].has_only_lo());
         warm.assert_connected(&pods[0]);
     });
 }
@@ -119,9 +116,9 @@ fn an_attachment_of_the_go_plugins_is_not_made_again() {
 #[test]
 fn a_refused_add_takes_no_lease_from_who_lives() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pods = ["pod", "other"].map(|name| bed.sandbox(name));
-        let own = addresses(&theirs(bed, &config(), &pods[0]));
+        let own = addresses(&theirs(bed, &config::pods(), &pods[0]));
         for pod in &pods {
             let refused = warm.network.call("ADD", "c1").netns(pod.path()).run();
             assert!(!refused.status.success(), "{refused}");
@@ -157,7 +154,7 @@ impl<'bed> Slow<'bed> {
         let real = bin_dir().join("host-local").display().to_string();
         bed.script("slow", &SLOW.replace("REAL", &real));
         bed.succeed("mkfifo", &["/run/test/ready", "/run/test/go"]);
-        let mut config = with(&json!({"cniVersion": "1.1.0", "macspoofchk": true}));
+        let mut config = config::pods_with(&json!({"cniVersion": "1.1.0", "macspoofchk": true}));
         match grace_age {
             Some(age) => config["ipam"]["graceAge"] = json!(age),
             None => drop(config["ipam"].as_object_mut().unwrap().remove("graceAge")),
@@ -221,7 +218,7 @@ fn gc_lets_an_add_end_that_has_no_link_yet() {
             let (slow, pod) = (Slow::new(bed, grace), bed.sandbox("pod"));
             bed.ip("link del br0");
             let result = slow.add(&pod, || {
-                assert!(!has_link(bed, "br0"));
+                assert!(!bed.has_link("br0"));
                 slow.warm.network.gc(&["first"]).silent();
             });
             slow.check(&pod, &result);
@@ -236,7 +233,7 @@ fn gc_leaves_what_is_young() {
             let bed = if backend == "nftables" { bed } else { &Testbed::new() };
             let keys =
                 json!({"cniVersion": "1.1.0", "macspoofchk": true, "ipMasqBackend": backend});
-            let mut config = with(&keys);
+            let mut config = config::pods_with(&keys);
             config["ipam"].as_object_mut().unwrap().remove("graceAge");
             let (warm, pod) = (Warm::new(bed, config), bed.sandbox("pod"));
             warm.network.add(&pod, "c1").success();
@@ -253,11 +250,11 @@ fn gc_leaves_what_is_young() {
 fn gc_removes_what_is_old() {
     case(|bed| {
         let keys = json!({"cniVersion": "1.1.0", "macspoofchk": true});
-        let warm = Warm::new(bed, with(&keys));
+        let warm = Warm::new(bed, config::pods_with(&keys));
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         warm.network.add(&pod, "c1").success();
         warm.network.gc(&["first"]).silent();
-        assert!(!has_link(&pod, "eth0"));
+        assert!(!pod.has_link("eth0"));
         assert_eq!(own(&bed.snapshot()), own(&before));
     });
 }
@@ -267,13 +264,13 @@ fn gc_removes_what_is_old() {
 fn gc_removes_what_is_young_and_dead() {
     case(|bed| {
         let keys = json!({"cniVersion": "1.1.0", "macspoofchk": true});
-        let mut config = with(&keys);
+        let mut config = config::pods_with(&keys);
         config["ipam"].as_object_mut().unwrap().remove("graceAge");
         let warm = Warm::new(bed, config);
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         warm.network.add(&pod, "c1").success();
         seen_by_tcp(&pod, bed, "10.1.0.1");
-        destroy(bed, &pod);
+        bed.destroy(&pod);
         warm.network.gc(&["first"]).silent();
         bed.assert_unchanged_since(&before);
     });

@@ -2,20 +2,17 @@
 //! nothing, each bridge, and each VLAN of one, is a world of its own.
 
 use serde_json::{Value, json};
-use testbed::{Network, Place, Sandbox, Testbed};
+use testbed::{Network, Place, Sandbox, Testbed, config};
 
-use crate::{bridge::config, differences::case};
+use crate::differences::case;
 
 /// A network of 10.1.0.0/24 on a bridge, with addresses that are asked for.
 fn network<'bed>(bed: &'bed Testbed, name: &str, changes: &Value) -> Network<'bed> {
-    let mut all = json!({
+    let own = json!({
         "name": name, "bridge": format!("br-{name}"),
         "ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0}
     });
-    for (key, value) in changes.as_object().unwrap() {
-        all[key] = value.clone();
-    }
-    bed.network(config(&all))
+    bed.network(config::bridge(&config::changed(own, changes)))
 }
 
 fn frames_only() -> Value {

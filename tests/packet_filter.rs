@@ -1,103 +1,57 @@
 //! What all plugins together make of the packet filter, and what it takes them.
 
+mod gc;
+
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::{Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    faults::sent,
-    pods::{changed, config},
-    portmap_owners::census,
+use testbed::{
+    SYSTEM_PATH, Testbed,
+    chain::{Chain, with_result},
+    config::{self, changed, mapping},
+    ruleset::census,
 };
+
+use crate::differences::case;
 
 const NO_IPV6: &str = "net/ipv6/conf/all/disable_ipv6";
 
-/// A chain of plugins that have to do with the packet filter. A bridge has room for 1,023 pods, so
-/// many of them need more than one.
-struct Node<'bed> {
-    bed: &'bed Testbed,
-    plugins: [Value; 3],
+/// A chain of all plugins that have to do with the packet filter, with a port of the host. A bridge
+/// has room for 1,023 pods, so many of them need more than one.
+fn chain(bed: &Testbed, network: u16, port: u16) -> Chain<'_> {
+    let name = format!("net{network}");
+    let ranges = json!([[{"subnet": format!("10.{network}.0.0/20")}]]);
+    let keys = json!({
+        "name": name, "bridge": format!("br{network}"), "macspoofchk": true,
+        "ipam": {"type": "host-local", "ranges": ranges}
+    });
+    let ports = json!({"portMappings": [mapping(port, 80, "tcp")]});
+    let chained = |keys: Value| changed(keys, &json!({"name": name, "cniVersion": "1.0.0"}));
+    let plugins = [
+        config::pods_with(&keys),
+        chained(json!({"type": "portmap", "runtimeConfig": ports})),
+        chained(json!({"type": "firewall", "ingressPolicy": "same-bridge"})),
+    ];
+    Chain::new(bed, plugins)
 }
 
-impl<'bed> Node<'bed> {
-    fn new(bed: &'bed Testbed, network: usize) -> Self {
-        let name = format!("net{network}");
-        let ranges = json!([[{"subnet": format!("10.{network}.0.0/20")}]]);
-        let keys = json!({
-            "name": name, "bridge": format!("br{network}"), "macspoofchk": true,
-            "ipam": {"type": "host-local", "ranges": ranges}
-        });
-        let chained = |keys: Value| changed(keys, &json!({"name": name, "cniVersion": "1.0.0"}));
-        let plugins = [
-            changed(config(), &keys),
-            chained(json!({"type": "portmap"})),
-            chained(json!({"type": "firewall", "ingressPolicy": "same-bridge"})),
-        ];
-        Self { bed, plugins }
-    }
-
-    /// Every plugin's ADD, with a port of the host.
-    fn add(&self, id: &str, port: usize) {
-        let pod = self.bed.sandbox(id);
-        // The kernel has room for 1,024 neighbours in all namespaces together, and IPv6 knows some of
-        // every link at once: other tests would find no place.
-        pod.set_sysctl(NO_IPV6, "1");
-        let port = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
-        let mut known = json!({"runtimeConfig": {"portMappings": [port]}});
-        for plugin in &self.plugins {
-            let config = changed(plugin.clone(), &known);
-            let call = self.bed.plugin(plugin["type"].as_str().unwrap()).command("ADD");
-            let call = call.container(id).ifname("eth0").netns(pod.path()).config(&config);
-            known["prevResult"] = call.run().result();
-        }
-    }
-
-    /// A verb of every plugin: the processes that each was.
-    fn processes(&self, verb: &str, netns: &str) -> Vec<usize> {
-        let mut known = json!({"runtimeConfig": {"portMappings": [
-            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
-        ]}});
-        let count = |plugin: &Value| {
-            let (stdout, processes) =
-                traced(self.bed, verb, netns, &changed(plugin.clone(), &known));
-            if verb == "ADD" {
-                known["prevResult"] = serde_json::from_slice(&stdout).unwrap();
-            }
-            processes
-        };
-        self.plugins.iter().map(count).collect()
-    }
-}
-
-/// A verb of a plugin for c1, under strace: what it said, and how many processes and threads
-/// that took.
-pub(crate) fn traced(bed: &Testbed, verb: &str, netns: &str, config: &Value) -> (Vec<u8>, usize) {
-    let directory = bin_dir().display();
-    let script = format!(
-        "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_PATH={directory} \
-         CNI_NETNS={netns} strace -f -o /run/test/trace -e trace=clone,clone3,fork,vfork,execve \
-         {directory}/{}",
-        config["type"].as_str().unwrap(),
-    );
-    let ran = bed.feed("sh", &["-c", &script], config.to_string().as_bytes());
-    assert!(ran.status.success(), "{ran:?}");
-    let trace = bed.read("/run/test/trace");
-    let calls: Vec<_> = trace.lines().filter(|line| !line.contains(" resumed>")).collect();
-    let of = |what: &str| calls.iter().filter(|line| line.contains(what)).count();
-    (ran.stdout, 1 + of("clone3(") + of("clone(") + of("fork("))
+/// Every plugin's ADD for a new pod.
+fn add(bed: &Testbed, network: u16, id: &str, port: u16) {
+    let pod = bed.sandbox(id);
+    // The kernel has room for 1,024 neighbours in all namespaces together, and IPv6 knows some of
+    // every link at once: other tests would find no place.
+    pod.set_sysctl(NO_IPV6, "1");
+    chain(bed, network, port).add(&pod, id);
 }
 
 #[test]
 fn two_thousand_attachments_have_the_rules_of_two() {
     case(|bed| {
-        const PODS: usize = 2_000;
+        const PODS: u16 = 2_000;
         // Masquerading, two of the spoof check, three of a port, and the firewall's.
         const ELEMENTS: usize = 7;
         bed.set_sysctl(NO_IPV6, "1");
-        let nodes = [1, 2].map(|network| Node::new(bed, network));
-        let add = |number: usize| nodes[number % 2].add(&format!("c{number}"), 8000 + number);
+        let add = |number: u16| add(bed, 1 + number % 2, &format!("c{number}"), 8000 + number);
         add(0);
         add(1);
         let (rules, elements) = census(bed);
@@ -108,16 +62,26 @@ fn two_thousand_attachments_have_the_rules_of_two() {
         });
         let (all_rules, all_elements) = census(bed);
         assert_eq!(all_rules, rules);
-        assert_eq!(all_elements - elements, (PODS - 2) * ELEMENTS);
+        assert_eq!(all_elements - elements, usize::from(PODS - 2) * ELEMENTS);
     });
 }
 
 #[test]
 fn no_program_is_started_but_ipam() {
     case(|bed| {
-        let (node, pod) = (Node::new(bed, 1), bed.sandbox("pod"));
+        let (chain, pod) = (chain(bed, 1, 8080), bed.sandbox("pod"));
         for verb in ["ADD", "DEL"] {
-            assert_eq!(node.processes(verb, pod.path()), [2, 1, 1], "{verb}");
+            let mut result = Value::Null;
+            let count = |plugin: &Value| {
+                let call = bed.call(verb, "c1", &with_result(plugin, &result)).netns(pod.path());
+                let (outcome, processes) = bed.processes(call.env("PATH", SYSTEM_PATH));
+                if verb == "ADD" {
+                    result = outcome.result();
+                }
+                processes
+            };
+            let processes: Vec<_> = chain.plugins.iter().map(count).collect();
+            assert_eq!(processes, [2, 1, 1], "{verb}");
         }
     });
 }
@@ -125,13 +89,12 @@ fn no_program_is_started_but_ipam() {
 #[test]
 fn what_nft_has_loaded_serves_as_what_was_made() {
     case(|bed| {
-        let [one, two] = [1, 2].map(|network| Node::new(bed, network));
-        one.add("c1", 8001);
+        add(bed, 1, "c1", 8001);
         let listed = bed.succeed("nft", &["list", "ruleset"]);
         let file = format!("flush ruleset\n{listed}");
         assert!(bed.feed("nft", &["-f", "-"], file.as_bytes()).status.success(), "{listed}");
         // What is another network's is declared anew, with all that is shared.
-        two.add("c2", 8002);
+        add(bed, 2, "c2", 8002);
     });
 }
 
@@ -155,10 +118,10 @@ fn del_lists_nothing_that_it_is_told() {
         for (masquerade, expected) in
             [(json!(true), 0), (json!("v4"), 0), (json!("v6"), 0), (json!(false), 2)]
         {
-            let config = changed(config(), &json!({"ipMasq": masquerade}));
+            let config = changed(config::pods(), &json!({"ipMasq": masquerade}));
             let result = bed.network(config.clone()).add(&pod, "c1").result();
             let told = changed(config, &json!({"prevResult": result}));
-            let messages = sent(bed, "DEL", pod.path(), &told);
+            let messages = bed.sent(bed.call("DEL", "c1", &told).netns(pod.path()));
             assert_eq!(lists(&messages, "masqueraded"), expected, "{masquerade}");
         }
         let listed = bed.succeed("nft", &["list", "ruleset"]);

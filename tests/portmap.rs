@@ -1,163 +1,18 @@
 //! Ports of the host, by packets: from everywhere a client may be, to every kind of mapping.
 
-use std::{io, net::IpAddr};
+mod flows;
+mod iptables;
+mod owners;
 
-use serde_json::{Value, json};
-use testbed::{Network, Outcome, Place, Sandbox, Testbed};
-
-use crate::{
-    bridge::{config, dual},
-    differences::case,
+use serde_json::json;
+use testbed::{
+    Place,
+    config::mappings,
+    portmap::{Chain, matrix},
+    reach::knock,
 };
 
-/// A chain of a bridge and portmap.
-pub(crate) struct Chain<'bed> {
-    bed: &'bed Testbed,
-    pub(crate) bridge: Network<'bed>,
-    /// portmap's own configuration.
-    pub(crate) keys: Value,
-}
-
-impl<'bed> Chain<'bed> {
-    pub(crate) fn new(bed: &'bed Testbed) -> Self {
-        let mut changes = dual();
-        changes["hairpinMode"] = json!(true);
-        Self { bed, bridge: bed.network(config(&changes)), keys: json!({}) }
-    }
-
-    /// portmap's configuration for a container, with the bridge's result if it is known.
-    pub(crate) fn config(&self, id: &str, mappings: &Value) -> Value {
-        let mut config = self.keys.clone();
-        config["cniVersion"] = self.bridge.config()["cniVersion"].clone();
-        config["name"] = self.bridge.config()["name"].clone();
-        config["type"] = json!("portmap");
-        config["runtimeConfig"] = json!({"portMappings": mappings});
-        if let Some(result) = self.bridge.result(id) {
-            config["prevResult"] = result;
-        }
-        config
-    }
-
-    pub(crate) fn call(&self, verb: &str, pod: &Sandbox, id: &str, mappings: &Value) -> Outcome {
-        let call = self.bed.plugin("portmap").command(verb).container(id).ifname("eth0");
-        call.netns(pod.path()).config(&self.config(id, mappings)).run()
-    }
-
-    /// Both plugins' ADD: the pod's addresses. `localnet` of the reference is left to itself.
-    pub(crate) fn add(&self, pod: &Sandbox, id: &str, mappings: &Value) -> Vec<IpAddr> {
-        let result = self.attach(pod, id);
-        assert_eq!(self.call("ADD", pod, id, mappings).result()["ips"], result["ips"]);
-        let bare = |ip: &Value| ip["address"].as_str()?.split('/').next()?.parse().ok();
-        result["ips"].as_array().unwrap().iter().filter_map(bare).collect()
-    }
-
-    /// The bridge's ADD.
-    pub(crate) fn attach(&self, pod: &Sandbox, id: &str) -> Value {
-        pod.ip("link set lo up");
-        self.bridge.add(pod, id).result()
-    }
-}
-
-/// Mappings from port to port, of every protocol, with `more` in each.
-pub(crate) fn mappings(ports: &[(u16, u16)], more: &Value) -> Value {
-    let mut list = Vec::new();
-    for (host, container) in ports {
-        for protocol in ["tcp", "udp"] {
-            let mut entry =
-                json!({"hostPort": host, "containerPort": container, "protocol": protocol});
-            for (key, value) in more.as_object().into_iter().flatten() {
-                entry[key] = value.clone();
-            }
-            list.push(entry);
-        }
-    }
-    json!(list)
-}
-
-/// A packet of each protocol to `at`; whom the server saw.
-pub(crate) fn knock(
-    from: &Place,
-    at: &str,
-    to: &Place,
-    port: u16,
-    reaches: bool,
-) -> [io::Result<IpAddr>; 2] {
-    let any = format!("{}:{port}", if at.starts_with('[') { "[::]" } else { "0.0.0.0" });
-    let (tcp, udp) = (to.tcp_server(&any), to.udp_server(&any));
-    if reaches {
-        [from.tcp(at, &tcp), from.udp(at, &udp)]
-    } else {
-        [from.tcp_refused(at, &tcp), from.udp_refused(at, &udp)]
-    }
-}
-
-/// Where a client is, and by which address of the host it asks. (`::1` leads nowhere.)
-const WAYS: [(&str, &str); 9] = [
-    ("neighbour", "203.0.113.1"),
-    ("neighbour", "[2001:db8:ffff::1]"),
-    ("host", "127.0.0.1"),
-    ("host", "203.0.113.1"),
-    ("host", "[2001:db8:ffff::1]"),
-    ("itself", "203.0.113.1"),
-    ("itself", "[2001:db8:ffff::1]"),
-    ("other", "203.0.113.1"),
-    ("other", "[2001:db8:ffff::1]"),
-];
-
-/// Whether a mapping with this host address is reached by that one.
-fn is_open(host_ip: &str, at: &str) -> bool {
-    match host_ip {
-        "" => true,
-        "0.0.0.0" => !at.starts_with('['),
-        "::" => at.starts_with('['),
-        own => own == at.trim_matches(['[', ']']),
-    }
-}
-
-/// Every way to every kind of mapping; what differs from what the table above says.
-pub(crate) fn matrix(bed: &Testbed, keys: Value) -> Vec<String> {
-    let neighbour = bed.neighbour();
-    let chain = Chain { keys, ..Chain::new(bed) };
-    let other = bed.sandbox("other");
-    chain.attach(&other, "other");
-    let mut wrong = Vec::new();
-    for (number, host_ip) in
-        ["", "203.0.113.1", "0.0.0.0", "::", "127.0.0.1", "2001:db8:ffff::1"].iter().enumerate()
-    {
-        let pod = bed.sandbox(&format!("pod{number}"));
-        let id = format!("c{number}");
-        let more = if host_ip.is_empty() { json!({}) } else { json!({"hostIP": host_ip}) };
-        let list = mappings(&[(8080, 80), (9090, 9090)], &more);
-        chain.add(&pod, &id, &list);
-        for (client, at) in WAYS {
-            let from: &Place = match client {
-                "neighbour" => &neighbour,
-                "host" => bed,
-                "itself" => &pod,
-                _ => &other,
-            };
-            let reaches = is_open(host_ip, at);
-            for (host, container) in [(8080, 80), (9090, 9090)] {
-                let outcome = knock(from, &format!("{at}:{host}"), &pod, container, reaches);
-                for (protocol, outcome) in ["tcp", "udp"].into_iter().zip(outcome) {
-                    if outcome.is_ok() != reaches {
-                        wrong.push(format!(
-                            "{host_ip:?} {client} {at}:{host}/{protocol}: {outcome:?}"
-                        ));
-                    }
-                    let is_neighbour = client == "neighbour" && reaches;
-                    if is_neighbour && !outcome.is_ok_and(|seen| seen.to_string().ends_with('2')) {
-                        wrong.push(format!("{host_ip:?}: the neighbour is not seen as itself"));
-                    }
-                }
-            }
-        }
-        chain.call("DEL", &pod, &id, &list).silent();
-        chain.bridge.del(&pod, &id).silent();
-        pod.destroy();
-    }
-    wrong
-}
+use crate::differences::case;
 
 #[test]
 fn every_client_reaches_every_mapping() {
@@ -246,7 +101,7 @@ fn sctp_is_translated_too() {
 fn without_snat_only_strangers_get_an_answer() {
     case(|bed| {
         let neighbour = bed.neighbour();
-        let chain = Chain { keys: json!({"snat": false}), ..Chain::new(bed) };
+        let chain = Chain::with(bed, json!({"snat": false}));
         let pod = bed.sandbox("pod");
         chain.add(&pod, "c1", &mappings(&[(8080, 80)], &json!({})));
         let reaches = |from: &Place, at, reaches| {
@@ -263,7 +118,7 @@ fn without_snat_only_strangers_get_an_answer() {
 fn with_masq_all_nobody_is_seen_as_itself() {
     case(|bed| {
         let neighbour = bed.neighbour();
-        let chain = Chain { keys: json!({"masqAll": true}), ..Chain::new(bed) };
+        let chain = Chain::with(bed, json!({"masqAll": true}));
         let pod = bed.sandbox("pod");
         chain.add(&pod, "c1", &mappings(&[(8080, 80)], &json!({})));
         for (at, gateway) in

@@ -1,12 +1,12 @@
 //! Every plugin against everything that is wrong with a call before the plugin's own work begins.
 
 use serde_json::{Value, json};
-use testbed::{Call, Sandbox, Testbed, is_reference};
+use testbed::{
+    config, is_reference,
+    plugins::{add, each},
+};
 
 use crate::differences::case;
-
-/// Every plugin of the suite, with the least that it accepts. A new plugin is a new line.
-const PLUGINS: [&str; 5] = ["loopback", "bridge", "portmap", "firewall", "host-local"];
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -16,38 +16,10 @@ fn known(plugin: &str) -> &'static [&'static str] {
     &VERSIONS[first..6]
 }
 
-pub(crate) fn config(plugin: &str) -> Value {
-    let mut config = json!({"cniVersion": "1.0.0", "name": "net", "type": plugin});
-    if plugin == "host-local" {
-        config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"});
-    }
-    if matches!(plugin, "portmap" | "firewall") {
-        config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]});
-    }
-    config
-}
-
 fn with(plugin: &str, key: &str, value: impl Into<Value>) -> Value {
-    let mut config = config(plugin);
+    let mut config = config::least(plugin);
     config[key] = value.into();
     config
-}
-
-/// A call that would succeed.
-pub(crate) fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> {
-    let call = bed.plugin(plugin).command("ADD").container("c1").ifname("eth0");
-    call.netns(pod.path()).config(&config(plugin))
-}
-
-/// Runs `check` for every plugin, and says which one it was.
-pub(crate) fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
-    move |bed| {
-        let pod = bed.sandbox("pod");
-        for plugin in PLUGINS {
-            println!("-- {plugin}");
-            body(bed, plugin, &pod);
-        }
-    }
 }
 
 #[test]
@@ -100,7 +72,7 @@ fn all_missing_variables_are_named_at_once() {
             ];
             for (verb, missing) in rows {
                 let call = bed.plugin(plugin).command(verb).without("CNI_PATH");
-                let error = call.config(&config(plugin)).run().error();
+                let error = call.config(&config::least(plugin)).run().error();
                 assert_eq!((error.code, error.details.as_str()), (4, ""));
                 assert_eq!(error.msg, format!("required env variables [{missing}] missing"));
             }
@@ -200,7 +172,7 @@ fn a_bad_variable_is_reported_before_a_missing_one() {
 fn what_is_not_one_json_object_is_code_6() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let text = config(plugin).to_string();
+            let text = config::least(plugin).to_string();
             let (half, trailing) = (&text[..text.len() / 2], format!("{text} x"));
             let (twice, array) = (format!("{text}{text}"), format!("[{text}]"));
             let inputs = ["", " ", "garbage", "\"text\"", "1", half, &trailing, &twice, &array];
@@ -221,7 +193,7 @@ fn what_is_not_one_json_object_is_code_6() {
 fn a_missing_or_bad_name_is_code_7() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let mut nameless = config(plugin);
+            let mut nameless = config::least(plugin);
             nameless.as_object_mut().unwrap().remove("name");
             for config in [nameless, with(plugin, "name", ""), with(plugin, "name", json!(null))] {
                 add(bed, plugin, pod).config(&config).run().fails_with(7, "missing network name");
@@ -368,7 +340,7 @@ fn an_error_says_its_version() {
 fn keys_are_found_in_any_case_and_null_is_absent() {
     case(|bed| {
         each(|bed, plugin, pod| {
-            let mut config = config(plugin);
+            let mut config = config::least(plugin);
             let name = config.as_object_mut().unwrap().remove("name").unwrap();
             config["NAME"] = name;
             for absent in ["prevResult", "dns", "args", "runtimeConfig", "mtu"] {

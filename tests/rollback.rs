@@ -3,12 +3,13 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testbed::{Outcome, Testbed, bin_dir};
-
-use crate::{
-    differences::case,
-    pods::{Warm, changed, config, with},
+use testbed::{
+    Outcome, SYSTEM_PATH, Testbed, bin_dir,
+    config::{self, changed},
+    warm::Warm,
 };
+
+use crate::differences::case;
 
 /// An ADD with `config` that must fail, beside an attachment that must not notice.
 fn fail(warm: &Warm<'_>, config: &Value) -> Outcome {
@@ -24,7 +25,7 @@ fn fail(warm: &Warm<'_>, config: &Value) -> Outcome {
 }
 
 fn ipam(ipam: &Value) -> Value {
-    with(&json!({"ipam": ipam}))
+    config::pods_with(&json!({"ipam": ipam}))
 }
 
 fn said(outcome: &Outcome) -> String {
@@ -48,7 +49,7 @@ fn double(bed: &Testbed, answer: &str, status: u8) {
 #[test]
 fn no_ipam_plugin_of_that_name() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let outcome = fail(&warm, &ipam(&json!({"type": "nowhere"})));
         assert!(said(&outcome).contains("nowhere"), "{outcome}");
     });
@@ -57,7 +58,7 @@ fn no_ipam_plugin_of_that_name() {
 #[test]
 fn an_ipam_plugin_that_fails_is_quoted() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         double(bed, r#"{"cniVersion": "1.0.0", "code": 142, "msg": "out of luck"}"#, 1);
         let outcome = fail(&warm, &ipam(&json!({"type": "ipam"})));
         assert!(said(&outcome).contains("out of luck"), "{outcome}");
@@ -68,7 +69,7 @@ fn an_ipam_plugin_that_fails_is_quoted() {
 #[test]
 fn an_ipam_plugin_that_fails_is_asked_to_clean_up() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let fine = r#"{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.9/24"}]}"#;
         for (answer, status) in [("no JSON", 0), ("", 0), ("", 1), (r#"{"code": 7}"#, 1), (fine, 1)]
         {
@@ -83,7 +84,7 @@ fn an_ipam_plugin_that_fails_is_asked_to_clean_up() {
 #[test]
 fn an_ipam_plugin_that_answers_nonsense_is_refused() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let (fine, bad) = (json!({"address": "10.1.0.9/24"}), json!({"address": "10.1.0.9/77"}));
         let rows = [
             (json!([]), "IPAM plugin returned missing IP config"),
@@ -105,7 +106,7 @@ fn an_ipam_plugin_that_answers_nonsense_is_refused() {
 #[test]
 fn who_is_there_already_keeps_everything() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         // The same attachment again, and another container's in the same namespace.
         for container in ["first", "c2"] {
@@ -123,7 +124,7 @@ fn who_is_there_already_keeps_everything() {
 #[test]
 fn an_interface_of_somebody_elses_is_left_alone() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pod = bed.sandbox("pod");
         pod.ip("link add eth0 type bridge");
         let (before, inside) = (bed.snapshot(), pod.ip("-o link"));
@@ -137,8 +138,8 @@ fn an_interface_of_somebody_elses_is_left_alone() {
 #[test]
 fn a_link_that_is_no_bridge_is_left_alone() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
-        let outcome = fail(&warm, &with(&json!({"bridge": "lan"})));
+        let warm = Warm::new(bed, config::pods());
+        let outcome = fail(&warm, &config::pods_with(&json!({"bridge": "lan"})));
         assert!(said(&outcome).contains("already exists but is not a bridge"), "{outcome}");
     });
 }
@@ -146,9 +147,9 @@ fn a_link_that_is_no_bridge_is_left_alone() {
 #[test]
 fn a_gateway_in_another_subnet_is_refused() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let other = json!({"type": "host-local", "subnet": "10.9.0.0/24"});
-        let config = with(&json!({"name": "other", "ipam": other}));
+        let config = config::pods_with(&json!({"name": "other", "ipam": other}));
         let outcome = fail(&warm, &config);
         let words = "\"br0\" already has an IP address different from 10.9.0.1/24";
         assert!(said(&outcome).contains(words), "{outcome}");
@@ -160,7 +161,10 @@ fn a_gateway_in_another_subnet_is_refused() {
 fn an_exhausted_range_leaves_nothing() {
     case(|bed| {
         let ranges = json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/126"}]]);
-        let warm = Warm::new(bed, with(&json!({"ipam": {"type": "host-local", "ranges": ranges}})));
+        let warm = Warm::new(
+            bed,
+            config::pods_with(&json!({"ipam": {"type": "host-local", "ranges": ranges}})),
+        );
         warm.network.add(&bed.sandbox("second"), "second").success();
         let outcome = fail(&warm, warm.network.config());
         assert!(said(&outcome).contains("no IP addresses available"), "{outcome}");
@@ -169,11 +173,11 @@ fn an_exhausted_range_leaves_nothing() {
 }
 
 #[test]
-fn what_the_kernel_refuses_is_taken_back() {
+fn what_the_kernel_refuses_is_rolled_back() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let with_route = |route: Value| {
-            let mut config = config();
+            let mut config = config::pods();
             config["ipam"]["routes"] = json!([route]);
             config
         };
@@ -182,11 +186,11 @@ fn what_the_kernel_refuses_is_taken_back() {
             with_route(json!({"dst": "192.0.2.0/24", "gw": "198.51.100.1"})),
             with_route(json!({"dst": "2001:db8:7::/64", "gw": "2001:db8:8::1"})),
             // An address that is no station's.
-            with(&json!({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}})),
-            with(&json!({"runtimeConfig": {"mac": "no address"}})),
+            config::pods_with(&json!({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}})),
+            config::pods_with(&json!({"runtimeConfig": {"mac": "no address"}})),
             // Too small for anything, and too large.
-            with(&json!({"mtu": 7})),
-            with(&json!({"mtu": 70000})),
+            config::pods_with(&json!({"mtu": 7})),
+            config::pods_with(&json!({"mtu": 70000})),
         ];
         for config in rows {
             assert_ne!(fail(&warm, &config).error_code(), 0);
@@ -197,10 +201,10 @@ fn what_the_kernel_refuses_is_taken_back() {
 #[test]
 fn a_small_mtu_cuts_nobody_off() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         // No IPv6 of its own, so nothing is wrong with it.
         let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"});
-        let small = with(&json!({"name": "small", "mtu": 1000, "ipam": ipam}));
+        let small = config::pods_with(&json!({"name": "small", "mtu": 1000, "ipam": ipam}));
         let (network, pod) = (bed.network(small), bed.sandbox("pod"));
         let before = bed.snapshot();
         if network.add(&pod, "c1").status.success() {
@@ -214,9 +218,9 @@ fn a_small_mtu_cuts_nobody_off() {
 #[test]
 fn a_failed_add_can_be_repeated_at_once() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let pod = bed.sandbox("pod");
-        let mut broken = config();
+        let mut broken = config::pods();
         broken["ipam"]["routes"] = json!([{"dst": "192.0.2.0/24", "gw": "198.51.100.1"}]);
         for _ in 0..3 {
             let add = warm.network.call("ADD", "c1").netns(pod.path()).config(&broken);
@@ -233,7 +237,7 @@ fn unheard(warm: &Warm<'_>, redirection: &str) {
     let bridge = bin_dir().join("bridge");
     bed.script("bridge", &format!("#!/bin/sh\nexec {} {redirection}\n", bridge.display()));
     let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
-    let network = bed.network(changed(config(), &json!({})));
+    let network = bed.network(changed(config::pods(), &json!({})));
     let outcome = network.call("ADD", "c1").netns(pod.path()).run();
     assert!(!outcome.status.success(), "{redirection}: {outcome}");
     assert_eq!(pod.ip_json("link show").as_array().map(Vec::len), Some(1), "{outcome}");
@@ -243,22 +247,22 @@ fn unheard(warm: &Warm<'_>, redirection: &str) {
 
 #[test]
 fn an_answer_that_cannot_be_written_is_no_answer() {
-    case(|bed| unheard(&Warm::new(bed, config()), ">/dev/full"));
+    case(|bed| unheard(&Warm::new(bed, config::pods()), ">/dev/full"));
 }
 
 #[test]
 fn an_answer_that_nobody_reads_is_no_answer() {
     case(|bed| {
-        bed.network(config()).add(&bed.sandbox("first"), "first").success();
+        bed.network(config::pods()).add(&bed.sandbox("first"), "first").success();
         let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
         let mut bridge = Command::new(bin_dir().join("bridge"));
         bridge.env_clear().env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "c1");
         bridge.env("CNI_NETNS", pod.path()).env("CNI_IFNAME", "eth0");
-        bridge.env("CNI_PATH", bin_dir()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        bridge.env("CNI_PATH", bin_dir()).env("PATH", SYSTEM_PATH);
         let mut bridge = bed.start(&mut bridge);
         // Nobody will read it, whenever it comes.
         drop(bridge.stdout.take());
-        let config = config().to_string();
+        let config = config::pods().to_string();
         std::io::Write::write_all(&mut bridge.stdin.take().unwrap(), config.as_bytes()).unwrap();
         assert!(!bridge.wait().unwrap().success());
         pod.destroy();
@@ -269,7 +273,7 @@ fn an_answer_that_nobody_reads_is_no_answer() {
 #[test]
 fn what_is_missing_is_found_before_anything_is_made() {
     case(|bed| {
-        let (network, pod) = (bed.network(config()), bed.sandbox("pod"));
+        let (network, pod) = (bed.network(config::pods()), bed.sandbox("pod"));
         let before = bed.snapshot();
         for changes in [
             json!({"ipam": {"type": "nowhere"}}),
@@ -279,7 +283,8 @@ fn what_is_missing_is_found_before_anything_is_made() {
             json!({"runtimeConfig": {"mac": "no address"}}),
             json!({"ipMasqBackend": "smoke signals"}),
         ] {
-            let call = network.call("ADD", "c1").netns(pod.path()).config(&with(&changes));
+            let call =
+                network.call("ADD", "c1").netns(pod.path()).config(&config::pods_with(&changes));
             let outcome = call.run();
             assert_eq!(outcome.status.code(), Some(1), "{outcome}");
             // Not even the bridge.

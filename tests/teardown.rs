@@ -1,12 +1,14 @@
 //! DEL and GC: whatever the runtime still knows, what an attachment had is gone, and nothing else.
 
 use serde_json::{Value, json};
-use testbed::{Call, Sandbox, Testbed};
-
-use crate::{
-    differences::case,
-    pods::{Warm, addresses, changed, config, destroy, with},
+use testbed::{
+    Call, Sandbox, Testbed,
+    config::{self, changed},
+    result::addresses,
+    warm::Warm,
 };
+
+use crate::differences::case;
 
 /// What has become of the namespace by the time of DEL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ fn remembered(config: &Value, result: &Value, memory: Memory) -> Value {
 }
 
 fn attach_and_detach(bed: &Testbed, netns: Netns, memories: &[Memory]) {
-    let warm = Warm::new(bed, config());
+    let warm = Warm::new(bed, config::pods());
     let before = bed.snapshot();
     for memory in memories {
         println!("-- {netns:?}, {memory:?}");
@@ -126,7 +128,7 @@ fn detach_with_a_wrong_result(warm: &Warm<'_>) {
     let pod = warm.bed.sandbox("pod");
     warm.network.add(&pod, "c1").success();
     let result = warm.network.result("first").unwrap();
-    let config = changed(config(), &json!({"prevResult": result}));
+    let config = changed(config::pods(), &json!({"prevResult": result}));
     warm.network.call("DEL", "c1").netns(pod.path()).config(&config).run().silent();
     pod.destroy();
 }
@@ -134,7 +136,7 @@ fn detach_with_a_wrong_result(warm: &Warm<'_>) {
 #[test]
 fn nobody_is_cut_off_by_a_wrong_result() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         detach_with_a_wrong_result(&warm);
         warm.assert_connected(&warm.first);
         warm.network.check(&warm.first, "first").silent();
@@ -144,7 +146,7 @@ fn nobody_is_cut_off_by_a_wrong_result() {
 #[test]
 fn nothing_is_left_when_the_result_is_wrong() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         detach_with_a_wrong_result(&warm);
         bed.assert_unchanged_since(&before);
@@ -162,13 +164,13 @@ fn nobody_is_cut_off_by_a_late_del() {
         let mut v6 = only("fd00:1::99");
         v6[0]["subnet"] = json!("fd00:1::/64");
         let ipam = json!({"type": "host-local", "ranges": [v4, v6]});
-        let warm = Warm::new(bed, with(&json!({"ipam": ipam})));
+        let warm = Warm::new(bed, config::pods_with(&json!({"ipam": ipam})));
         let result = warm.network.result("first").unwrap();
         assert_eq!(addresses(&result), ["10.1.0.9", "fd00:1::99"]);
-        // The lease is taken back behind the bridge's back, as healing pools and people do.
+        // The lease ends without the bridge's knowledge, as by pools that heal and by people.
         let release = bed.plugin("host-local").command("DEL").container("first").ifname("eth0");
         release.config(warm.network.config()).run().silent();
-        destroy(bed, &warm.first);
+        bed.destroy(&warm.first);
         let pod = bed.sandbox("pod");
         assert_eq!(addresses(&warm.network.add(&pod, "c2").result()), addresses(&result));
         warm.assert_connected(&pod);
@@ -182,7 +184,7 @@ fn nobody_is_cut_off_by_a_late_del() {
 #[test]
 fn ten_lost_namespaces_leave_nothing() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         for round in 0..10 {
             let pod = bed.sandbox("pod");
@@ -198,7 +200,7 @@ fn ten_lost_namespaces_leave_nothing() {
 #[test]
 fn what_was_never_added_is_gone() {
     case(|bed| {
-        let (network, pod) = (bed.network(config()), bed.sandbox("pod"));
+        let (network, pod) = (bed.network(config::pods()), bed.sandbox("pod"));
         let before = bed.snapshot();
         let del = |call: Call<'_>| {
             call.clone().netns(pod.path()).run().silent();
@@ -207,7 +209,7 @@ fn what_was_never_added_is_gone() {
         };
         del(network.call("DEL", "c1"));
         bed.assert_unchanged_since(&before);
-        let warm = Warm::new(bed, config());
+        let warm = Warm::new(bed, config::pods());
         let before = bed.snapshot();
         del(warm.network.call("DEL", "c1"));
         // An interface of that name which is none of ours.
@@ -222,11 +224,11 @@ fn what_was_never_added_is_gone() {
 #[test]
 fn a_second_interface_stays() {
     case(|bed| {
-        let warm = Warm::new(bed, config());
-        let second = bed.network(config()).ifname("net1");
+        let warm = Warm::new(bed, config::pods());
+        let second = bed.network(config::pods()).ifname("net1");
         let before = bed.snapshot();
         let add = |name| {
-            second.call("ADD", name).netns(warm.first.path()).config(&with(
+            second.call("ADD", name).netns(warm.first.path()).config(&config::pods_with(
                 // One default route is enough.
                 &json!({"isDefaultGateway": false, "isGateway": true}),
             ))
@@ -239,7 +241,7 @@ fn a_second_interface_stays() {
 }
 
 fn newest(changes: &Value) -> Value {
-    changed(with(&json!({"cniVersion": "1.1.0"})), changes)
+    changed(config::pods_with(&json!({"cniVersion": "1.1.0"})), changes)
 }
 
 #[test]

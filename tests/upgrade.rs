@@ -1,13 +1,14 @@
 //! A node whose pods were made by the Go plugins, after ours have taken their place.
 
 use serde_json::{Value, json};
-use testbed::{Outcome, REFERENCE, Sandbox, Snapshot, Testbed, later_reference};
-
-use crate::{
-    differences::case,
-    pods::{addresses, changed, config},
-    portmap_iptables::PROGRAMS,
+use testbed::{
+    Outcome, REFERENCE, SYSTEM_PATH, Sandbox, Snapshot, Testbed,
+    config::{self, changed},
+    later_reference,
+    result::addresses,
 };
+
+use crate::differences::case;
 
 const LEGACY: &str = "/run/test/legacy";
 
@@ -68,7 +69,7 @@ impl<'bed> Upgrade<'bed> {
              for end in '' -save -restore; do ln -s /usr/sbin/$tool-legacy$end $tool$end; done; done"
         );
         bed.succeed("sh", &["-c", &link]);
-        let bridge = changed(changed(config(), &json!({"cniVersion": "1.0.0"})), keys);
+        let bridge = changed(changed(config::pods(), &json!({"cniVersion": "1.0.0"})), keys);
         let portmap = json!({
             "cniVersion": "1.0.0", "name": bridge["name"], "type": "portmap",
             "runtimeConfig": {"portMappings": [
@@ -77,7 +78,7 @@ impl<'bed> Upgrade<'bed> {
             ]}
         });
         let mut upgrade = Self { bed, theirs, bridge, portmap, before: bed.snapshot() };
-        upgrade.add(&bed.sandbox("resident"), "resident");
+        upgrade.add(&bed.sandbox("earlier"), "earlier");
         upgrade.before = bed.snapshot();
         upgrade
     }
@@ -85,9 +86,9 @@ impl<'bed> Upgrade<'bed> {
     fn theirs(&self, config: &Value, pod: &Sandbox, container: &str) -> Outcome {
         let (plugin, Theirs { dir, path, .. }) = (config["type"].as_str().unwrap(), self.theirs);
         let config = changed(config.clone(), &self.theirs.keys(plugin));
-        let call = self.bed.plugin(plugin).program(format!("{dir}/{plugin}")).command("ADD");
-        let call = call.container(container).ifname("eth0").netns(pod.path()).cni_path(dir);
-        call.env("PATH", &format!("{path}:{PROGRAMS}")).config(&config).run()
+        let call = self.bed.call("ADD", container, &config).program(format!("{dir}/{plugin}"));
+        let call = call.netns(pod.path()).cni_path(dir);
+        call.env("PATH", &format!("{path}:{SYSTEM_PATH}")).run()
     }
 
     fn add(&self, pod: &Sandbox, container: &str) -> Value {
@@ -100,10 +101,9 @@ impl<'bed> Upgrade<'bed> {
     /// DEL of ours, which find no program anywhere near; with what the runtime knows, or nothing.
     fn del(&self, pod: Option<&Sandbox>, container: &str, result: Option<&Value>) {
         for config in [&self.portmap, &self.bridge] {
-            let plugin = config["type"].as_str().unwrap();
             let config = changed(config.clone(), &json!({"prevResult": result}));
-            let call = self.bed.plugin(plugin).command("DEL").container(container).ifname("eth0");
-            let call = call.netns(pod.map_or("", |pod| pod.path())).config(&config);
+            let call = self.bed.call("DEL", container, &config);
+            let call = call.netns(pod.map_or("", |pod| pod.path()));
             call.clone().run().silent();
             call.run().silent();
         }
@@ -142,8 +142,7 @@ impl<'bed> Heir<'bed> {
         let upgrade = Upgrade::new(bed, theirs, &json!({}));
         let (theirs, ours) = (bed.sandbox("theirs"), bed.sandbox("ours"));
         upgrade.add(&theirs, "c1");
-        let call = bed.plugin("bridge").command("ADD").container("c2").ifname("eth0");
-        let result = call.netns(ours.path()).config(&upgrade.bridge).run().result();
+        let result = bed.call("ADD", "c2", &upgrade.bridge).netns(ours.path()).run().result();
         Self { upgrade, theirs, ours, result }
     }
 
@@ -151,12 +150,11 @@ impl<'bed> Heir<'bed> {
     fn add(&self, mapping: &Value) -> Outcome {
         let keys = json!({"prevResult": self.result, "runtimeConfig": {"portMappings": [mapping]}});
         let config = changed(self.upgrade.portmap.clone(), &keys);
-        let call = self.upgrade.bed.plugin("portmap").command("ADD").container("c2");
-        call.ifname("eth0").netns(self.ours.path()).config(&config).run()
+        self.upgrade.bed.call("ADD", "c2", &config).netns(self.ours.path()).run()
     }
 
-    fn resident_goes(&self) {
-        self.upgrade.del(None, "resident", None);
+    fn earlier_goes(&self) {
+        self.upgrade.del(None, "earlier", None);
     }
 }
 
@@ -166,8 +164,8 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
         case(|bed| {
             let neighbour = bed.neighbour();
             let heir = Heir::new(bed, theirs);
-            heir.resident_goes();
-            let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+            heir.earlier_goes();
+            let mapping = config::mapping(8080, 80, "tcp");
             let before = bed.snapshot();
             let outcome = heir.add(&mapping);
             assert!(
@@ -176,13 +174,10 @@ fn a_lost_container_of_theirs_gives_its_ports_up() {
             );
             bed.assert_unchanged_since(&before);
             // Others are as free as they were.
-            for other in [
-                json!({"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}),
-                json!({"hostPort": 8080, "containerPort": 80, "protocol": "udp"}),
-            ] {
+            for other in [config::mapping(8081, 80, "tcp"), config::mapping(8080, 80, "udp")] {
                 heir.add(&other).success();
             }
-            crate::pods::destroy(bed, &heir.theirs);
+            bed.destroy(&heir.theirs);
             heir.add(&mapping).success();
             let server = heir.ours.tcp_server("0.0.0.0:80");
             assert!(neighbour.tcp("203.0.113.1:8080", &server).is_ok());
@@ -198,7 +193,7 @@ fn ports_of_one_address_are_in_nobodys_way_at_another() {
     case(|bed| {
         let _neighbour = bed.neighbour();
         let heir = Heir::new(bed, IPTABLES);
-        heir.resident_goes();
+        heir.earlier_goes();
         // As later versions write it, by nft.
         let script = "table ip cni_hostport {\n chain hostports {\n ip daddr 203.0.113.1 tcp dport \
                       9090 dnat to 10.1.0.3:80 comment \"c1\"\n }\n}\n";
@@ -207,7 +202,7 @@ fn ports_of_one_address_are_in_nobodys_way_at_another() {
         heir.add(&at("203.0.113.9")).success();
         let outcome = heir.add(&at("203.0.113.1"));
         assert!(outcome.error().msg.contains("taken by container \"c1\""), "{outcome}");
-        crate::pods::destroy(bed, &heir.theirs);
+        bed.destroy(&heir.theirs);
         heir.add(&at("203.0.113.1")).success();
         assert!(!bed.succeed("nft", &["list", "ruleset"]).contains("dport 9090 dnat"));
     });
@@ -233,8 +228,8 @@ fn gc_of_ours_removes_what_lost_containers_of_theirs_had() {
             let pod = bed.sandbox("pod");
             upgrade.add(&pod, "c1");
             assert_ne!(theirs.rules(bed), rules);
-            crate::pods::destroy(bed, &pod);
-            let valid = json!([{"containerID": "resident", "ifname": "eth0"}]);
+            bed.destroy(&pod);
+            let valid = json!([{"containerID": "earlier", "ifname": "eth0"}]);
             let now = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
             for config in [&upgrade.portmap, &upgrade.bridge] {
                 let config = changed(config.clone(), &now);

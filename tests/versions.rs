@@ -1,9 +1,9 @@
 //! Every plugin in every version of the protocol: what ADD answers, and that DEL undoes it.
 
 use serde_json::{Value, json};
-use testbed::{Network, Testbed};
+use testbed::{Network, Testbed, ipam::DIR, plugins::each};
 
-use crate::{differences::case, protocol::each};
+use crate::differences::case;
 
 /// How a version writes a result down.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ const VERSIONS: [(&str, Shape); 6] = [
 ];
 const NEWEST: (&str, Shape) = ("1.1.0", Plain);
 
-/// The addresses of a result, in any shape; panics if it is not the `shape`.
-fn addresses(result: &Value, shape: Shape) -> Vec<(String, Option<String>)> {
+/// The addresses of a result, each with its gateway; panics if it is not of this shape.
+fn answered(result: &Value, shape: Shape) -> Vec<(String, Option<String>)> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     if shape == PerFamily {
         for key in ["ips", "interfaces", "routes"] {
@@ -85,7 +85,7 @@ fn host_local(bed: &Testbed, (version, shape): (&str, Shape)) {
     let network = bed.network(dual("host-local", version));
     let result = network.add(&pod, "c1").result();
     assert_eq!(result["cniVersion"], version);
-    assert_eq!(addresses(&result, shape), expected());
+    assert_eq!(answered(&result, shape), expected());
     expected_routes(&result, shape);
     assert!(result.get("interfaces").is_none());
     assert_eq!(bed.leases("net").len(), 2);
@@ -96,7 +96,7 @@ fn host_local(bed: &Testbed, (version, shape): (&str, Shape)) {
 
 /// So that the next network starts from its first address again.
 fn forget_last(bed: &Testbed) {
-    bed.succeed("rm", &["-r", "/var/lib/cni/networks/net"]);
+    bed.succeed("rm", &["-r", DIR]);
 }
 
 fn bridge(bed: &Testbed, (version, shape): (&str, Shape)) {
@@ -104,7 +104,7 @@ fn bridge(bed: &Testbed, (version, shape): (&str, Shape)) {
     let network = bed.network(dual("bridge", version));
     let result = network.add(&pod, "c1").result();
     assert_eq!(result["cniVersion"], version);
-    assert_eq!(addresses(&result, shape), expected());
+    assert_eq!(answered(&result, shape), expected());
     expected_routes(&result, shape);
     if shape != PerFamily {
         let interfaces = result["interfaces"].as_array().unwrap();
@@ -161,7 +161,7 @@ fn loopback_answers_in_each_version() {
             let result = network.add(&pod, "c1").result();
             assert_eq!(result["cniVersion"], version);
             let own = [("127.0.0.1/8".to_owned(), None), ("::1/128".to_owned(), None)];
-            assert_eq!(addresses(&result, shape), own);
+            assert_eq!(answered(&result, shape), own);
             network.del(&pod, "c1").silent();
         }
     });
@@ -175,7 +175,7 @@ fn firewall(bed: &Testbed, (version, shape): (&str, Shape)) {
     config["prevResult"] = result.clone();
     let network = bed.network(config);
     let passed = network.add(&pod, "c1").result();
-    assert_eq!(addresses(&passed, shape), addresses(&result, shape));
+    assert_eq!(answered(&passed, shape), answered(&result, shape));
     expected_routes(&passed, shape);
     let set = || bed.snapshot().lines("firewall-pods").any(|line| line.contains("10.1.0.2"));
     assert!(set(), "{version}");
@@ -195,7 +195,7 @@ fn a_configuration_without_a_version_is_of_0_1_0() {
         let mut config = dual("host-local", "0.1.0");
         config.as_object_mut().unwrap().remove("cniVersion");
         let result = bed.network(config).add(&bed.sandbox("pod"), "c1").result();
-        assert_eq!(addresses(&result, PerFamily), expected());
+        assert_eq!(answered(&result, PerFamily), expected());
     });
 }
 

@@ -41,7 +41,7 @@ impl Runtime {
         if was_attached {
             let netns = &target.netns;
             return Err(whole(&error).details(format!(
-                "nothing was taken back, because {} says that {netns} was attached as {} already; \
+                "nothing was rolled back, because {} says that {netns} was attached as {} already; \
                  DEL removes that attachment",
                 known.display(),
                 target.attachment.ifname,
@@ -314,7 +314,7 @@ mod tests {
         bed.runtime.add(&list, &target()).unwrap();
         bed.temp.write("a.ADD.fail", r#"{"code": 999, "msg": "exists"}"#);
         let error = bed.runtime.add(&list, &target()).unwrap_err().to_string();
-        assert!(error.contains("exists; nothing was taken back"), "{error}");
+        assert!(error.contains("exists; nothing was rolled back"), "{error}");
         assert_eq!(bed.calls(), ["a.ADD", "a.ADD"]);
         assert!(bed.is_cached());
     }

@@ -13,6 +13,7 @@ mod host;
 
 use crate::cache::Cached;
 use crate::chain::Runtime;
+use crate::finding::Finding;
 use crate::list::ConfigList;
 use crate::living::Living;
 use common::Result;
@@ -21,47 +22,6 @@ use common::cni::{Errors, Ip, Success, Version, json};
 use common::net::Family;
 use firewall::policy::Sender;
 use serde_json::Value;
-use std::fmt::{self, Display};
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Pods do not have the network that they should have, or will not.
-    Problem,
-    /// Worth knowing.
-    Note,
-}
-
-/// Something that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// What it is, as a sentence.
-    pub what: String,
-    /// What to do.
-    pub way_out: String,
-}
-
-impl Finding {
-    fn problem(what: impl Into<String>, way_out: impl Into<String>) -> Self {
-        Self { level: Level::Problem, what: what.into(), way_out: way_out.into() }
-    }
-
-    fn note(what: impl Into<String>, way_out: impl Into<String>) -> Self {
-        Self { level: Level::Note, ..Self::problem(what, way_out) }
-    }
-}
-
-impl Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Problem => "PROBLEM",
-            Level::Note => "note   ",
-        };
-        write!(f, "{level}  {}\n         {}", self.what, self.way_out)
-    }
-}
 
 /// A node: its networks, and who is attached to them.
 pub struct Node<'a> {

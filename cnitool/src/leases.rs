@@ -4,15 +4,15 @@
 //! |---|---|
 //! | `table.rs` | a list that fits a terminal |
 //! | `stats.rs` | how full the ranges are, also for Prometheus |
-//! | `mend.rs` | ends leases, on demand or because nobody can hold them |
+//! | `repair.rs` | ends leases, on demand or because nobody can hold them |
 //! | `watch.rs` | tells what happens as it happens |
 
-mod mend;
+mod repair;
 mod stats;
 mod table;
 mod watch;
 
-pub use mend::{Repair, Selector, release, repair};
+pub use repair::{Repair, Selector, release, repair};
 pub use stats::{Stats, prometheus, stats, write_atomically};
 pub use table::{count, table};
 pub use watch::watch;

@@ -13,7 +13,7 @@ const EXAMPLE: &str = "Example:
   cnitool leases --stats
   cnitool leases repair mynet --dry-run";
 
-/// Show the leases of host-local, and mend them
+/// Show the leases of host-local, and repair them
 ///
 /// Without a network: of all networks. Looking changes nothing.
 #[derive(Args)]

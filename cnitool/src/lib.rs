@@ -8,13 +8,16 @@
 //! | [`attachment`] | who is attached: container ID, interface, namespace, arguments |
 //! | [`request`] | what a plugin gets on stdin and in its environment |
 //! | [`chain`] | [`Runtime`]: ADD, DEL, CHECK over a list |
-//! | [`upkeep`] | GC, STATUS and the VERSION probe over a list |
+//! | [`gc`] | GC over a list |
+//! | [`status`] | STATUS and the VERSION probe over a list |
 //! | [`cache`] | what ADD answered, kept for CHECK and DEL |
 //! | [`leases`] | the leases of host-local, for people |
 //! | [`living`] | who is alive, as the kernel tells |
 //! | [`restore`] | what recorded attachments have in the packet filter, made anew |
 //! | [`doctor`] | what is wrong with this node |
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
+//! | [`finding`] | what the last two have to say |
+//! | [`plugins`] | the one list of the plugins of this suite |
 //!
 //! ```no_run
 //! # fn main() -> common::Result<()> {
@@ -33,12 +36,15 @@ pub mod cache;
 pub mod chain;
 pub mod directory;
 pub mod doctor;
+pub mod finding;
+pub mod gc;
 pub mod leases;
 pub mod list;
 pub mod living;
+pub mod plugins;
 pub mod request;
 pub mod restore;
-pub mod upkeep;
+pub mod status;
 pub mod validate;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A network configuration list (specification, section "Network configuration format").
 
+use common::cni::json::type_of;
 use common::cni::{Version, json};
 use common::{Code, Error, Result};
 use serde_json::{Map, Value, json};
@@ -228,18 +229,6 @@ impl Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor, micro] = self.0;
         write!(f, "{major}.{minor}.{micro}")
-    }
-}
-
-/// What a JSON value is, in words.
-pub(crate) fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -8,6 +8,7 @@ use common::Result;
 use common::attach::Owner;
 use common::cni::{Attachment, Interface, Success, Version};
 use common::net::{Link, Netlink, Netns};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The links of this host, at one time.
@@ -58,6 +59,16 @@ impl Living {
         all.sort_by(|a, b| (&a.container, &a.ifname).cmp(&(&b.container, &b.ifname)));
         all.dedup();
         Ok(all)
+    }
+
+    /// Everybody who is alive: who is named by a link of the host, and who is recorded.
+    ///
+    /// # Errors
+    /// Code 5 when the cache cannot be read.
+    pub fn everybody(&self, runtime: &Runtime) -> Result<BTreeSet<Owner>> {
+        let cached = runtime.cache.all()?.into_iter().filter(|cached| self.has(cached));
+        let recorded = cached.map(|cached| cached.target.attachment.owner(&cached.network));
+        Ok(self.owners().chain(recorded).collect())
     }
 
     /// Who is named by a link.

@@ -4,10 +4,11 @@ mod leases_command;
 
 use clap::{Args, Parser, Subcommand};
 use cnitool::attachment::{self, Target};
-use cnitool::doctor::{self, Node};
+use cnitool::doctor::Node;
+use cnitool::finding::Level;
 use cnitool::living::Living;
-use cnitool::validate::{Level, Validator};
-use cnitool::{Cache, ConfigList, Runtime, directory};
+use cnitool::validate::Validator;
+use cnitool::{Cache, ConfigList, Runtime, directory, plugins};
 use common::cni::{Attachment, Code, Context as _, NetworkName, report};
 use common::{Error, Errors, Result};
 use std::io::Write as _;
@@ -87,8 +88,10 @@ enum Command {
     /// Finds keys that no plugin knows, values of the wrong type, ranges that do not fit, plugins
     /// that are missing or too old, capabilities that nobody takes. Of each plugin nothing but
     /// VERSION is run.
-    #[command(after_help = "Example:
-  cnitool validate --cni-path /opt/cni/bin 10-mynet.conflist")]
+    #[command(after_help = format!("Example:
+  cnitool validate --cni-path /opt/cni/bin 10-mynet.conflist
+
+Knows the keys of: {}", plugins::kinds()))]
     Validate {
         /// Files to check; without one, all in the configuration directory
         files: Vec<PathBuf>,
@@ -174,7 +177,7 @@ impl Options {
     }
 
     /// The runtime, for a command that does without plugins if it can: those beside this program.
-    fn upkeep(&self) -> Runtime {
+    fn runtime_beside(&self) -> Runtime {
         let mut runtime = self.runtime();
         let own = std::env::current_exe().ok();
         let beside = own.as_deref().and_then(Path::parent).filter(|_| runtime.path.is_empty());
@@ -253,7 +256,9 @@ fn add(options: &Options, place: &Where) -> Result<()> {
     let Err(error) = print(&pretty(&result)?) else { return Ok(()) };
     // Who asked has not been told, and takes the exit code for "not attached".
     let mut errors = Errors::default();
-    errors.note(Err::<(), _>(error).context("the result cannot be printed, so it is taken back"));
+    errors.note(
+        Err::<(), _>(error).context("the result cannot be printed, so the ADD is rolled back"),
+    );
     errors.note(runtime.del(&list, &target));
     errors.into_result()
 }
@@ -303,7 +308,8 @@ fn status(options: &Options, args: &Network) -> Result<()> {
 }
 
 fn restore(options: &Options, dry_run: bool) -> Result<()> {
-    let found = cnitool::restore::look(&options.upkeep())?;
+    let runtime = options.runtime_beside();
+    let found = cnitool::restore::look(&runtime)?;
     for line in found.missing.taken.iter().chain(&found.unclear) {
         report(format!("cnitool: not restored: {line}"));
     }
@@ -314,7 +320,7 @@ fn restore(options: &Options, dry_run: bool) -> Result<()> {
         false if dry_run => format!("{} {of}", found.missing),
         false => {
             let restored = found.missing.to_string().replace("are missing", "are back");
-            found.missing.restore()?;
+            found.missing.restore(|| Living::look()?.everybody(&runtime))?;
             format!("{restored} {of}")
         }
     };
@@ -330,13 +336,13 @@ fn doctor(options: &Options) -> Result<()> {
             Err(error) => report(format!("cnitool: skipped: {error}")),
         }
     }
-    let node = Node { lists: &lists, runtime: &options.upkeep() };
+    let node = Node { lists: &lists, runtime: &options.runtime_beside() };
     let (findings, examined) = node.examine();
     for finding in &findings {
         print(&finding.to_string()).context("failed to print")?;
     }
     examined.context("not everything could be looked at")?;
-    let problems = findings.iter().filter(|finding| finding.level == doctor::Level::Problem);
+    let problems = findings.iter().filter(|finding| finding.level == Level::Error);
     match problems.count() {
         0 => print("no problem was found").context("failed to print"),
         count => Err(Error::internal(format!("problems: {count}"))),

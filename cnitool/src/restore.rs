@@ -5,9 +5,11 @@ use crate::cache::Cached;
 use crate::chain::Runtime;
 use crate::list::{ConfigList, PluginConfig};
 use crate::living::Living;
+use crate::plugins;
 use crate::request;
+use common::Owner;
 use common::cni::{Attachment, Context as _, Verb, Version};
-use common::filter::restore::{Expected, External, Missing, expected_state};
+use common::filter::restore::{Expected, External, Missing};
 use common::{Result, Undo};
 use serde_json::Value;
 
@@ -50,19 +52,21 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Expected>> {
     let result = cached.result_for(&list)?;
     let (target, mut all) = (&cached.target, Vec::new());
     for plugin in &list.plugins {
+        let Some(expected_state) =
+            plugins::find(&plugin.kind).and_then(|known| known.expected_state)
+        else {
+            continue;
+        };
         let stdin = request::of_attachment(&list, plugin, target, Some(&result));
         let (bytes, attachment) = (stdin.to_string().into_bytes(), &target.attachment);
-        let found = match plugin.kind.as_str() {
-            "bridge" => expected_state::<bridge::Bridge>(bytes, attachment),
-            "firewall" => expected_state::<firewall::Filter>(bytes, attachment),
-            "portmap" => expected_state::<portmap::Portmap>(bytes, attachment),
-            _ => continue,
-        };
-        let (found, uses_external_backend) = found.context(&plugin.kind)?;
+        let (found, uses_external_backend) =
+            expected_state(bytes, attachment).context(&plugin.kind)?;
         all.extend(found);
         if uses_external_backend && list.is_at_least(Version::V0_4_0)? {
+            let owner = target.attachment.owner(&cached.network);
             let (runtime, plugin, target) = (runtime.clone(), plugin.clone(), target.clone());
-            all.push(Expected::External(Box::new(ByProgram { runtime, plugin, target, stdin })));
+            let program = ByProgram { runtime, plugin, owner, target, stdin };
+            all.push(Expected::External(Box::new(program)));
         }
     }
     Ok(all)
@@ -72,6 +76,7 @@ fn of_attachment(runtime: &Runtime, cached: &Cached) -> Result<Vec<Expected>> {
 struct ByProgram {
     runtime: Runtime,
     plugin: PluginConfig,
+    owner: Owner,
     target: Target,
     stdin: Value,
 }
@@ -88,6 +93,11 @@ impl External for ByProgram {
     }
 
     fn create(&self, _: &mut Undo) -> Result<()> {
-        self.run(Verb::Add)
+        self.run(Verb::Add)?;
+        if Living::look()?.everybody(&self.runtime)?.contains(&self.owner) {
+            return Ok(());
+        }
+        // Its own DEL came before this ADD, and found nothing.
+        self.run(Verb::Del)
     }
 }

@@ -1,68 +1,28 @@
 //! Configurations read by somebody who knows the plugins. Nothing is touched, and of the plugins
 //! nothing is run but VERSION.
 
-mod bridge;
+//!
+//! | file | what it looks at |
+//! |---|---|
+//! | `keys.rs` | what the plugins say of their keys themselves |
+//! | `effect.rs` | keys that mean nothing without another one |
+//! | `ranges.rs` | the address ranges of host-local |
+
+mod effect;
+mod keys;
 mod ranges;
-mod schema;
-mod walk;
 
 use crate::chain::Runtime;
 use crate::directory;
+use crate::finding::{Finding, Findings, Level};
 use crate::list::{ConfigList, PluginConfig};
-use crate::request;
-use common::cni::{Version, examine, json};
-use ranges::Span;
-use schema::{Plugin, Role};
+use crate::plugins::{self, Known, Role};
+use common::cni::{Version, json};
+use host_local::range::Range;
+use keys::Readers;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
-use walk::{join, suggestion};
-
-/// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Good to know.
-    Note,
-    /// Works, and does something else than it says.
-    Warning,
-    /// Does not work.
-    Error,
-}
-
-/// Something to say about a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// Where, as `plugins[0].ipam.subnet`; empty when it is about the whole file.
-    pub path: String,
-    /// What, as a sentence.
-    pub text: String,
-}
-
-impl Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let level = match self.level {
-            Level::Note => "note",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
-        match self.path.as_str() {
-            "" => write!(f, "{level}: {}", self.text),
-            path => write!(f, "{level}: {path}: {}", self.text),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, level: Level, path: impl Into<String>, text: impl Into<String>) {
-        self.0.push(Finding { level, path: path.into(), text: text.into() });
-    }
-}
 
 /// Checks files, one after the other, each also against those before it.
 #[derive(Debug)]
@@ -77,8 +37,14 @@ pub struct Validator<'a> {
 struct Seen {
     file: PathBuf,
     network: String,
-    /// Bridge and VLAN, with the ranges on it.
-    bridges: Vec<((String, i64), Vec<Span>)>,
+    segments: Vec<Segment>,
+}
+
+/// A VLAN of a bridge, and the ranges on it.
+#[derive(Debug)]
+struct Segment {
+    place: (String, i64),
+    ranges: Vec<Range>,
 }
 
 impl<'a> Validator<'a> {
@@ -93,9 +59,9 @@ impl<'a> Validator<'a> {
         match directory::load(file) {
             Ok(list) => {
                 let is_list = file.extension().is_some_and(|extension| extension == "conflist");
-                let bridges = self.list(&list, is_list, &mut findings);
+                let segments = self.list(&list, is_list, &mut findings);
                 let network = list.name.to_string();
-                let seen = Seen { file: file.to_owned(), network, bridges };
+                let seen = Seen { file: file.to_owned(), network, segments };
                 self.compare(&seen, &mut findings);
                 self.seen.push(seen);
             }
@@ -114,14 +80,11 @@ impl<'a> Validator<'a> {
         findings.0
     }
 
-    fn list(
-        &mut self,
-        list: &ConfigList,
-        is_list: bool,
-        findings: &mut Findings,
-    ) -> Vec<((String, i64), Vec<Span>)> {
-        if is_list && let Ok(Value::Object(keys)) = serde_json::from_slice(&list.bytes) {
-            walk::object(&keys, &[schema::LIST], "a list", "", findings);
+    fn list(&mut self, list: &ConfigList, is_list: bool, findings: &mut Findings) -> Vec<Segment> {
+        if let Ok(keys) = serde_json::from_slice(&list.bytes)
+            && is_list
+        {
+            keys::of_list(keys, findings);
         }
         version(list, findings);
         if self.runtime.path.is_empty() {
@@ -129,21 +92,22 @@ impl<'a> Validator<'a> {
                 "plugins are not looked for: set CNI_PATH, or --cni-path, to their directory";
             findings.add(Level::Warning, "", text);
         }
-        let mut bridges = Vec::new();
+        let mut segments = Vec::new();
         for (index, plugin) in list.plugins.iter().enumerate() {
             let at = if is_list { format!("plugins[{index}]") } else { String::new() };
-            let spans = self.plugin(list, plugin, &at, findings);
-            if index == 0 && schema::plugin(&plugin.kind).is_some_and(|p| p.role == Role::Chained) {
+            let ranges = self.plugin(list, plugin, &at, findings);
+            if index == 0 && has_role(&plugin.kind, Role::Chained) {
                 let text = format!("{} works on what a plugin before it has made", plugin.kind);
                 findings.add(Level::Error, join(&at, "type"), text);
             }
             if plugin.kind == "bridge" {
                 let name = json::get(&plugin.keys, "bridge").and_then(Value::as_str);
                 let vlan = json::get(&plugin.keys, "vlan").and_then(Value::as_i64);
-                bridges.push(((name.unwrap_or("cni0").to_owned(), vlan.unwrap_or(0)), spans));
+                let place = (name.unwrap_or("cni0").to_owned(), vlan.unwrap_or(0));
+                segments.push(Segment { place, ranges });
             }
         }
-        bridges
+        segments
     }
 
     /// One plugin of the chain, with the one in its `ipam`; gives the ranges of that.
@@ -153,69 +117,66 @@ impl<'a> Validator<'a> {
         plugin: &PluginConfig,
         at: &str,
         findings: &mut Findings,
-    ) -> Vec<Span> {
-        let keys = &plugin.keys;
-        self.executable(list, &plugin.kind, &join(at, "type"), findings);
-        let row = schema::plugin(&plugin.kind);
-        match row {
-            Some(row) => {
-                let ipam: &[_] = match row.role {
-                    Role::Interface(_) => &[schema::IPAM],
-                    _ => &[],
-                };
-                let known = [row.keys, schema::COMMON, ipam];
-                walk::object(keys, &known, &plugin.kind, at, findings);
-                role(row, keys, at, findings);
-            }
-            None => {
-                let is_common = |key: &str| schema::COMMON.iter().any(|(name, _)| *name == key);
-                let common = keys.iter().filter(|(key, _)| is_common(key));
-                let common = common.map(|(key, value)| (key.clone(), value.clone())).collect();
-                walk::object(&common, &[schema::COMMON], &plugin.kind, at, findings);
-            }
+    ) -> Vec<Range> {
+        let (kind, keys) = (plugin.kind.as_str(), &plugin.keys);
+        let known = self.look(list, kind, &join(at, "type"), findings);
+        if has_role(kind, Role::Ipam) {
+            let text = format!("{kind} gives addresses: it belongs into `ipam` of a plugin");
+            findings.add(Level::Error, join(at, "type"), text);
         }
-        if plugin.kind == "bridge" {
-            bridge::check(keys, at, findings);
-        }
-        capabilities(plugin, at, findings);
-        refusal(list, plugin, at, findings);
-        let ipam = ipam_section(keys);
-        ipam.map(|ipam| self.ipam(list, ipam, at, findings)).unwrap_or_default()
-    }
-
-    /// The section `ipam`.
-    fn ipam(
-        &mut self,
-        list: &ConfigList,
-        ipam: &Map<String, Value>,
-        at: &str,
-        findings: &mut Findings,
-    ) -> Vec<Span> {
-        let at = join(at, "ipam");
-        let kind = json::get(ipam, "type").and_then(Value::as_str).unwrap_or_default();
-        self.executable(list, kind, &join(&at, "type"), findings);
-        match schema::plugin(kind) {
-            Some(row) if row.role == Role::Ipam => {
-                const TYPE: &[schema::Key] = &[("type", schema::Kind::Text)];
-                walk::object(ipam, &[row.keys, TYPE], kind, &at, findings);
-            }
-            Some(_) => {
+        let section = ipam_section(keys).filter(|_| !has_role(kind, Role::Chained));
+        let ipam = section.map(|(kind, section)| {
+            let at = join(at, "ipam");
+            let known = self.look(list, kind, &join(&at, "type"), findings);
+            if known.is_some_and(|known| known.role != Role::Ipam) {
                 let text = format!("{kind} gives no addresses: it belongs into the chain");
                 findings.add(Level::Error, join(&at, "type"), text);
             }
-            None => {}
+            (kind, known.filter(|known| known.role == Role::Ipam), section, at)
+        });
+        let is_on = |name| plugin.capabilities().any(|other| other == name);
+        let gets_ranges = |ipam| is_on("ipRanges") && !ranges::are_given(ipam);
+        let readers = Readers {
+            plugin: (kind, known.filter(|known| known.role != Role::Ipam)),
+            ipam: ipam.as_ref().map(|(kind, known, ..)| (*kind, *known)),
+            is_completed: ipam.as_ref().is_some_and(|(_, _, section, _)| gets_ranges(section)),
+        };
+        let document = document(list, plugin);
+        let reading = readers.examine(document.clone(), at, findings);
+        if let Some(keys) = reading.document().as_object() {
+            let is_asked = |ipam: &Map<String, Value>| reading.known(ipam).is_some();
+            let ipam = json::get(keys, "ipam").and_then(Value::as_object);
+            if section.is_none() && ipam.is_some_and(|ipam| is_asked(ipam) && !ipam.is_empty()) {
+                findings.add(Level::Error, join(at, "ipam"), "missing 'type'");
+            }
+            effect::check(keys, &reading.known(keys).unwrap_or_default(), at, findings);
         }
-        if kind != "host-local" {
-            return Vec::new();
+        capabilities(plugin, &readers, at, findings);
+        match ipam {
+            Some(("host-local", Some(_), section, at)) => {
+                ranges::check(section, &at, findings);
+                ranges::of(&document)
+            }
+            _ => Vec::new(),
         }
-        let spans = ranges::check(ipam, &at, findings);
-        let has = |key: &str| json::get(ipam, key).is_some();
-        if !has("subnet") && !has("ranges") {
-            let text = "there are no `ranges`: addresses must come with each request (capability \
-                        `ipRanges`)";
-            findings.add(Level::Warning, at, text);
+    }
+
+    /// Whether a plugin is there, and what we know of it.
+    fn look(
+        &mut self,
+        list: &ConfigList,
+        kind: &str,
+        at: &str,
+        findings: &mut Findings,
+    ) -> Option<&'static Known> {
+        let before = findings.0.len();
+        self.executable(list, kind, at, findings);
+        let known = plugins::find(kind);
+        if known.is_none() && findings.0.len() == before {
+            let text = format!("{kind} is not one of ours, so its keys are not looked at");
+            findings.add(Level::Note, at, text);
         }
-        spans
+        known
     }
 
     /// Whether the plugin is there, and speaks the list's version.
@@ -231,8 +192,9 @@ impl<'a> Validator<'a> {
         let wanted = if list.version.is_empty() { "0.1.0" } else { &list.version };
         match versions {
             Err(error) => {
-                let is_known = schema::plugin(kind).is_some();
-                let hint = if is_known { String::new() } else { suggestion(kind, schema::kinds()) };
+                let kinds = plugins::all().iter().map(|plugin| plugin.kind);
+                let is_known = plugins::find(kind).is_some();
+                let hint = if is_known { String::new() } else { suggestion(kind, kinds) };
                 findings.add(Level::Error, at, format!("{error}{hint}"));
             }
             Ok(versions) if !versions.iter().any(|version| version == wanted) => {
@@ -256,14 +218,14 @@ impl<'a> Validator<'a> {
                 continue;
             }
             let pairs =
-                new.bridges.iter().flat_map(|new| old.bridges.iter().map(move |old| (new, old)));
-            for ((place, spans), (_, others)) in pairs.filter(|(new, old)| new.0 == old.0) {
-                let clash = spans.iter().find_map(|span| {
-                    Some((span, others.iter().find(|other| span.overlaps(other))?))
+                new.segments.iter().flat_map(|new| old.segments.iter().map(move |old| (new, old)));
+            for (new, other) in pairs.filter(|(new, old)| new.place == old.place) {
+                let clash = new.ranges.iter().find_map(|range| {
+                    Some((range, other.ranges.iter().find(|other| range.overlaps(other))?))
                 });
-                let Some((span, other)) = clash else { continue };
-                let (bridge, subnet, network) = (&place.0, span.subnet, &old.network);
-                let why = if span.gateway == other.gateway {
+                let Some((range, other)) = clash else { continue };
+                let (bridge, subnet, network) = (&new.place.0, range.subnet(), &old.network);
+                let why = if range.gateway() == other.gateway() {
                     "both would hand out the same addresses"
                 } else {
                     "with another gateway, and both would hand out the same addresses"
@@ -277,11 +239,45 @@ impl<'a> Validator<'a> {
     }
 }
 
-/// The section `ipam`, if it names a plugin.
-fn ipam_section(keys: &Map<String, Value>) -> Option<&Map<String, Value>> {
+/// The path of a key inside what is at `at`.
+fn join(at: &str, key: &str) -> String {
+    let dot = if at.is_empty() || key.is_empty() { "" } else { "." };
+    format!("{at}{dot}{key}")
+}
+
+/// `; did you mean ..?`, if something is close enough to be meant.
+fn suggestion(given: &str, known: impl Iterator<Item = &'static str>) -> String {
+    let given = given.to_ascii_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase());
+    let closest = known.map(|name| (distance(name), name)).min();
+    match closest {
+        Some((distance, name)) if distance <= (name.len() / 3).max(1) => {
+            format!("; did you mean `{name}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+fn has_role(kind: &str, role: Role) -> bool {
+    plugins::find(kind).is_some_and(|known| known.role == role)
+}
+
+/// The section `ipam`, if it names a plugin, and that name.
+fn ipam_section(keys: &Map<String, Value>) -> Option<(&str, &Map<String, Value>)> {
     let ipam = json::get(keys, "ipam")?.as_object()?;
     let kind = json::get(ipam, "type")?.as_str()?;
-    (!kind.is_empty()).then_some(ipam)
+    (!kind.is_empty()).then_some((kind, ipam))
+}
+
+/// What the plugin would read, and what is the runtime's. A version that nobody knows has been
+/// reported as such.
+fn document(list: &ConfigList, plugin: &PluginConfig) -> Value {
+    let version: Version = list.version.parse().unwrap_or(Version::V1_1_0);
+    let mut keys = plugin.keys.clone();
+    keys.retain(|key, _| !["name", "cniVersion"].iter().any(|own| own.eq_ignore_ascii_case(key)));
+    keys.insert("name".to_owned(), list.name.as_str().into());
+    keys.insert("cniVersion".to_owned(), version.as_str().into());
+    Value::Object(keys)
 }
 
 fn version(list: &ConfigList, findings: &mut Findings) {
@@ -306,58 +302,23 @@ fn version(list: &ConfigList, findings: &mut Findings) {
     }
 }
 
-/// What the plugin itself finds wrong, unless something was found that it would trip over.
-fn refusal(list: &ConfigList, plugin: &PluginConfig, at: &str, findings: &mut Findings) {
-    let is_wrong = |finding: &Finding| finding.level == Level::Error;
-    if findings.0.iter().any(|finding| is_wrong(finding) && finding.path.starts_with(at)) {
-        return;
-    }
-    let stdin = request::of_network(list, plugin).to_string().into_bytes();
-    let outcome = match plugin.kind.as_str() {
-        "bridge" => examine::<::bridge::Bridge>(stdin),
-        "firewall" => examine::<firewall::Filter>(stdin),
-        "portmap" => examine::<portmap::Portmap>(stdin),
-        _ => Ok(()),
-    };
-    if let Err(error) = outcome {
-        findings.add(Level::Error, at, error.to_string());
-    }
-}
-
-/// Whether the plugin is where it can work.
-fn role(row: &Plugin, keys: &Map<String, Value>, at: &str, findings: &mut Findings) {
-    match row.role {
-        Role::Ipam => {
-            let text = format!("{} gives addresses: it belongs into `ipam` of a plugin", row.kind);
-            findings.add(Level::Error, join(at, "type"), text);
-        }
-        Role::Interface(true) if ipam_section(keys).is_none() => {
-            let text = format!("{} needs an `ipam` with a `type`", row.kind);
-            findings.add(Level::Error, join(at, "ipam"), text);
-        }
-        Role::Interface(false) if ipam_section(keys).is_none() => {
-            let is_empty = |ipam: &Value| ipam.as_object().is_none_or(Map::is_empty);
-            if json::get(keys, "ipam").is_some_and(|ipam| !is_empty(ipam)) {
-                findings.add(Level::Error, join(at, "ipam"), "missing 'type'");
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Capabilities that are switched on and that neither the plugin nor its IPAM plugin takes.
-fn capabilities(plugin: &PluginConfig, at: &str, findings: &mut Findings) {
-    let ipam = ipam_section(&plugin.keys);
-    let ipam_kind = ipam.and_then(|ipam| json::get(ipam, "type")).and_then(Value::as_str);
-    let rows: Option<Vec<&Plugin>> =
-        std::iter::once(plugin.kind.as_str()).chain(ipam_kind).map(schema::plugin).collect();
+fn capabilities(plugin: &PluginConfig, readers: &Readers<'_>, at: &str, findings: &mut Findings) {
+    let of_ipam = readers.ipam.iter().map(|(_, known)| *known);
+    let all: Option<Vec<_>> = [readers.plugin.1].into_iter().chain(of_ipam).collect();
     // A plugin that we do not know may take anything.
-    let Some(rows) = rows else { return };
-    let is_taken = |name: &str| rows.iter().any(|row| row.capabilities.contains(&name));
-    for name in plugin.capabilities().filter(|name| !is_taken(name)) {
-        let hint = match schema::taker(name) {
-            Some(taker) => format!("; {taker} does"),
-            None => suggestion(name, schema::capabilities().filter(|known| *known != name)),
+    let Some(all) = all else { return };
+    let takes = |known: &Known, name: &str| known.capabilities.contains(&name);
+    for name in plugin.capabilities() {
+        if all.iter().any(|known| takes(known, name)) {
+            continue;
+        }
+        // Those of the specification's conventions that no plugin of ours takes can be meant, too.
+        let others = ["bandwidth", "dns", "deviceID", "infinibandGUID", "aliases", "cgroupPath"];
+        let ours = plugins::all().iter().flat_map(|known| known.capabilities).copied();
+        let hint = match plugins::all().iter().find(|known| takes(known, name)) {
+            Some(taker) => format!("; {} does", taker.kind),
+            None => suggestion(name, ours.chain(others).filter(|known| *known != name)),
         };
         let text = format!("{} does not take this capability{hint}", plugin.kind);
         findings.add(Level::Warning, join(&join(at, "capabilities"), name), text);
@@ -407,7 +368,10 @@ mod tests {
                {"type": "portmap", "capabilities": {"portMappings": true}},
                {"type": "other", "whatever": 1, "capabilities": {"strange": true}}"#,
         );
-        assert_eq!(check(&bed, &[("a.conflist", &text)]), [""; 0]);
+        assert_eq!(
+            check(&bed, &[("a.conflist", &text)]),
+            ["note: plugins[2].type: other is not one of ours, so its keys are not looked at"]
+        );
         let calls = bed.calls();
         assert!(calls.iter().all(|call| call.ends_with(".VERSION")) && calls.len() == 4);
     }
@@ -485,6 +449,49 @@ mod tests {
     }
 
     #[test]
+    fn ranges_may_come_with_each_request() {
+        let bed = Bed::new(&ALL);
+        let with = |capabilities: &str, keys: &str| {
+            let text = list(&format!(
+                r#"{{"type": "bridge", "capabilities": {{{capabilities}}},
+                     "ipam": {{"type": "host-local", "dataDir": "/x"{keys}}}}}"#
+            ));
+            check(&bed, &[("a.conflist", &text)])
+        };
+        let refused = "error: plugins[0].ipam: no IP ranges specified";
+        assert!(with("", "").len() == 1 && with("", "")[0].starts_with(refused));
+        assert!(with(r#""ipRanges": false"#, r#", "ranges": []"#)[0].starts_with(refused));
+        assert_eq!(with(r#""ipRanges": true"#, ""), [""; 0]);
+        assert_eq!(
+            with(r#""ipRanges": true"#, r#", "subnets": []"#),
+            ["warning: plugins[0].ipam.subnets: host-local does not know this key; did you mean \
+              `subnet`?"]
+        );
+        let excluded = r#", "ranges": [[{"subnet": "10.1.0.0/24", "exclude": ["10.1.0.0/24"]}]]"#;
+        let refused = "error: plugins[0].ipam: invalid range set 0: range 10.1.0.1-10.1.0.254 has \
+                       no address to hand out";
+        for capabilities in ["", r#""ipRanges": true"#] {
+            assert!(with(capabilities, excluded)[0].starts_with(refused));
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_makes_is_told_once_and_not_judged() {
+        let bed = Bed::new(&["bridge", "tuning", "dhcp"]);
+        let text = list(
+            r#"{"type": "bridge", "ipam": {"type": "dhcp", "daemonSocketPath": "/x"}},
+               {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}, "capabilities": {"mac": true}}"#,
+        );
+        assert_eq!(
+            check(&bed, &[("a.conflist", &text)]),
+            [
+                "note: plugins[0].ipam.type: dhcp is not one of ours, so its keys are not looked at",
+                "note: plugins[1].type: tuning is not one of ours, so its keys are not looked at",
+            ]
+        );
+    }
+
+    #[test]
     fn versions_are_known_to_us_and_to_the_plugins() {
         let bed = Bed::new(&ALL);
         let with = |version: &str| {
@@ -508,7 +515,10 @@ mod tests {
         bed.runtime.path.clear();
         let found = check(&bed, &[("a.conflist", &list(r#"{"type": "bridge", "vlan": 4095}"#))]);
         assert!(found[0].starts_with("warning: plugins are not looked for: set CNI_PATH"));
-        assert_eq!(found[1], "error: plugins[0].vlan: 4095 is not between 0 and 4094");
+        assert_eq!(
+            found[1],
+            "error: plugins[0]: invalid VLAN ID 4095 (must be between 0 and 4094)"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! if it is a plain one; and what replaces a file is made beside it and renamed over it.
 
 use nix::libc::{ELOOP, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, eaccess};
 use std::fs::{File, Metadata, OpenOptions};
@@ -80,6 +81,15 @@ pub fn replace(
             Err(error)
         }
     }
+}
+
+/// Makes a write beyond RLIMIT_FSIZE an error like any other: as it is, a signal ends the process then,
+/// without an answer (setrlimit(2)). Programs that this one starts begin with nothing blocked.
+///
+/// # Errors
+/// When the signal cannot be blocked.
+pub fn survive_size_limit() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
 }
 
 /// Whether files could be made in a directory: it may be written, and its file system, which may be

@@ -15,12 +15,12 @@ pub(crate) struct Case {
     /// Whether it makes a veth pair, which the bare kernel does too.
     pub(crate) has_link: bool,
     /// What is there already, on the hosts where this is measured.
-    pub(crate) ground: Ground,
+    pub(crate) load: Load,
 }
 
 /// What others have on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum Load {
     Nothing,
     /// So many addresses.
     Leases(u32),
@@ -28,6 +28,8 @@ pub(crate) enum Ground {
     Ports(u16),
     /// So many rules of nft's, in tables that are nobody's of us.
     Rules(u32),
+    /// A link of this name, with a carrier.
+    Link(&'static str),
 }
 
 /// What our median is to be at most.
@@ -55,8 +57,8 @@ const MANY: u32 = 10_000;
 impl Case {
     /// How many of so many rounds are enough.
     pub(crate) fn rounds(&self, rounds: usize) -> usize {
-        match self.ground {
-            Ground::Leases(leases) if leases > MANY => rounds.div_ceil(5),
+        match self.load {
+            Load::Leases(leases) if leases > MANY => rounds.div_ceil(5),
             _ => rounds,
         }
     }
@@ -71,9 +73,12 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         bridge("bridge", false, [0.35, 0.85].map(Goal::OfReference)),
         bridge("bridge with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
-        port(Ground::Nothing, [0.15, 0.40].map(Goal::OfReference)),
-        port(Ground::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
-        port(Ground::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
+        ptp("ptp", false, [0.35, 0.85].map(Goal::OfReference)),
+        ptp("ptp with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
+        macvlan([0.35, 0.85].map(Goal::OfReference)),
+        port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
+        port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
+        port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
         leases(0, Goal::OfReference(0.40)),
         leases(1_000, Goal::Of(EMPTY, 1.3)),
         leases(60_000, Goal::Above(EMPTY, 5.0)),
@@ -110,21 +115,21 @@ fn alone(name: &str, ifname: &'static str, config: Value) -> Case {
         ifname,
         goals: [Goal::None; 2],
         has_link: false,
-        ground: Ground::Nothing,
+        load: Load::Nothing,
     }
 }
 
 /// A pod that is reached through the host.
-fn port(ground: Ground, goals: [Goal; 2]) -> Case {
-    let name = match ground {
-        Ground::Ports(number) => format!("{PORT}, {number} others"),
-        Ground::Rules(number) => format!("{PORT}, {number} rules of others"),
-        Ground::Nothing | Ground::Leases(_) => PORT.to_owned(),
+fn port(load: Load, goals: [Goal; 2]) -> Case {
+    let name = match load {
+        Load::Ports(number) => format!("{PORT}, {number} others"),
+        Load::Rules(number) => format!("{PORT}, {number} rules of others"),
+        Load::Nothing | Load::Leases(_) | Load::Link(_) => PORT.to_owned(),
     };
     let Case { mut chain, .. } = bridge("", true, goals);
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
     chain.push(portmap(&chain[0]["name"], &ports));
-    Case { name, chain, ifname: "eth0", goals, has_link: true, ground }
+    Case { name, chain, ifname: "eth0", goals, has_link: true, load }
 }
 
 /// portmap's configuration on a network.
@@ -164,7 +169,7 @@ fn leases(leases: u32, goal: Goal) -> Case {
         "type": "host-local",
         "ipam": ipam(),
     });
-    Case { goals: [goal; 2], ground: Ground::Leases(leases), ..alone(&name, "eth0", config) }
+    Case { goals: [goal; 2], load: Load::Leases(leases), ..alone(&name, "eth0", config) }
 }
 
 fn bridge(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
@@ -178,6 +183,29 @@ fn bridge(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
         "ipam": ipam(),
     });
     Case { goals, has_link: true, ..alone(name, "eth0", config) }
+}
+
+fn ptp(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
+    let config = json!({
+        "cniVersion": VERSION,
+        "name": "bench",
+        "type": "ptp",
+        "ipMasq": masquerades,
+        "ipam": ipam(),
+    });
+    Case { goals, has_link: true, ..alone(name, "eth0", config) }
+}
+
+fn macvlan(goals: [Goal; 2]) -> Case {
+    const MASTER: &str = "lan";
+    let config = json!({
+        "cniVersion": VERSION,
+        "name": "bench",
+        "type": "macvlan",
+        "master": MASTER,
+        "ipam": ipam(),
+    });
+    Case { goals, load: Load::Link(MASTER), ..alone("macvlan", "eth0", config) }
 }
 
 fn ipam() -> Value {

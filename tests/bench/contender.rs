@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use testbed::{Sandbox, Testbed, bin_dir};
 
 use crate::{
-    cases::{Case, Ground, portmap},
+    cases::{Case, Load, portmap},
     kernel, machine,
 };
 
@@ -90,7 +90,7 @@ impl Contender {
         let reference = Path::new(testbed::REFERENCE);
         let mut all = vec![Self::new(Who::Ours, bin_dir())];
         // It would be hours until these are there.
-        let takes_ages = matches!(case.ground, Ground::Ports(_) | Ground::Rules(_));
+        let takes_ages = matches!(case.load, Load::Ports(_) | Load::Rules(_));
         let filters = |config: &Value| {
             config["ipMasq"] == true
                 || ["firewall", "portmap"].iter().any(|it| config["type"] == *it)
@@ -123,12 +123,17 @@ impl Contender {
     }
 
     fn fill(&self, case: &Case) -> Result<(), String> {
-        match case.ground {
+        match case.load {
             _ if self.who == Who::Kernel => Ok(()),
-            Ground::Nothing => Ok(()),
-            Ground::Leases(number) => self.fill_leases(case, number),
-            Ground::Ports(number) => self.fill_ports(case, number),
-            Ground::Rules(number) => self.fill_rules(number),
+            Load::Nothing => Ok(()),
+            Load::Leases(number) => self.fill_leases(case, number),
+            Load::Ports(number) => self.fill_ports(case, number),
+            Load::Rules(number) => self.fill_rules(number),
+            Load::Link(name) => {
+                self.bed.ip(&format!("link add {name} up type veth peer name {name}-peer"));
+                self.bed.ip(&format!("link set {name}-peer up"));
+                Ok(())
+            }
         }
     }
 
@@ -197,7 +202,7 @@ impl Contender {
         let mut chain = case.chain.clone();
         for config in chain.iter_mut().filter(|_| self.who == Who::Later) {
             match config["type"].as_str() {
-                Some("bridge") => config["ipMasqBackend"] = json!("nftables"),
+                Some("bridge" | "ptp") => config["ipMasqBackend"] = json!("nftables"),
                 Some("portmap") => config["backend"] = json!("nftables"),
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! Links and VLANs of bridges, names, limits, and several ADDs at once.
+//! Where the Go plugins differ in links, VLANs, names and limits of bridges, and in races of ADDs.
 
 use super::What::{self, Differs, Older, Skip};
 use super::{CODES, OLD, UNDONE};
@@ -13,35 +13,35 @@ const RACE: &str = "It has nothing against another ADD of the same attachment: w
 
 pub(super) const ROWS: &[(&str, What, &str)] = &[
     (
-        "bridge_mac::of_a_mere_switch_may_change",
+        "bridge::mac::of_a_mere_switch_may_change",
         Differs,
         "Its CHECK fails when the port comes whose address the kernel prefers.",
     ),
     (
-        "bridge_mac::is_given_to_a_bridge_that_was_left_with_none",
+        "bridge::mac::is_given_to_a_bridge_that_was_left_with_none",
         Differs,
         "It gives the address of zeros to the bridge, which the kernel refuses.",
     ),
     (
-        "bridge_vlan::a_gateway_whose_name_is_too_long_is_refused_before_anything_is_touched",
+        "bridge::vlan::a_gateway_whose_name_is_too_long_is_refused_before_anything_is_touched",
         Differs,
         CODES,
     ),
     (
-        "bridge_vlan::a_link_that_cannot_be_the_gateway_is_refused_before_anything_is_touched",
+        "bridge::vlan::a_link_that_cannot_be_the_gateway_is_refused_before_anything_is_touched",
         Skip,
         VLANS,
     ),
     (
-        "bridge_vlan::a_gateway_that_was_broken_is_found_by_check_and_repaired_by_the_next_add",
+        "bridge::vlan::a_gateway_that_was_broken_is_found_by_check_and_repaired_by_the_next_add",
         Skip,
         VLANS,
     ),
-    ("bridge_vlan::a_gateway_survives_its_bridge", Skip, VLANS),
-    ("bridge_vlan::a_port_in_one_vlan_too_many_is_found_by_check", Skip, VLANS),
-    ("bridge_vlan::an_administrators_vlan_link_is_the_gateway", Skip, VLANS),
+    ("bridge::vlan::a_gateway_survives_its_bridge", Skip, VLANS),
+    ("bridge::vlan::a_port_in_one_vlan_too_many_is_found_by_check", Skip, VLANS),
+    ("bridge::vlan::an_administrators_vlan_link_is_the_gateway", Skip, VLANS),
     ("versions::runtimes_understand_the_version_that_a_plugin_says", Differs, UNKNOWN),
-    ("bridge_links::what_add_refuses_is_no_reason_for_del_and_gc_to_fail", Differs, FORMER),
+    ("bridge::links::what_add_refuses_is_no_reason_for_del_and_gc_to_fail", Differs, FORMER),
     ("names::a_bridge_with_a_percent_sign_is_refused", Differs, CODES),
     (
         "names::a_name_with_a_percent_sign_is_refused",
@@ -91,7 +91,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "It makes the bridge and the links before it asks for addresses.",
     ),
     (
-        "bridge_undo::del_after_a_refused_add_leaves_what_another_plugin_made",
+        "bridge::undo::del_after_a_refused_add_leaves_what_another_plugin_made",
         Differs,
         "It deletes whatever has the interface's name.",
     ),

@@ -1,4 +1,4 @@
-//! Those of `firewall`.
+//! Where `firewall` of the Go plugins differs.
 
 use super::OLD;
 use super::What::{self, Differs};
@@ -9,14 +9,14 @@ const TRANSLATED: &str =
     "1.1.1 does not know this policy; later ones drop what comes back, unless somebody accepts it.";
 
 pub(super) const ROWS: &[(&str, What, &str)] = &[
-    ("firewall_translated::a_pod_that_is_kept_apart_reaches_its_own_service", Differs, TRANSLATED),
+    ("firewall::translated::a_pod_that_is_kept_apart_reaches_its_own_service", Differs, TRANSLATED),
     (
-        "firewall_translated::a_pod_that_is_kept_apart_reaches_its_own_service_where_frames_are_filtered",
+        "firewall::translated::a_pod_that_is_kept_apart_reaches_its_own_service_where_frames_are_filtered",
         Differs,
         TRANSLATED,
     ),
     (
-        "firewall_iptables::iptables_keeps_bridges_apart",
+        "firewall::iptables::iptables_keeps_bridges_apart",
         What::Older,
         "1.1.1 has another comment at rules that both policies share.",
     ),
@@ -35,74 +35,74 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ),
     ("firewall::who_may_have_rules_for_pods_is_mentioned_only", Differs, OLD),
     (
-        "firewall_firewalld::a_bus_that_does_not_answer_is_no_firewalld",
+        "firewall::firewalld::a_bus_that_does_not_answer_is_no_firewalld",
         What::Skip,
         "It waits for such a bus for ever.",
     ),
     (
-        "firewall_iptables::a_missing_rule_of_iptables_is_noticed",
+        "firewall::iptables::a_missing_rule_of_iptables_is_noticed",
         Differs,
         "It does not check ingressPolicy.",
     ),
     (
-        "firewall_firewalld::a_source_that_firewalld_forgot_is_noticed",
+        "firewall::firewalld::a_source_that_firewalld_forgot_is_noticed",
         Differs,
         "Its CHECK asks firewalld, and does not look at the answer.",
     ),
     (
-        "firewall_iptables::del_and_gc_find_rules_of_iptables_without_a_result",
+        "firewall::iptables::del_and_gc_find_rules_of_iptables_without_a_result",
         Differs,
         "Without a result it deletes nothing.",
     ),
     (
-        "firewall_firewalld::del_and_gc_find_sources_without_a_result",
+        "firewall::firewalld::del_and_gc_find_sources_without_a_result",
         Differs,
         "Without a result it deletes nothing.",
     ),
     (
-        "firewall_iptables::iptables_keeps_pods_of_one_bridge_apart_where_it_sees_them",
+        "firewall::iptables::iptables_keeps_pods_of_one_bridge_apart_where_it_sees_them",
         What::Older,
         ISOLATED,
     ),
     (
-        "firewall_iptables::rules_that_another_backend_has_made_are_removed_too",
+        "firewall::iptables::rules_that_another_backend_has_made_are_removed_too",
         Differs,
         "Of rules that are there twice it deletes one.",
     ),
     (
-        "firewall_firewalld::what_firewalld_refuses_is_taken_back",
+        "firewall::firewalld::what_firewalld_refuses_is_rolled_back",
         Differs,
         "The addresses before the refused one stay in the zone.",
     ),
     (
-        "firewall_firewalld::without_firewalld_a_bus_changes_nothing",
+        "firewall::firewalld::without_firewalld_a_bus_changes_nothing",
         Differs,
         "Its other backend is iptables, and it has no STATUS.",
     ),
     (
-        "firewall_iptables::without_its_programs_iptables_cannot_be_asked_but_del_works",
+        "firewall::iptables::without_its_programs_iptables_cannot_be_asked_but_del_works",
         Differs,
         "Without the programs its DEL fails, and the container stays.",
     ),
     (
-        "firewall_owners::a_late_del_does_not_hurt_the_next_owner_of_an_address",
+        "firewall::owners::a_late_del_does_not_hurt_the_next_owner_of_an_address",
         Differs,
         "It deletes by address, whosever that is by now.",
     ),
-    ("firewall_owners::an_answer_that_cannot_be_written_leaves_nothing", Differs, ISOLATED),
-    ("firewall_owners::check_sees_what_is_missing", Differs, ISOLATED),
-    ("firewall_owners::del_needs_to_know_nothing", Differs, ISOLATED),
-    ("firewall_owners::twenty_at_once_make_one_packet_filter", Differs, ISOLATED),
-    ("firewall_owners::fifty_pods_have_the_rules_of_one", Differs, ISOLATED),
-    ("firewall_owners::gc_removes_what_nobody_claims", Differs, OLD),
-    ("firewall_owners::nft_takes_back_what_it_listed", Differs, ISOLATED),
+    ("firewall::owners::an_answer_that_cannot_be_written_leaves_nothing", Differs, ISOLATED),
+    ("firewall::owners::check_sees_what_is_missing", Differs, ISOLATED),
+    ("firewall::owners::del_needs_to_know_nothing", Differs, ISOLATED),
+    ("firewall::owners::twenty_at_once_make_one_packet_filter", Differs, ISOLATED),
+    ("firewall::owners::fifty_pods_have_the_rules_of_one", Differs, ISOLATED),
+    ("firewall::owners::gc_removes_what_is_not_listed", Differs, OLD),
+    ("firewall::owners::nft_loads_what_it_has_listed", Differs, ISOLATED),
     (
-        "firewall_owners::no_program_is_started_where_nobody_drops",
+        "firewall::owners::no_program_is_started_where_nobody_drops",
         Differs,
         "It starts iptables, many times.",
     ),
     (
-        "firewall_owners::what_cannot_be_meant_is_refused_before_anything_is_touched",
+        "firewall::owners::what_cannot_be_meant_is_refused_before_anything_is_touched",
         Differs,
         "It takes a typo for no backend, and finds a wrong policy when the rules are made.",
     ),

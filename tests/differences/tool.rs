@@ -1,4 +1,4 @@
-//! The runtime's side.
+//! Where `cnitool` of the Go plugins differs, the side of the runtime.
 
 use super::What::{self, Differs};
 
@@ -11,16 +11,16 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("cnitool::del_leaves_alone_who_is_attached_elsewhere_or_by_somebody_else", Differs, TOOL),
     ("cnitool::results_are_read_from_files_and_written_through_nothing", Differs, TOOL),
     (
-        "doctor::a_chain_that_lets_no_new_connection_through_is_a_problem_with_a_way_out",
+        "cnitool::doctor::a_chain_that_lets_no_new_connection_through_is_a_problem_with_a_way_out",
         Differs,
         TOOL,
     ),
-    ("doctor::a_chain_that_lets_pods_through_is_no_problem", Differs, TOOL),
-    ("doctor::a_full_range_is_a_problem", Differs, TOOL),
-    ("doctor::a_node_without_pods_is_judged_for_those_who_will_come", Differs, TOOL),
-    ("doctor::gc_of_the_gone_spares_who_lives_and_who_may", Differs, TOOL),
-    ("doctor::loopback_needs_nobody_to_forward", Differs, TOOL),
-    ("doctor::what_go_plugins_leave_of_our_pods_is_seen_and_collected", Differs, TOOL),
-    ("doctor::without_the_plugin_firewall_the_way_out_is_another_one", Differs, TOOL),
-    ("restore::a_stale_record_does_not_get_what_is_a_living_pods", Differs, TOOL),
+    ("cnitool::doctor::a_chain_that_lets_pods_through_is_no_problem", Differs, TOOL),
+    ("cnitool::doctor::a_full_range_is_a_problem", Differs, TOOL),
+    ("cnitool::doctor::a_node_without_pods_is_judged_for_those_who_will_come", Differs, TOOL),
+    ("cnitool::doctor::gc_of_the_gone_spares_who_lives_and_who_may", Differs, TOOL),
+    ("cnitool::doctor::loopback_needs_nobody_to_forward", Differs, TOOL),
+    ("cnitool::doctor::what_go_plugins_leave_of_our_pods_is_seen_and_collected", Differs, TOOL),
+    ("cnitool::doctor::without_the_plugin_firewall_the_way_out_is_another_one", Differs, TOOL),
+    ("cnitool::restore::a_stale_record_does_not_get_what_is_a_living_pods", Differs, TOOL),
 ];

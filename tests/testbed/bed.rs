@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -21,6 +22,8 @@ use nix::{
         socket,
     },
 };
+
+use serde_json::Value;
 
 use crate::{
     call::Call,
@@ -80,6 +83,18 @@ impl Testbed {
         Sandbox::new(self, name)
     }
 
+    /// Destroys a container that has one interface or none, and waits until its link is gone, which
+    /// the kernel removes in its own time.
+    pub fn destroy(&self, sandbox: &Sandbox) {
+        let links = || self.ip("-o link").lines().count();
+        let (all, start) = (links(), Instant::now());
+        let has_pair = !sandbox.has_only_lo();
+        sandbox.destroy();
+        while has_pair && links() == all {
+            assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
+        }
+    }
+
     /// A machine on the LAN: 203.0.113.2 and 2001:db8:ffff::2, where the host is .1 and ::1 on
     /// its link `lan`. It has no route to any pod, so only what is masqueraded gets an answer.
     #[must_use]
@@ -100,9 +115,15 @@ impl Testbed {
         Call::new(self, name)
     }
 
+    /// A verb of the plugin that `config` names, for `eth0` of a container whose namespace is not set.
+    pub fn call(&self, verb: &str, container: &str, config: &Value) -> Call<'_> {
+        let plugin = config["type"].as_str().expect("a configuration names its plugin");
+        self.plugin(plugin).command(verb).container(container).ifname("eth0").config(config)
+    }
+
     /// A network of one plugin (and the IPAM plugin it names), used as a runtime uses it.
     #[must_use]
-    pub fn network(&self, config: serde_json::Value) -> Network<'_> {
+    pub fn network(&self, config: Value) -> Network<'_> {
         Network::new(self, config)
     }
 

@@ -33,7 +33,7 @@ impl<'bed> Call<'bed> {
         let (environment, stdin) = (BTreeMap::new(), Vec::new());
         let call = Self { bed, wrapper, program, arguments, environment, stdin }.cni_path(&path);
         // Ours start no program but delegates. The others start iptables, and look for it.
-        if is_reference() { call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") } else { call }
+        if is_reference() { call.env("PATH", programs::SYSTEM_PATH) } else { call }
     }
 
     /// Another executable of the same kind.

@@ -1,4 +1,4 @@
-//! Plugins that are not: scripts, found before the real ones.
+//! Scripts in the place of plugins, found before the real ones.
 
 use serde_json::Value;
 

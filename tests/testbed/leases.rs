@@ -1,4 +1,4 @@
-//! Which addresses are held, read from the files that a plugin leaves.
+//! Which addresses are held, read from the files that a plugin leaves, and a line of such a file.
 
 use std::{collections::BTreeMap, fs, net::IpAddr};
 
@@ -64,4 +64,19 @@ fn replay(log: &str) -> Leases {
         }
     }
     held
+}
+
+/// A line of the log as host-local writes it: the fields behind their checksum.
+#[must_use]
+pub fn line(fields: &str) -> String {
+    format!("{:08x} {fields}\n", checksum(fields))
+}
+
+/// CRC-32 as of IEEE 802.3, bit by bit.
+#[must_use]
+pub fn checksum(text: &str) -> u32 {
+    !text.bytes().fold(!0, |sum, byte| {
+        let step = |sum: u32, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
+        (0..8).fold(sum ^ u32::from(byte), step)
+    })
 }

@@ -1,43 +1,83 @@
 //! A throw-away host for programs that change one: made in milliseconds, gone when dropped.
 //!
-//! | module | what it is |
+//! | the host | |
 //! |---|---|
 //! | [`bed`] | [`Testbed`]: a host with its own network, mounts and processes |
 //! | [`place`] | [`Place`]: somewhere to stand - the host itself or one of its [`Sandbox`]es |
-//! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
-//! | [`call`] | one call of one plugin, and what came of it |
-//! | [`death`] | plugins that are killed, or whose system calls fail |
-//! | [`network`] | a network configuration, used as a runtime uses it |
 //! | [`bus`] | a system bus, and a firewalld on it that only remembers |
-//! | [`double`] | plugins that are not: scripts that fail, reply or write down how they were called |
+//! | [`programs`] | which binaries are under test |
+//! | **calls** | |
+//! | [`call`] | one call of one plugin, and what came of it |
+//! | [`config`] | network configurations, and how they are changed |
+//! | [`network`] | a network of one plugin, used as a runtime uses it |
+//! | [`chain`] | the same of several plugins |
+//! | [`plugins`] | every plugin of the suite, for what they have in common |
+//! | [`cnitool`] | `cnitool` as an administrator calls it |
+//! | **settings** | |
+//! | [`warm`] | a network whose shared parts are there already |
+//! | [`node`] | a node whose pods `cnitool` has attached |
+//! | [`ipam`] | a network of nothing but addresses |
+//! | [`attachment`] | networks of ptp and macvlan |
+//! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
+//! | **trouble** | |
+//! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
+//! | [`death`] | plugins that are killed before each of their system calls |
+//! | [`fault`] | plugins whose system calls fail, or are altered or delayed |
+//! | [`edits`] | configurations that somebody has edited since ADD |
+//! | **what is seen** | |
+//! | [`result`] | what stands in the result of an ADD |
+//! | [`reach`] | who reaches whom, and as whom it is seen |
+//! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
 //! | [`snapshot`] | everything a plugin could have changed, as lines |
 //! | [`leases`] | which addresses are held |
-//! | [`programs`] | which binaries are under test |
+//! | [`ruleset`], [`iptables`] | what there is in the packet filter |
+//! | [`trace`] | what a plugin asks of the kernel |
 
 #![expect(
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "a broken test host ends the test: a panic with its reason is the best it can do; \
               and a host runs programs and threads"
 )]
 
+pub mod attachment;
 pub mod bed;
 pub mod bus;
 pub mod call;
+pub mod chain;
+pub mod cnitool;
+pub mod config;
 pub mod death;
 pub mod double;
+pub mod edits;
+pub mod fault;
+pub mod firewall;
+pub mod ipam;
+pub mod iptables;
 pub mod leases;
 pub mod network;
+pub mod node;
 pub mod place;
+pub mod plugins;
+pub mod portmap;
 pub mod programs;
+pub mod reach;
+pub mod result;
+pub mod ruleset;
 pub mod snapshot;
+pub mod trace;
 pub mod traffic;
+pub mod warm;
 
 pub use bed::Testbed;
 pub use call::{Call, CniError, Outcome};
-pub use death::{Death, Fault, step};
+pub use death::{Death, step};
+pub use fault::Fault;
 pub use network::Network;
 pub use place::{Place, Sandbox};
-pub use programs::{REFERENCE, bin_dir, is_later_reference, is_reference, later_reference};
+pub use programs::{
+    REFERENCE, SYSTEM_PATH, bin_dir, is_later_reference, is_reference, later_reference,
+};
 pub use snapshot::Snapshot;

@@ -117,6 +117,19 @@ impl Place {
             .unwrap_or_else(|error| panic!("ip -j {command}: {error}: {text}"))
     }
 
+    /// Whether there is a link of that name here.
+    #[must_use]
+    pub fn has_link(&self, name: &str) -> bool {
+        let links = self.ip_json("link show");
+        links.as_array().into_iter().flatten().any(|link| link["ifname"] == name)
+    }
+
+    /// Whether no attachment has a link here.
+    #[must_use]
+    pub fn has_only_lo(&self) -> bool {
+        self.ip_json("link show").as_array().map(Vec::len) == Some(1)
+    }
+
     /// The value of `/proc/sys/<key>` here, or nothing if there is no such key.
     #[must_use]
     pub fn sysctl(&self, key: &str) -> Option<String> {

@@ -13,8 +13,29 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace")
 }
 
+/// The plugins of the suite, by their folders.
+///
+/// # Panics
+/// When the workspace is not there.
+#[must_use]
+pub fn plugins() -> Vec<String> {
+    let mut found = Vec::new();
+    for kind in ["plugins", "ipam"] {
+        let entries = workspace().join(kind).read_dir().expect("the workspace has plugins");
+        let folders = entries.map(|entry| entry.expect("a folder can be listed").path());
+        let packages = folders.filter(|folder| folder.join("Cargo.toml").is_file());
+        let name = |folder: PathBuf| folder.file_name()?.to_str().map(str::to_owned);
+        found.extend(packages.filter_map(name));
+    }
+    found.sort();
+    found
+}
+
 /// Where distributions put the reference plugins, for tests of both on one host.
 pub const REFERENCE: &str = "/usr/lib/cni";
+
+/// Where a system has its own programs, and the Go plugins look for iptables.
+pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A later version of them than most distributions ship: 1.9 knows nftables, GC and STATUS.
 /// `tests/prepare` fetches it where it can.

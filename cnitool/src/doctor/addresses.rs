@@ -1,6 +1,6 @@
 //! Leases that nobody will give back.
 
-use super::Finding;
+use crate::finding::Finding;
 use crate::leases;
 use crate::list::ConfigList;
 use common::Result;

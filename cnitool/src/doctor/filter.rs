@@ -1,7 +1,7 @@
 //! The packet filter: ours, and what others do to our packets.
 
-use super::Finding;
 use crate::chain::Runtime;
+use crate::finding::Finding;
 use crate::list::ConfigList;
 use crate::living::Living;
 use crate::restore;
@@ -10,7 +10,7 @@ use common::net::Family;
 use common::net::iptables::has_legacy;
 use common::net::nft::{Nft, TableFamily};
 use firewall::policy::{Firewall, Refusal, Sender};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Whether what the attachments should have is there.
 pub(super) fn own(runtime: &Runtime) -> Result<Vec<Finding>> {
@@ -35,9 +35,7 @@ pub(super) fn leftovers(
     lists: &[ConfigList],
     living: &Living,
 ) -> Result<Vec<Finding>> {
-    let cached = runtime.cache.all()?.into_iter().filter(|cached| living.has(cached));
-    let alive: BTreeSet<_> =
-        cached.map(|cached| cached.target.attachment.owner(&cached.network)).collect();
+    let alive = living.everybody(runtime)?;
     let mut networks = BTreeMap::<String, (usize, Vec<String>)>::new();
     for (owner, elements) in common::filter::restore::leftovers(|owner| alive.contains(owner))? {
         let (sum, owners) = networks.entry(owner.label().to_owned()).or_default();
@@ -80,10 +78,10 @@ pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
         if is_here && has_legacy(Family::V4, table) {
             findings.push(Finding::problem(
                 format!(
-                    "iptables has rules in two tables {table}: in nftables, and in the older kind. \
-                     Each tool shows its own, and a packet must pass both"
+                    "iptables has rules in two tables {table}: those of iptables-nft, and those of \
+                     iptables-legacy. Each tool shows its own, and a packet must pass both"
                 ),
-                "iptables-legacy-save shows the older ones; settle on one kind \
+                "iptables-legacy-save shows those of the latter; settle on one of the two \
                  (update-alternatives --config iptables) and flush the other",
             ));
         }

@@ -1,9 +1,10 @@
 //! Forwarding, bridges, and what the kernel can do.
 
-use super::{Finding, of_type, text};
+use super::{of_type, text};
+use crate::finding::Finding;
 use crate::list::ConfigList;
 use common::Result;
-use common::net::{BridgeStatus, Family, sysctl};
+use common::net::{BridgeStatus, Family, nft, sysctl};
 use firewall::policy::Sender;
 use std::collections::BTreeSet;
 
@@ -85,20 +86,22 @@ fn of_bridge(name: &str, bridge: &BridgeStatus) -> Vec<Finding> {
 /// Features that the kernel lacks.
 pub(super) fn kernel() -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(error) = portmap::probe() {
-        let is_old = error.to_string().contains("needs Linux");
-        findings.push(if is_old {
-            Finding::problem(
-                format!("there are no host ports on this kernel: {error}"),
-                "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",
-            )
-        } else {
-            Finding::problem(
-                format!("nftables cannot be used: {error}"),
-                "load the module nf_tables, or run this as root; without it there are no host \
-                 ports and there is no masquerading",
-            )
-        });
+    let unusable = match nft::is_available() {
+        Ok(true) => None,
+        Ok(false) => Some("the kernel does not have it".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = unusable {
+        findings.push(Finding::problem(
+            format!("nftables cannot be used: {error}"),
+            "load the module nf_tables, or run this as root; without it there are no host ports \
+             and there is no masquerading",
+        ));
+    } else if let Err(error) = portmap::probe() {
+        findings.push(Finding::problem(
+            format!("there are no host ports on this kernel: {error}"),
+            "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",
+        ));
     }
     if matches!(sysctl::read("net/ipv6/conf/all/disable_ipv6"), Ok(None)) {
         findings.push(Finding::note(

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Something that happened. As JSON it is stable: keys may be added.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Happening {
+pub struct Event {
     /// The network's name.
     pub network: String,
     /// `leased` or `released`.
@@ -30,7 +30,7 @@ pub struct Happening {
     pub time: u64,
 }
 
-impl Happening {
+impl Event {
     fn parse(network: &str, line: &[u8]) -> Option<Self> {
         let fields = check(line)?;
         let lease = Lease::parse(fields)?;
@@ -75,18 +75,18 @@ impl Followed {
         self.rest.clear();
     }
 
-    fn read(&mut self) -> Vec<Happening> {
+    fn read(&mut self) -> Vec<Event> {
         let Some(file) = &mut self.file else { return Vec::new() };
         // What cannot be read now is read next time.
         drop(file.read_to_end(&mut self.rest));
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let whole: Vec<u8> = self.rest.drain(..end).collect();
         let lines = whole.split_inclusive(|byte| *byte == b'\n');
-        lines.filter_map(|line| Happening::parse(&self.network, line)).collect()
+        lines.filter_map(|line| Event::parse(&self.network, line)).collect()
     }
 
     /// What is new.
-    fn follow(&mut self) -> Vec<Happening> {
+    fn follow(&mut self) -> Vec<Event> {
         let mut news = self.read();
         let there = self.path.metadata().ok().map(|file| (file.dev(), file.ino(), file.len()));
         let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
@@ -113,7 +113,7 @@ impl Followed {
 ///
 /// # Errors
 /// Code 5 when nothing can be watched.
-pub fn watch(networks: &[Leased], mut tell: impl FnMut(Happening) -> bool) -> Result<()> {
+pub fn watch(networks: &[Leased], mut tell: impl FnMut(Event) -> bool) -> Result<()> {
     let io = |errno: nix::errno::Errno| Error::new(Code::Io, format!("cannot watch: {errno}"));
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC).map_err(io)?;
     let mut followed: Vec<_> = Vec::new();

@@ -25,7 +25,8 @@ struct IpamKeys {
     grace_age: Option<Timeout>,
 }
 
-/// Any member that is there, even an empty one, replaces the name service that IPAM gave.
+/// Any member that is there replaces the name service that IPAM gave: an empty list, too, but no
+/// empty domain.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct OptionalDns {
@@ -129,7 +130,7 @@ pub fn mark(
 impl OptionalDns {
     fn into_dns(self) -> Option<Dns> {
         let is_given = self.nameservers.is_some()
-            || self.domain.is_some()
+            || self.domain.as_ref().is_some_and(|domain| !domain.is_empty())
             || self.search.is_some()
             || self.options.is_some();
         is_given.then(|| Dns {

@@ -106,7 +106,14 @@ pub fn verify(site: &Site, kind: &str, result: &Success) -> Result<(Option<Link>
     let mut listed = result.interfaces.iter();
     match listed.find(|entry| entry.is_in_sandbox() && entry.name == ifname.as_str()) {
         None => differences.push(format!("Interface name {ifname} not found in prevResult")),
-        Some(entry) => differences.extend(mac_difference(&link, entry.mac.as_deref())),
+        Some(entry) => {
+            let sandbox = entry.sandbox.as_deref().unwrap_or_default();
+            if !site.sandbox.netns.is_at(sandbox.as_ref()) {
+                differences
+                    .push(format!("Sandbox in prevResult {sandbox} doesn't match netns {path}"));
+            }
+            differences.extend(mac_difference(&link, entry.mac.as_deref()));
+        }
     }
     Ok((Some(link), differences))
 }

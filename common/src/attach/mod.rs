@@ -9,6 +9,7 @@
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
 //! | [`veth`] | a veth pair between them; [`host_end`] what its end in the host tells |
 //! | [`link`] | a link of the container that has no other end |
+//! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
 //! | [`kept`] | what garbage collection leaves alone |
 //! | [`in_use`] | which addresses live on this host, whatever any record says |
@@ -20,6 +21,7 @@ pub mod ipam;
 pub mod kept;
 pub mod layer3;
 pub mod link;
+pub mod link_keys;
 pub mod owner;
 pub mod sandbox;
 pub mod site;

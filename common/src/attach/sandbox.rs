@@ -219,6 +219,7 @@ fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
             // A neighbour must not be able to hand out routes (CVE-2020-10749).
             ipv6(ifname, "accept_ra", "0", true),
             ipv6(ifname, "accept_dad", probe, false),
+            ipv6(ifname, "ndisc_notify", "1", false),
         ]);
         if mode == Ipv6Addresses::Probed {
             // RFC 7527: a probe that a switch loops back is not a duplicate.
@@ -266,6 +267,8 @@ impl Success {
             dst: IpNetwork::new(route.dst.network(), route.dst.prefix()).unwrap_or(*route.dst),
             gateway: route.gw.or_else(|| gateway(route)),
             oif: Some(link.index),
+            // Without a route to its subnet, no other next hop is known to be on the link.
+            onlink: routing == Routing::ViaGateway && self.is_in_a_subnet(route.gw),
             prefsrc: None,
             priority: some(route.priority),
             table: route.table.filter(|table| *table != 0),
@@ -274,6 +277,10 @@ impl Success {
             advmss: some(route.advmss),
         }));
         Ok(routes)
+    }
+
+    fn is_in_a_subnet(&self, next_hop: Option<IpAddr>) -> bool {
+        next_hop.is_some_and(|hop| self.ips.iter().any(|ip| ip.address.contains(hop)))
     }
 
     /// To the gateway of each address on the link, and to its subnet by the gateway.

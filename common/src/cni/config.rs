@@ -1,5 +1,6 @@
 //! The keys that every network configuration has.
 
+use super::examine::Reading;
 use super::json;
 use super::{Attachment, Code, Error, NetworkName, Result, Success, Version};
 use serde::de::DeserializeOwned;
@@ -80,6 +81,8 @@ pub struct Network {
     /// Unique on the node.
     pub name: NetworkName,
     keys: Keys,
+    /// Who wants to know which keys are read; nobody in a plugin that serves a call.
+    pub(super) reading: Option<Rc<Reading>>,
 }
 
 impl Network {
@@ -102,7 +105,7 @@ impl Network {
             Some(Value::String(name)) => name.parse()?,
             Some(_) => return Err(decode(&"name: must be a string")),
         };
-        Ok(Self { name, keys })
+        Ok(Self { name, keys, reading: None })
     }
 
     /// The bytes as they came, for delegates.
@@ -115,12 +118,14 @@ impl Network {
     /// # Errors
     /// Code 7, naming the key.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        let keys = match json::fields_of::<T>() {
-            [] => self.keys.decode(self.keys.values.keys().map(String::as_str))?,
-            fields => self.keys.decode(fields.iter().copied())?,
+        let read = match &self.reading {
+            Some(reading) => reading.read(),
+            None => json::from_value(&Value::Object(match json::fields_of::<T>() {
+                [] => self.keys.decode(self.keys.values.keys().map(String::as_str))?,
+                fields => self.keys.decode(fields.iter().copied())?,
+            })),
         };
-        json::from_value(&Value::Object(keys))
-            .map_err(|error| Error::config(format!("failed to load netconf: {error}")))
+        read.map_err(|error| Error::config(format!("failed to load netconf: {error}")))
     }
 
     /// What stands at the end of a path of keys, for DEL and GC: `None` if it is not there, or is

@@ -2,19 +2,22 @@
 //! exactly, `null` is the same as absent, unknown keys are ignored, the last of two equal keys
 //! wins. Errors say where: `ipam.ranges[0][1].subnet: invalid CIDR address: ...`.
 
+use super::examine::Reading;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 use std::fmt::{self, Display};
 
 /// Where the value stands, and what is wrong with it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Error {
     path: String,
     reason: String,
+    /// The same for whoever wrote a value of the wrong type.
+    plain: Option<String>,
 }
 
 impl Display for Error {
@@ -31,11 +34,21 @@ impl std::error::Error for Error {}
 
 impl serde::de::Error for Error {
     fn custom<T: Display>(reason: T) -> Self {
-        Self { path: String::new(), reason: reason.to_string() }
+        Self { reason: reason.to_string(), ..Self::default() }
     }
 }
 
 impl Error {
+    /// Where, as `ipam.ranges[0][1].subnet`; empty when it is about the whole value.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong, in words that take no knowledge of our types: `must be a number, not a string`.
+    pub fn sentence(&self) -> &str {
+        self.plain.as_deref().unwrap_or(&self.reason)
+    }
+
     fn within(mut self, outer: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{outer}{dot}{}", self.path);
@@ -48,7 +61,27 @@ impl Error {
 /// # Errors
 /// When a key that `T` needs is missing or of another type.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
-    T::deserialize(Node(value))
+    read(value, None)
+}
+
+/// The same for a document of which somebody wants to know who reads what.
+pub(super) fn read<T: DeserializeOwned>(
+    value: &Value,
+    reading: Option<&Reading>,
+) -> Result<T, Error> {
+    T::deserialize(Node { value, reading })
+}
+
+/// What a JSON value is, in words.
+pub fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// The keys that `T` reads, if it is a struct that names them.
@@ -92,12 +125,59 @@ pub fn get<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
         .filter(|value| !value.is_null())
 }
 
-struct Node<'a>(&'a Value);
+/// What a value is read as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    Integer,
+    Number,
+    Text,
+    List,
+    Object,
+    /// Whoever reads it looks for itself.
+    Any,
+}
+
+impl Kind {
+    fn is_of(self, value: &Value) -> bool {
+        match self {
+            Self::Bool => value.is_boolean(),
+            Self::Integer => value.is_i64() || value.is_u64(),
+            Self::Number => value.is_number(),
+            Self::Text => value.is_string(),
+            Self::List => value.is_array(),
+            Self::Object => value.is_object(),
+            Self::Any => true,
+        }
+    }
+
+    /// The error of a value, which may be of this kind and wrong for another reason.
+    fn error(self, value: &Value, reason: String) -> Error {
+        let expected = match self {
+            Self::Bool => "true or false",
+            Self::Integer if value.is_number() => "a whole number",
+            Self::Integer | Self::Number => "a number",
+            Self::Text => "a string",
+            Self::List => "a list",
+            Self::Object | Self::Any => "an object",
+        };
+        let found = if value.is_number() { value.to_string() } else { type_of(value).to_owned() };
+        let plain = (!self.is_of(value)).then(|| format!("must be {expected}, not {found}"));
+        Error { path: String::new(), reason, plain }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    value: &'a Value,
+    reading: Option<&'a Reading>,
+}
 
 macro_rules! forward_to_value {
-    ($($method:ident)*) => {
+    ($kind:ident: $($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.0.$method(visitor).map_err(|error| serde::de::Error::custom(error))
+            let read = self.value.$method(visitor);
+            read.map_err(|error| Kind::$kind.error(self.value, error.to_string()))
         })*
     };
 }
@@ -105,16 +185,20 @@ macro_rules! forward_to_value {
 impl<'de> Deserializer<'de> for Node<'de> {
     type Error = Error;
 
-    forward_to_value! {
-        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f32
-        deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
-        deserialize_byte_buf deserialize_unit deserialize_any deserialize_ignored_any
-        deserialize_identifier
+    forward_to_value! { Bool: deserialize_bool }
+    forward_to_value! { Integer:
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+    forward_to_value! { Number: deserialize_f32 deserialize_f64 }
+    forward_to_value! { Text: deserialize_char deserialize_str deserialize_string }
+    forward_to_value! { Any:
+        deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_any
+        deserialize_ignored_any deserialize_identifier
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -123,24 +207,27 @@ impl<'de> Deserializer<'de> for Node<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let object = self.object(&visitor)?;
-        let entries = fields.iter().filter_map(|field| Some((*field, get(object, field)?)));
-        visitor.visit_map(Entries { entries: entries.collect::<Vec<_>>().into_iter(), next: None })
+        match self.value {
+            Value::Object(object) => visitor.visit_map(self.entries(object, Some(fields))),
+            other => Err(invalid_type(other, Kind::Object, &visitor)),
+        }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let object = self.object(&visitor)?;
-        let entries = object.iter().map(|(key, value)| (key.as_str(), value));
-        visitor.visit_map(Entries { entries: entries.collect::<Vec<_>>().into_iter(), next: None })
+        match self.value {
+            Value::Object(object) => visitor.visit_map(self.entries(object, None)),
+            other => Err(invalid_type(other, Kind::Object, &visitor)),
+        }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
+        let items = match self.value {
+            Value::Array(items) => items.as_slice(),
             // Where a list is expected, Go's null is an empty one.
-            Value::Null => visitor.visit_seq(Items { items: [].iter(), index: 0 }),
-            other => Err(invalid_type(other, &visitor)),
-        }
+            Value::Null => &[],
+            other => return Err(invalid_type(other, Kind::List, &visitor)),
+        };
+        visitor.visit_seq(Items { items: items.iter(), index: 0, reading: self.reading })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
@@ -178,23 +265,34 @@ impl<'de> Deserializer<'de> for Node<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.0 {
+        match self.value {
             Value::String(variant) => visitor.visit_enum(Variant(variant)),
-            other => Err(invalid_type(other, &visitor)),
+            other => Err(invalid_type(other, Kind::Text, &visitor)),
         }
     }
 }
 
 impl<'a> Node<'a> {
-    fn object<'de, V: Visitor<'de>>(&self, visitor: &V) -> Result<&'a Map<String, Value>, Error> {
-        match self.0 {
-            Value::Object(object) => Ok(object),
-            other => Err(invalid_type(other, visitor)),
+    /// The entries that the fields of a struct ask for; all of them for a map, which has no fields.
+    fn entries(
+        self,
+        object: &'a Map<String, Value>,
+        fields: Option<&'static [&'static str]>,
+    ) -> Entries<'a> {
+        if let Some(reading) = self.reading {
+            reading.note(object, fields);
         }
+        let entries: Vec<_> = match fields {
+            Some(fields) => {
+                fields.iter().filter_map(|field| Some((*field, get(object, field)?))).collect()
+            }
+            None => object.iter().map(|(key, value)| (key.as_str(), value)).collect(),
+        };
+        Entries { entries: entries.into_iter(), next: None, reading: self.reading }
     }
 }
 
-fn invalid_type<'de, V: Visitor<'de>>(value: &Value, expected: &V) -> Error {
+fn invalid_type(value: &Value, kind: Kind, expected: &dyn Expected) -> Error {
     let found = match value {
         Value::Null => Unexpected::Unit,
         Value::Bool(value) => Unexpected::Bool(*value),
@@ -203,12 +301,14 @@ fn invalid_type<'de, V: Visitor<'de>>(value: &Value, expected: &V) -> Error {
         Value::Array(_) => Unexpected::Seq,
         Value::Object(_) => Unexpected::Map,
     };
-    serde::de::Error::invalid_type(found, expected)
+    let error: Error = serde::de::Error::invalid_type(found, expected);
+    kind.error(value, error.reason)
 }
 
 struct Entries<'a> {
     entries: std::vec::IntoIter<(&'a str, &'a Value)>,
     next: Option<(&'a str, &'a Value)>,
+    reading: Option<&'a Reading>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'de> {
@@ -225,13 +325,15 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let (key, value) = self.next.take().unwrap_or(("", &Value::Null));
-        seed.deserialize(Node(value)).map_err(|error| error.within(key))
+        let node = Node { value, reading: self.reading };
+        seed.deserialize(node).map_err(|error| error.within(key))
     }
 }
 
 struct Items<'a> {
     items: std::slice::Iter<'a, Value>,
     index: usize,
+    reading: Option<&'a Reading>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'de> {
@@ -241,10 +343,11 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
-        let Some(item) = self.items.next() else { return Ok(None) };
+        let Some(value) = self.items.next() else { return Ok(None) };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(Node(item)).map(Some).map_err(|error| error.within(&format!("[{index}]")))
+        let node = Node { value, reading: self.reading };
+        seed.deserialize(node).map(Some).map_err(|error| error.within(&format!("[{index}]")))
     }
 }
 

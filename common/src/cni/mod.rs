@@ -2,10 +2,11 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`plugin`] | [`Plugin`], the request of each verb, [`run`] |
+//! | [`plugin`] | [`Plugin`]; `request`: what each verb gives it; `run`: the one `main` |
 //! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
+//! | [`mod@examine`] | a configuration read to learn what its readers know of it |
 //! | [`result`] | what an ADD answers, as of 1.1.0 |
 //! | [`timeout`] | spans of time, as configurations write them |
 //! | [`undo`] | rollback by default |
@@ -17,9 +18,12 @@ pub mod args;
 pub mod config;
 pub mod delegate;
 pub mod error;
+pub mod examine;
 pub mod json;
 pub mod plugin;
+mod request;
 pub mod result;
+mod run;
 pub mod timeout;
 pub mod undo;
 pub mod version;
@@ -28,8 +32,11 @@ pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName,
 pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
-pub use plugin::{Add, Call, Check, Del, Gc, Plugin, Status, examine, run};
+pub use examine::Reading;
+pub use plugin::{Plugin, examine};
+pub use request::{Add, Call, Check, Del, Gc, Status};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
+pub use run::run;
 pub use timeout::Timeout;
 pub use undo::Undo;
 pub use version::Version;

@@ -8,7 +8,7 @@ pub use leftover::leftovers;
 use crate::attach::Owner;
 use crate::cni::Undo;
 use crate::cni::{Attachment, Call, Errors, Plugin, Result, Success};
-use crate::filter::elements::{Comment, Elements, OwnedElement};
+use crate::filter::elements::{Comment, Elements, OwnedElement, Shared};
 use crate::net::nft::{Batch, Element, Make};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
@@ -92,6 +92,8 @@ pub struct Missing {
     filter: Elements,
     batch: Batch,
     external: Vec<Box<dyn External>>,
+    /// Whose elements are to be made, and in which sets.
+    coming: BTreeSet<(Owner, Shared)>,
     /// How many declarations have rules that are missing.
     pub rules: usize,
     /// How many elements are missing.
@@ -110,6 +112,7 @@ impl Missing {
             filter: Elements::open()?,
             batch: Batch::new(),
             external: Vec::new(),
+            coming: BTreeSet::new(),
             rules: 0,
             elements: 0,
             taken: Vec::new(),
@@ -143,6 +146,7 @@ impl Missing {
                 match self.filter.find(element.set, &element.key)? {
                     None => {
                         self.elements += 1;
+                        self.coming.insert((comment.owner.clone(), element.set));
                         element.make(Make::Ensure, &comment, &mut absent);
                     }
                     Some(found) => self.taken.extend(difference(&element, &comment.owner, &found)),
@@ -170,11 +174,19 @@ impl Missing {
     /// External backends come last, attachment by attachment: what they let through is restricted by
     /// our own tables.
     ///
+    /// `who_lives` is asked when the elements are there. An attachment may have been deleted since it
+    /// was looked at, and its DEL has not found what was made after it: that is deleted here. A DEL
+    /// that is still running may leave something, which GC deletes.
+    ///
     /// # Errors
     /// When the kernel or an external backend refuses.
-    pub fn restore(mut self) -> Result<()> {
+    pub fn restore(mut self, who_lives: impl FnOnce() -> Result<BTreeSet<Owner>>) -> Result<()> {
         self.filter.commit(self.batch)?;
         let mut errors = Errors::default();
+        let living = who_lives()?;
+        for (owner, set) in self.coming.iter().filter(|(owner, _)| !living.contains(owner)) {
+            errors.note(self.filter.delete_where(&[*set], |comment| owner.is_in(comment)));
+        }
         for external in self.external {
             let mut undo = Undo::new();
             if errors.note(external.create(&mut undo)).is_some() {

@@ -1,8 +1,9 @@
 //! Network namespaces: opened by path, compared by identity, entered for the length of a call.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -51,6 +52,14 @@ impl Netns {
     /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether another path leads to the same namespace.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        let own = self.file.metadata().map(identity);
+        path == self.path
+            || own.is_ok_and(|own| path.metadata().is_ok_and(|it| identity(it) == own))
     }
 
     /// Runs `work` with the calling thread in this namespace, and takes the thread back to where it

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
@@ -61,6 +61,8 @@ pub struct Route {
     /// IPv4 only: 0 for what is behind a gateway, 253 for what is on the link, 254 for this host
     /// (`RT_SCOPE_` of linux/rtnetlink.h). `None` is 253 without a gateway, else 0.
     pub scope: Option<u8>,
+    /// Whether the next hop is taken to be on the link although no route says so (`RTNH_F_ONLINK`).
+    pub onlink: bool,
     /// The address that packets leave with if their sender has not chosen one.
     pub prefsrc: Option<IpAddr>,
     /// Largest packet on this path, in bytes.
@@ -79,6 +81,7 @@ impl Route {
             priority: None,
             table: None,
             scope: None,
+            onlink: false,
             prefsrc: None,
             mtu: None,
             advmss: None,
@@ -99,6 +102,7 @@ impl Route {
             },
             RouteScope::from,
         );
+        message.header.flags.set(RouteFlags::Onlink, self.onlink);
         set_table(&mut message, self.table.unwrap_or(MAIN_TABLE));
         let attributes = &mut message.attributes;
         attributes.push(RouteAttribute::Destination(self.dst.network().into()));

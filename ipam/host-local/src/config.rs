@@ -4,7 +4,7 @@ use crate::range::{Limits, RangeSet};
 use crate::resolv;
 use crate::value::{Block, OptionalIp, RequestedIp};
 use common::attach::kept::GRACE_AGE;
-use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Version};
+use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Verb, Version};
 use common::{Call, Code, Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -67,6 +67,20 @@ pub enum StatusOnFull {
     Ignore,
     /// That no ADD can be served.
     Fail,
+}
+
+/// Where the leases are and what to hand out; with the addresses that are asked for, if it is for an
+/// ADD.
+///
+/// # Errors
+/// Code 7, and 4 for `CNI_ARGS`.
+pub fn load(call: &Call) -> Result<(Pool, Plan)> {
+    let pool = Pool::load(&call.network)?;
+    let plan = match call.verb {
+        Verb::Add => Plan::load_with_requests(call)?,
+        _ => Plan::load(call)?,
+    };
+    Ok((pool, plan))
 }
 
 impl Pool {

@@ -1,7 +1,7 @@
 //! host-local: addresses from ranges of this node, one lease file per network.
 
 use common::attach::in_use::{self, Lookup, Use};
-use common::cni::{Ip, Verb, report};
+use common::cni::{Ip, report};
 use common::{
     Add, Attachment, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success,
     Undo,
@@ -9,7 +9,7 @@ use common::{
 use host_local::allocator::{self, Choice, Known};
 use host_local::block::Block;
 use host_local::change::Refusal;
-use host_local::config::{Plan, Pool, Reclaim, StatusOnFull, Sticky};
+use host_local::config::{self, Plan, Pool, Reclaim, StatusOnFull, Sticky};
 use host_local::range::RangeSet;
 use host_local::reclaim::{self, PassedOver};
 use host_local::record::{Holder, Lease, Owner};
@@ -32,11 +32,8 @@ impl Plugin for HostLocal {
     const ABOUT: &'static str = "Hands out addresses from ranges of this node.";
 
     fn load(call: &Call) -> Result<Self> {
-        let plan = match call.verb {
-            Verb::Add => Plan::load_with_requests(call)?,
-            _ => Plan::load(call)?,
-        };
-        Ok(Self { pool: Pool::load(&call.network)?, plan })
+        let (pool, plan) = config::load(call)?;
+        Ok(Self { pool, plan })
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {

@@ -164,8 +164,19 @@ impl Range {
         self.span.contains(number(ip))
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
+    /// Whether some address is in both, usable or not.
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.span.overlaps(other.span)
+    }
+
+    /// The network that its addresses belong to.
+    pub fn subnet(&self) -> Cidr {
+        self.subnet
+    }
+
+    /// What the containers are told as their gateway, which may be outside of the subnet.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.gateway
     }
 
     fn len(&self) -> u128 {
@@ -246,6 +257,11 @@ impl RangeSet {
             }
         }
         Ok(Self(ranges))
+    }
+
+    /// In the order in which they serve.
+    pub fn ranges(&self) -> &[Range] {
+        &self.0
     }
 
     /// Whether it gives IPv4 addresses.

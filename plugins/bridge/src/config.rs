@@ -2,10 +2,10 @@
 //! touched.
 
 use crate::vlan::{TrunkEntry, Vlans};
-use common::attach::Layer3;
 use common::attach::kept::GRACE_AGE;
 use common::attach::sandbox::Ipv6Addresses;
-use common::cni::{Call, CniArgs, IfName, Verb};
+use common::attach::{Layer3, link_keys};
+use common::cni::{Call, IfName};
 use common::filter::masquerade::Scope;
 use common::net::Mac;
 use common::{Error, Result};
@@ -29,20 +29,6 @@ pub(crate) struct Config {
     macspoofchk: bool,
     disable_container_interface: bool,
     port_isolation: bool,
-    args: Args,
-    runtime_config: Cni,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Args {
-    cni: Cni,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Cni {
-    mac: Option<String>,
 }
 
 /// What the configuration means.
@@ -96,12 +82,6 @@ impl Plan {
         let bridge = bridge.parse::<IfName>().map_err(|error| {
             Error::config(format!("failed to create bridge {bridge:?}: {error}"))
         })?;
-        let mac = match config.mac(call)? {
-            Some(text) => {
-                Some(text.parse().map_err(|error| Error::config(format!("mac: {error}")))?)
-            }
-            None => None,
-        };
         let hairpin = match (config.hairpin_mode, config.promisc_mode) {
             (true, true) => {
                 let msg = "cannot set hairpin mode and promiscuous mode at the same time";
@@ -119,8 +99,8 @@ impl Plan {
         let masquerade = Scope::load(call)?.filter(|_| layer3.is_some());
         let plan = Self {
             bridge,
-            mtu: config.mtu()?,
-            mac,
+            mtu: link_keys::mtu(config.mtu)?,
+            mac: link_keys::requested_mac(call, None)?,
             hairpin,
             isolated: config.port_isolation,
             spoof_check: config.macspoofchk,
@@ -177,26 +157,6 @@ impl Plan {
 }
 
 impl Config {
-    /// `runtimeConfig` beats `args`, which beats `CNI_ARGS`.
-    fn mac(&self, call: &Call) -> Result<Option<String>> {
-        // Only an attachment has arguments: STATUS is not about one.
-        let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
-        let given = self.runtime_config.mac.as_deref().or(self.args.cni.mac.as_deref());
-        Ok(given.or(args.get("MAC")).filter(|mac| !mac.is_empty()).map(str::to_owned))
-    }
-
-    fn mtu(&self) -> Result<Option<u32>> {
-        match u32::try_from(self.mtu) {
-            // Below zero has always meant nothing, too.
-            Ok(0) => Ok(None),
-            Err(_) if self.mtu < 0 => Ok(None),
-            Ok(mtu) if mtu <= 65535 => Ok(Some(mtu)),
-            _ => {
-                Err(Error::config(format!("invalid mtu {}: a link takes at most 65535", self.mtu)))
-            }
-        }
-    }
-
     fn vlans(&self) -> Result<Option<Vlans>> {
         let access = match u16::try_from(self.vlan) {
             Ok(0) => None,

@@ -1,0 +1,66 @@
+//! The keys about links that several plugins have.
+
+use crate::cni::{Call, CniArgs, Error, Result, Verb};
+use crate::net::{self, Mac};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Keys {
+    args: Args,
+    runtime_config: Cni,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    cni: Cni,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Cni {
+    mac: Option<String>,
+}
+
+/// The hardware address that is asked for: `runtimeConfig` beats `args`, which beats `CNI_ARGS`, which
+/// beats `own`, a key of the plugin.
+///
+/// # Errors
+/// Code 7 for an address that is none, 4 for `CNI_ARGS` that are none.
+pub fn requested_mac(call: &Call, own: Option<&str>) -> Result<Option<Mac>> {
+    let keys: Keys = call.network.config()?;
+    // Only an attachment has arguments: STATUS is not about one.
+    let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
+    let sources =
+        [keys.runtime_config.mac.as_deref(), keys.args.cni.mac.as_deref(), args.get("MAC"), own];
+    let given = sources.into_iter().flatten().find(|mac| !mac.is_empty());
+    given
+        .map(|text| parse(text).map_err(|reason| Error::config(format!("mac: {reason}"))))
+        .transpose()
+}
+
+fn parse(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse().map_err(|error: net::Error| error.to_string())?;
+    // `is_valid_ether_addr` of linux/etherdevice.h.
+    if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        return Err(format!(
+            "{mac} is a group's address, or nobody's, and no interface can have it"
+        ));
+    }
+    Ok(mac)
+}
+
+/// The value of a key `mtu` in bytes; `None` for the kernel's default.
+///
+/// # Errors
+/// Code 7 for a size that no link can have.
+pub fn mtu(given: i64) -> Result<Option<u32>> {
+    match u32::try_from(given) {
+        // Below zero has always meant nothing, too.
+        Ok(0) => Ok(None),
+        Err(_) if given < 0 => Ok(None),
+        Ok(mtu) if mtu <= 65535 => Ok(Some(mtu)),
+        _ => Err(Error::config(format!("invalid mtu {given}: a link takes at most 65535"))),
+    }
+}

@@ -1,0 +1,164 @@
+//! What each verb gives a plugin: what the specification requires of it is here, what it does not is
+//! optional.
+
+use super::args::Environment;
+use super::config::Keys;
+use super::examine::Reading;
+use super::{
+    Attachment, CniArgs, Delegate, Error, IfName, NetnsPath, Network, Result, Success, Verb,
+    Version, delegate,
+};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// The deepest chain that makes sense is a wrapper (Multus), flannel, bridge and host-local; a
+/// configuration that names a plugin as its own delegate would start processes without end.
+const MAX_DEPTH: u32 = 8;
+
+/// What every call has.
+#[derive(Debug)]
+pub struct Call {
+    /// What is to be done.
+    pub verb: Verb,
+    /// The configuration from stdin.
+    pub network: Network,
+    /// The version that it is written in, and that answers are given in.
+    pub version: Version,
+    pub(super) environment: Environment,
+}
+
+impl Call {
+    /// What CHECK would read from stdin, understood without an environment: to ask what it means.
+    ///
+    /// # Errors
+    /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
+    pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+        let call = Self::understood(Verb::Check, stdin)?;
+        let result = call.network.prev_result(call.version)?;
+        let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
+        Ok((call, result))
+    }
+
+    /// An ADD of a configuration that is only examined, understood without an environment.
+    ///
+    /// # Errors
+    /// Codes 1, 6 and 7 as for any call.
+    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
+        let mut call = Self::understood(Verb::Add, reading.document().to_string().into_bytes())?;
+        call.network.reading = Some(Rc::clone(reading));
+        Ok(call)
+    }
+
+    fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
+        let keys = Keys::parse(stdin)?;
+        let version = keys.version()?;
+        let network = Network::new(keys)?;
+        Ok(Self { verb, network, version, environment: Environment::default() })
+    }
+
+    /// `CNI_ARGS`.
+    ///
+    /// # Errors
+    /// Code 4 when they are malformed, or unknown and not to be ignored.
+    pub fn args(&self) -> Result<CniArgs> {
+        self.environment.args.as_deref().unwrap_or_default().parse()
+    }
+
+    /// The container's namespace, as far as the runtime gave one.
+    ///
+    /// # Errors
+    /// Code 8 if it is our own.
+    pub(super) fn netns(&self) -> Result<Option<NetnsPath>> {
+        self.environment.netns()
+    }
+
+    /// Another plugin, to be run with our environment and our configuration.
+    ///
+    /// # Errors
+    /// Code 7 when `CNI_PATH` has no such plugin.
+    pub fn delegate(&self, kind: &str) -> Result<Delegate> {
+        let path = self.environment.path.as_deref().unwrap_or_default();
+        let directories: Vec<_> = path.split(':').map(PathBuf::from).collect();
+        let executable = delegate::find(kind, &directories)?;
+        let depth = self.environment.depth + 1;
+        if depth > MAX_DEPTH {
+            let msg = format!("plugins delegate to each other without end: {kind:?} is the latest");
+            return Err(Error::config(msg).details(format!(
+                "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\""
+            )));
+        }
+        Ok(Delegate::new(executable, self.network.bytes().clone(), self.version, depth))
+    }
+
+    /// The IPAM plugin that the configuration names, if it names one, for DEL and GC.
+    ///
+    /// # Errors
+    /// Code 7 when `CNI_PATH` has no such plugin.
+    pub fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
+        let kind = self.network.tolerant::<String>(&["ipam", "type"]);
+        kind.filter(|kind| !kind.is_empty()).map(|kind| self.delegate(&kind)).transpose()
+    }
+}
+
+/// ADD (specification, section "ADD").
+#[derive(Debug)]
+pub struct Add<'a> {
+    /// What every call has.
+    pub call: &'a Call,
+    /// Whom to attach.
+    pub attachment: Attachment,
+    /// The container's namespace.
+    pub netns: NetnsPath,
+    /// The result of the plugin before this one in the chain.
+    pub prev_result: Option<Success>,
+    /// The link of the host that the plugin which delegates to this one makes for the attachment,
+    /// and that cannot outlive the container's namespace.
+    pub link: Option<IfName>,
+    /// The layer-2 segment (a bridge, or a VLAN of it) that the delegating plugin attaches to, where
+    /// this host does not route it: another segment may have the same address. None: the address is
+    /// unique on the host.
+    pub segment: Option<String>,
+}
+
+/// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
+/// namespace is gone, the runtime has lost the result.
+#[derive(Debug)]
+pub struct Del<'a> {
+    /// What every call has.
+    pub call: &'a Call,
+    /// Whom to detach.
+    pub attachment: Attachment,
+    /// The container's namespace, if it may still exist.
+    pub netns: Option<NetnsPath>,
+    /// The final result of ADD, as far as it is known.
+    pub prev_result: Option<Success>,
+}
+
+/// CHECK (specification, section "CHECK").
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// What every call has.
+    pub call: &'a Call,
+    /// Whose attachment.
+    pub attachment: Attachment,
+    /// The container's namespace.
+    pub netns: NetnsPath,
+    /// The final result of ADD.
+    pub prev_result: Success,
+}
+
+/// GC (specification, section "GC").
+#[derive(Debug)]
+pub struct Gc<'a> {
+    /// What every call has.
+    pub call: &'a Call,
+    /// The attachments that are alive; everything else of this network goes.
+    pub valid: Vec<Attachment>,
+}
+
+/// STATUS (specification, section "STATUS").
+#[derive(Debug)]
+pub struct Status<'a> {
+    /// What every call has.
+    pub call: &'a Call,
+}

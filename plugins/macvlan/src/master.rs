@@ -1,0 +1,42 @@
+//! The link that a macvlan is on.
+
+use common::net::{Family, Link, MAIN_TABLE, Netlink};
+use common::{Error, Result};
+
+/// The link of that name, or the one by which this namespace's default route leaves.
+///
+/// # Errors
+/// Code 7 when there is none.
+pub(crate) fn find(netlink: &Netlink, name: Option<&str>) -> Result<Link> {
+    if let Some(name) = name {
+        return netlink.find_link(name)?.ok_or_else(|| {
+            Error::config(format!("failed to lookup master {name:?}: Link not found")).details(
+                "master names a link of the host, or with linkInContainer of the container",
+            )
+        });
+    }
+    for family in Family::ALL {
+        let mut routes = netlink.list_routes(family, MAIN_TABLE)?.into_iter();
+        if let Some(index) = routes.find_map(|route| route.oif.filter(|_| route.dst.prefix() == 0))
+        {
+            return Ok(netlink.read_link(index)?);
+        }
+    }
+    Err(Error::config("no default route interface found")
+        .details("name the link to use: \"master\": \"eth0\""))
+}
+
+/// The size in bytes that is asked for; `None` for the master's own.
+///
+/// # Errors
+/// Code 7 for one that the master has no room for.
+pub(crate) fn mtu(master: &Link, given: i64) -> Result<Option<u32>> {
+    match u32::try_from(given) {
+        Ok(0) => Ok(None),
+        Ok(mtu) if mtu <= master.mtu => Ok(Some(mtu)),
+        _ => Err(Error::config(format!(
+            "invalid MTU {given}, must be [0, master MTU({})]",
+            master.mtu
+        ))),
+    }
+}

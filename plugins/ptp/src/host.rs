@@ -1,0 +1,70 @@
+//! The host's side: its end is the container's gateway, and it routes to the container.
+
+use common::attach::forwarding;
+use common::cni::Ip;
+use common::net::{AddressOptions, Family, Link, MAIN_TABLE, Route};
+use common::{Host, Result, Success};
+use std::net::IpAddr;
+
+fn addresses(ips: &[Ip]) -> impl Iterator<Item = IpAddr> {
+    ips.iter().map(|ip| ip.address.ip())
+}
+
+/// `RT_SCOPE_HOST`, as the Go plugin has it.
+const HOST: u8 = 254;
+
+/// The host's route to an address of the container.
+fn route(link: &Link, ips: &[Ip], ip: &Ip) -> Route {
+    let family = Family::of(ip.address.ip());
+    // The kernel sends from the link's first address of the family.
+    let first = ips.iter().find(|other| Family::of(other.address.ip()) == family);
+    let prefsrc = ip.gateway.filter(|_| first.is_some_and(|first| first.gateway != ip.gateway));
+    let (oif, scope) = (Some(link.index), Some(HOST));
+    Route { oif, scope, prefsrc, ..Route::to(ip.address.ip().into()) }
+}
+
+/// Gives the host's end the gateways' addresses and the routes to the container, which go with it,
+/// and lets the host forward.
+///
+/// # Errors
+/// Code 7 when IPAM gave an address no gateway; naming what the kernel refused.
+pub(crate) fn configure(host: &Host, link: &Link, ips: &[Ip]) -> Result<()> {
+    // The ends of all containers have the same one: nobody else is asked whether it is free.
+    let options = AddressOptions { nodad: true, noprefixroute: false };
+    for ip in ips {
+        let gateway = ip.required_gateway()?;
+        host.netlink.ensure_address(link.index, gateway.into(), &options)?;
+    }
+    for ip in ips {
+        host.netlink.create_route(&route(link, ips, ip))?;
+    }
+    forwarding::ensure(addresses(ips))
+}
+
+/// What of that is missing, by the result of ADD.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn verify(host: &Host, result: &Success) -> Result<Vec<String>> {
+    let ends = result.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
+    let mut differences = forwarding::verify(addresses(&result.ips))?;
+    for end in ends {
+        // That it is missing has been said.
+        let Some(link) = host.netlink.find_link(&end.name)? else { continue };
+        let found = host.netlink.list_addresses(link.index)?;
+        for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
+            if !found.iter().any(|one| one.address.ip() == gateway) {
+                differences.push(format!("gateway {gateway} is missing on {}", link.name));
+            }
+        }
+        for ip in &result.ips {
+            let address = ip.address.ip();
+            let routes = host.netlink.list_routes(Family::of(address), MAIN_TABLE)?;
+            let to = route(&link, &result.ips, ip);
+            if !routes.iter().any(|one| (one.dst, one.oif) == (to.dst, to.oif)) {
+                differences.push(format!("the host has no route to {address} by {}", link.name));
+            }
+        }
+    }
+    Ok(differences)
+}

@@ -1,0 +1,117 @@
+//! `ptp`: a veth pair between the container and the host, which routes for it.
+
+mod config;
+mod host;
+
+use common::attach::kept::GRACE_AGE;
+use common::attach::layer3::{describe, mark};
+use common::attach::sandbox::{Routing, interface, no_differences};
+use common::attach::veth::{self, HostEnd, Port};
+use common::attach::{Ipam, Kept, Site, Veth, host_end};
+use common::filter::restore::{Expected, Filtering};
+use common::filter::{Filters, Masquerade};
+use common::{
+    Add, Call, Check, Del, Errors, Gc, Host, Owner, Plugin, Result, Status, Success, Undo,
+};
+use config::Plan;
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Ptp {
+    plan: Plan,
+}
+
+impl Plugin for Ptp {
+    const NAME: &'static str = "ptp";
+    const ABOUT: &'static str = "Connects the container to the host, which routes for it, with addresses from an IPAM plugin.";
+
+    fn load(call: &Call) -> Result<Self> {
+        Ok(Self { plan: Plan::new(call)? })
+    }
+
+    fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
+        let plan = &self.plan;
+        let site = Site::open_new(request)?;
+        let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
+        let end = host_end::host_name(&site.owner);
+        let mut addresses = ipam.start(Some(&end), None, undo)?;
+        let pair = self.veth().create(&site, undo)?;
+        let answer = addresses.wait()?;
+        mark(&site, &pair.host, None, answer.as_ref())?;
+        let interfaces = vec![interface(&pair.host), site.sandbox.interface(&pair.container)];
+        let success = describe(plan.layer3.as_ref(), answer, interfaces, 1)?;
+        match &plan.layer3 {
+            Some(layer3) => {
+                host::configure(&site.host, &pair.host, &success.ips)?;
+                layer3.configure(&site, &pair.container, &success, Routing::ViaGateway)?;
+            }
+            None => site.sandbox.netlink.set_up(pair.container.index)?,
+        }
+        if let Some(scope) = &plan.masquerade {
+            Masquerade::open()?.create(&success, scope, &site.owner, undo)?;
+        }
+        Ok(success)
+    }
+
+    fn del(request: &Del<'_>, errors: &mut Errors) {
+        let owner = request.attachment.owner(&request.call.network.name);
+        // It is closed after the deletion of the link, with which it then waits for the kernel.
+        let mut filters = Filters::open(errors);
+        if let Some(filters) = &mut filters {
+            filters.delete(request.prev_result.as_ref(), &owner, errors);
+        }
+        if let Some(host) = errors.note(Host::open()) {
+            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, HostEnd::Alone));
+        }
+        // Not before the link is gone: somebody else may get the address at once.
+        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+    }
+
+    fn check(&self, request: &Check<'_>) -> Result<()> {
+        let (plan, result) = (&self.plan, &request.prev_result);
+        let site = Site::open(request)?;
+        Ipam::of(request.call, plan.layer3.as_ref())?.check()?;
+        let mut differences = veth::verify(&site, None, result)?;
+        if plan.layer3.is_some() {
+            let ifname = site.owner.ifname();
+            differences.extend(site.sandbox.verify(ifname, result, Routing::ViaGateway)?);
+            differences.extend(host::verify(&site.host, result)?);
+        }
+        if let Some(scope) = &plan.masquerade {
+            differences.extend(Masquerade::open()?.verify(result, scope, &site.owner)?);
+        }
+        no_differences(&differences)
+    }
+
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
+        if let Some(host) = errors.note(Host::open()) {
+            let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
+            let mut filters = Filters::open(errors);
+            if let Some(filters) = &mut filters {
+                filters.sweep(&kept, errors);
+            }
+            errors.note(veth::sweep(&host.netlink, &kept));
+        }
+        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
+    }
+
+    fn status(&self, request: &Status<'_>) -> Result<()> {
+        Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
+    }
+}
+
+impl Filtering for Ptp {
+    fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
+        match &self.plan.masquerade {
+            Some(scope) => Masquerade::expected_state(result, scope, owner),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Ptp {
+    fn veth(&self) -> Veth {
+        let grace_age = self.plan.layer3.as_ref().map_or(GRACE_AGE, |layer3| layer3.grace_age);
+        Veth { mac: None, mtu: self.plan.mtu, master: None, port: Port::default(), grace_age }
+    }
+}

@@ -1,0 +1,126 @@
+//! Cables in a hurry: plugins that are killed before each system call, and a hundred at once.
+
+use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _, thread};
+
+use serde_json::{Value, json};
+use testbed::{Death, Network, Sandbox, Testbed, attachment::ptp, reach::seen, result::addresses};
+
+use crate::differences::case;
+
+fn config(version: &str) -> Value {
+    ptp(&json!({"ipMasq": true, "cniVersion": version}))
+}
+
+/// Runs a plugin, which is killed: whether it got to its end.
+fn survives(network: &Network<'_>, pod: &Sandbox, verb: &str, death: Death) -> bool {
+    let call = network.call(verb, "c1").netns(pod.path());
+    let outcome = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").under(&death.strace()).run();
+    let is_dead = outcome.status.signal() == Some(9);
+    assert!(outcome.status.success() || is_dead, "{death:?}: {outcome}");
+    outcome.status.success()
+}
+
+/// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
+fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Network<'_>, &Sandbox)) {
+    let (neighbour, network) = (bed.neighbour(), bed.network(config));
+    let resident = bed.sandbox("earlier");
+    network.add(&resident, "earlier").success();
+    bed.settle();
+    let before = bed.snapshot();
+    let deaths = Death::each(|death| {
+        let pod = bed.sandbox("pod");
+        let survived = survives(&network, &pod, "ADD", death);
+        if survived {
+            bed.settle();
+            assert_eq!(seen(&pod, &neighbour, "203.0.113.2"), "203.0.113.1", "{death:?}");
+        }
+        clean(&network, &pod);
+        bed.assert_unchanged_since(&before);
+        bed.succeed("rm", &["-f", pod.path()]);
+        survived
+    });
+    assert!(deaths > 20, "it was hardly ever killed");
+    assert_eq!(seen(&resident, &neighbour, "2001:db8:ffff::2"), "2001:db8:ffff::1");
+    network.check(&resident, "earlier").silent();
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_by_one_del() {
+    case(|bed| {
+        kill_add(bed, config("1.0.0"), |network, pod| {
+            network.call("DEL", "c1").netns(pod.path()).run().silent();
+            assert!(pod.has_only_lo(), "{}", pod.ip("link"));
+            pod.destroy();
+        });
+    });
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_when_its_namespace_is_gone() {
+    case(|bed| {
+        kill_add(bed, config("1.0.0"), |network, pod| {
+            bed.destroy(pod);
+            network.call("DEL", "c1").netns("").run().silent();
+        });
+    });
+}
+
+#[test]
+fn a_killed_add_is_cleaned_up_by_gc() {
+    case(|bed| {
+        kill_add(bed, config("1.1.0"), |network, pod| {
+            network.gc(&["earlier"]).silent();
+            assert!(pod.has_only_lo(), "{}", pod.ip("link"));
+            pod.destroy();
+        });
+    });
+}
+
+#[test]
+fn a_killed_del_is_repeated() {
+    case(|bed| {
+        let (network, pod) = (bed.network(config("1.0.0")), bed.sandbox("pod"));
+        network.add(&bed.sandbox("earlier"), "earlier").success();
+        bed.settle();
+        let before = bed.snapshot();
+        let deaths = Death::each(|death| {
+            network.add(&pod, "c1").success();
+            let survived = survives(&network, &pod, "DEL", death);
+            network.del(&pod, "c1").silent();
+            assert!(pod.has_only_lo(), "{death:?}: {}", pod.ip("link"));
+            bed.assert_unchanged_since(&before);
+            survived
+        });
+        assert!(deaths > 8, "it was hardly ever killed");
+    });
+}
+
+#[test]
+fn a_hundred_at_once_get_a_cable_each() {
+    case(|bed| {
+        let network = bed.network(ptp(&json!({})));
+        let name = |number| format!("c{number}");
+        let pods: Vec<_> =
+            (0..100).map(|number| (bed.sandbox(&name(number)), name(number))).collect();
+        let all: Vec<String> = thread::scope(|scope| {
+            let add = |(pod, id): &(Sandbox, String)| addresses(&network.add(pod, id).result());
+            let running: Vec<_> = pods.iter().map(|pod| scope.spawn(move || add(pod))).collect();
+            running.into_iter().flat_map(|add| add.join().unwrap()).collect()
+        });
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 200, "{all:?}");
+        bed.settle();
+        for ((pod, id), own) in pods.iter().zip(all.chunks(2)) {
+            network.check(pod, id).silent();
+            assert_eq!(seen(pod, bed, "10.1.0.1"), own[0]);
+            assert_eq!(seen(pod, bed, "fd00:1::1"), own[1]);
+        }
+        assert_eq!(seen(&pods[99].0, &pods[0].0, &all[0]), all[198]);
+        thread::scope(|scope| {
+            for (pod, id) in &pods {
+                scope.spawn(|| network.del(pod, id).silent());
+            }
+        });
+        assert!(bed.has_only_lo() && bed.leases("links").is_empty());
+        assert_eq!(bed.route_lines("-4"), [""; 0]);
+    });
+}

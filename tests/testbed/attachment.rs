@@ -1,0 +1,87 @@
+//! Plugins that make one link for each pod: their networks, and what is seen of the link.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{bed::Testbed, config::changed, place::Place};
+
+/// Nothing that the kernel does in its own time takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A ptp network of two address families with default routes, and whatever `changes` says.
+#[must_use]
+pub fn ptp(changes: &Value) -> Value {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "links", "type": "ptp",
+        "ipam": {
+            "type": "host-local", "graceAge": 0,
+            "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+        }
+    });
+    changed(config, changes)
+}
+
+/// A macvlan network on the link `lan` of [`Testbed::neighbour`], with addresses of that LAN, and
+/// whatever `changes` says.
+#[must_use]
+pub fn macvlan(changes: &Value) -> Value {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "segment", "type": "macvlan", "master": "lan",
+        "ipam": {
+            "type": "host-local", "graceAge": 0,
+            "ranges": [
+                [{"subnet": "203.0.113.0/24", "rangeStart": "203.0.113.10", "gateway": "203.0.113.2"}],
+                [{
+                    "subnet": "2001:db8:ffff::/64", "rangeStart": "2001:db8:ffff::10",
+                    "gateway": "2001:db8:ffff::2"
+                }]
+            ]
+        }
+    });
+    changed(config, changes)
+}
+
+impl Place {
+    /// All that `ip -d` knows of a link.
+    #[must_use]
+    pub fn link(&self, name: &str) -> Value {
+        self.ip_json(&format!("-d link show dev {name}"))[0].clone()
+    }
+
+    /// The routes of the main table with these words, as `ip` prints them.
+    #[must_use]
+    pub fn route_lines(&self, words: &str) -> Vec<String> {
+        self.ip(&format!("{words} route show")).lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// Waits until no global address of here is probed any more: the Go plugins have those of the
+    /// host probed, which goes on after their answer.
+    pub fn settle(&self) {
+        let start = Instant::now();
+        while !self.ip("-6 -o addr show scope global tentative").is_empty() {
+            assert!(start.elapsed() < PATIENCE, "an address stays tentative");
+        }
+    }
+}
+
+impl Testbed {
+    /// An IPAM plugin that answers every ADD with these addresses, `(address, gateway)`, and a
+    /// default route for each.
+    pub fn ipam(&self, ips: &[(&str, &str)]) {
+        let ip = |(address, gateway): &(&str, &str)| {
+            if gateway.is_empty() {
+                json!({"address": address})
+            } else {
+                json!({"address": address, "gateway": gateway})
+            }
+        };
+        let has = |mark: &str| ips.iter().any(|(address, _)| address.contains(mark));
+        let routes = [("0.0.0.0/0", has(".")), ("::/0", has(":"))];
+        let routes = routes.iter().filter(|(_, wanted)| *wanted);
+        let routes: Vec<Value> = routes.map(|(dst, _)| json!({"dst": dst})).collect();
+        let ips: Vec<Value> = ips.iter().map(ip).collect();
+        self.recorder("ipam", &json!({"cniVersion": "1.0.0", "ips": ips, "routes": routes}));
+    }
+}
