@@ -104,12 +104,17 @@ impl Elements {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self::new(Nft::open()?))
     }
 
-    /// The packet filter itself, for what has no owner.
-    pub fn nft(&mut self) -> &mut Nft {
-        &mut self.nft
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { nft }
+    }
+
+    /// Its socket, for what has no owner.
+    pub fn nft(&self) -> Nft {
+        self.nft.clone()
     }
 
     /// Makes all elements or none. Conflicting ones are replaced atomically, or are an error; what

@@ -53,7 +53,12 @@ impl Legacy {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self::new(Nft::open()?))
+    }
+
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { nft }
     }
 
     /// Deletes what `bridge` has made: masquerading, and the spoof check.

@@ -33,7 +33,7 @@ use crate::filter::restore::{Expected, ExpectedElements};
 use crate::net::Family;
 use crate::net::nft::{
     Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
-    Make, Policy, SRCNAT, Set, SetName, Verdict, octets,
+    Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
 };
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +51,7 @@ const CHAIN_PREFIX: &str = "masquerade-";
 
 /// The packet filter, for the elements of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`](crate::net::nft::Nft).
+/// Drop it after the link has been deleted: see [`Nft`].
 pub struct Masquerade {
     elements: Elements,
 }
@@ -61,6 +61,11 @@ impl Masquerade {
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { elements: Elements::new(nft) }
     }
 
     /// Masquerades what comes from the addresses of `success`, as far as it is in `scope`.

@@ -100,9 +100,10 @@ impl Firewall {
         self.ensure_policy(policy, owner.label())?;
         if let Accepted::Here { admin_chain } = &policy.accepted {
             for family in policy.families() {
-                accept::ensure_accepted(self.elements.nft(), family, admin_chain)?;
+                accept::ensure_accepted(&mut self.elements.nft(), family, admin_chain)?;
             }
-            let refusals = foreign::find(self.elements.nft(), &senders(policy), Chains::Usual)?;
+            let refusals =
+                foreign::find(&mut self.elements.nft(), &senders(policy), Chains::Usual)?;
             for refusal in distinct(refusals).into_iter().filter(|refusal| refusal.is_certain) {
                 report(refusal);
             }
@@ -222,8 +223,8 @@ impl Firewall {
         differences.dedup();
         if let Accepted::Here { admin_chain } = &policy.accepted {
             for family in policy.families() {
-                let nft = self.elements.nft();
-                differences.extend(accept::verify_accepted(nft, family, admin_chain)?);
+                let mut nft = self.elements.nft();
+                differences.extend(accept::verify_accepted(&mut nft, family, admin_chain)?);
             }
         }
         Ok(differences)
@@ -240,7 +241,7 @@ impl Firewall {
                 sender.is_marked = self.find(&pod_key(address))?.is_some();
             }
         }
-        foreign::find(self.elements.nft(), &senders, Chains::All)
+        foreign::find(&mut self.elements.nft(), &senders, Chains::All)
     }
 
     /// Whether connections could be let through at all. Chains of others that drop them are named on
@@ -251,11 +252,11 @@ impl Firewall {
     pub fn probe(&mut self) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
         self.find(&pod_key(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
-        if let Some(sentence) = accept::why_blocked(self.elements.nft())? {
+        if let Some(sentence) = accept::why_blocked(&mut self.elements.nft())? {
             report(sentence);
         }
         let anybody = Family::ALL.map(Sender::anybody);
-        for refusal in distinct(foreign::find(self.elements.nft(), &anybody, Chains::All)?) {
+        for refusal in distinct(foreign::find(&mut self.elements.nft(), &anybody, Chains::All)?) {
             report(refusal);
         }
         Ok(())

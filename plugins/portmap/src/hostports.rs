@@ -59,9 +59,10 @@ use common::attach::Owner;
 use common::attach::sandbox::Host;
 use common::attach::{Kept, host_end};
 use common::cni::{Cidr, Code, Error, Result};
+use common::filter::Legacy;
 use common::filter::elements::{Elements, FEW, OwnedElement, Shared, table};
 use common::filter::restore::{Expected, ExpectedElements};
-use common::net::nft::{Batch, Data, Element, Key, SetName, Verdict};
+use common::net::nft::{Batch, Data, Element, Key, Nft, SetName, Verdict};
 use common::net::{Family, ipproto, sysctl};
 use conditions::chain_name;
 use conflicts::{HostPortRuleset, comment, count, has_veth};
@@ -147,6 +148,11 @@ impl HostPorts {
     /// When the kernel has no nftables.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()?, host: Host::open()? })
+    }
+
+    /// What the Go plugin has made, by the same socket.
+    pub(crate) fn legacy(&self) -> Legacy {
+        Legacy::new(self.elements.nft())
     }
 
     /// Makes the ports lead to the attachment, all of them or none.
@@ -301,15 +307,15 @@ impl HostPorts {
     /// # Errors
     /// Code 50 when it has no nftables, or is older than 5.6.
     pub(crate) fn probe() -> Result<()> {
-        let probed = Elements::open().and_then(|mut elements| {
+        let probed = Nft::open().and_then(|mut nft| {
             let table = table(Family::V4);
             // Rules that are there need no slow rehearsal.
-            if elements.nft().find_chain(table, PORTS)?.is_some() {
+            if nft.find_chain(table, PORTS)?.is_some() {
                 return Ok(());
             }
             let mut batch = Batch::new();
             ruleset::declare(&mut batch, table);
-            Ok(elements.nft().rehearse(table, batch)?)
+            nft.rehearse(table, batch)
         });
         probed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }

@@ -10,7 +10,6 @@ use common::Owner;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
-use common::filter::Legacy;
 use common::filter::restore::{Expected, Filtering};
 use common::net::Family;
 use common::{
@@ -51,13 +50,10 @@ impl Plugin for Portmap {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
-        if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
-        }
+        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
         // The Go plugin may have made rules for it before the node was upgraded.
-        if let Some(mut legacy) = errors.note(Legacy::open()) {
-            legacy.delete_ports(&owner, errors);
-        }
+        ports.legacy().delete_ports(&owner, errors);
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -76,13 +72,10 @@ impl Plugin for Portmap {
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
-        if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.sweep(&kept));
-            errors.note(ports.sweep_conflicting_dnat(&kept));
-        }
-        if let Some(mut legacy) = errors.note(Legacy::open()) {
-            legacy.sweep_ports(&kept, errors);
-        }
+        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(ports.sweep(&kept));
+        errors.note(ports.sweep_conflicting_dnat(&kept));
+        ports.legacy().sweep_ports(&kept, errors);
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {

@@ -40,7 +40,7 @@ impl Left {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)>> {
-    let mut elements = Elements::open()?;
+    let elements = Elements::open()?;
     let mut owners = BTreeMap::<Owner, Left>::new();
     for table in [table(Family::V4), table(Family::V6), BRIDGE] {
         for name in elements.nft().list_sets(table)? {

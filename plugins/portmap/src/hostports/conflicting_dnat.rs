@@ -7,7 +7,7 @@ use common::attach::Owner;
 use common::attach::in_use::Containers;
 use common::attach::kept::Kept;
 use common::cni::{Error, Errors, Result};
-use common::filter::legacy::{Legacy, LegacyHostPort};
+use common::filter::legacy::LegacyHostPort;
 use common::net::Family;
 
 impl HostPorts {
@@ -16,7 +16,7 @@ impl HostPorts {
     /// # Errors
     /// When a container that may be alive has one of them.
     pub(super) fn clear_conflicting_dnat(&self, ports: &PortMappings, owner: &Owner) -> Result<()> {
-        let mut legacy = Legacy::open()?;
+        let mut legacy = self.legacy();
         let mut containers = Containers::new(&self.host.netlink);
         for (pod, ranges) in ports.ranges().filter(|(_, ranges)| !ranges.is_empty()) {
             let is_ours =
@@ -42,7 +42,7 @@ impl HostPorts {
     /// # Errors
     /// When the kernel cannot be asked, or refuses.
     pub(crate) fn sweep_conflicting_dnat(&self, kept: &Kept<'_>) -> Result<()> {
-        let (mut legacy, mut errors) = (Legacy::open()?, Errors::default());
+        let (mut legacy, mut errors) = (self.legacy(), Errors::default());
         let mut containers = Containers::new(&self.host.netlink);
         let valid = kept.list()?;
         for family in Family::ALL {

@@ -30,6 +30,9 @@ pub use table::{
     Base, Chain, ChainKind, DSTNAT, FILTER, Hook, Policy, RAW, SRCNAT, Table, TableFamily,
 };
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use netlink_packet_core::{DecodeError, NLM_F_DUMP};
 use netlink_packet_netfilter::NetfilterSubsystem;
 use netlink_packet_netfilter::nftables::{ChainMessage, NfTablesMessage};
@@ -38,28 +41,23 @@ use nix::libc::EINVAL;
 use super::nfnetlink::{Describe, Nfnetlink, encode, request};
 use crate::net::{Error, Result};
 
-/// An open line to the packet filter of the network namespace it was opened in.
+/// An open line to the packet filter of the network namespace it was opened in. A clone is the same
+/// socket.
 ///
 /// Closing it after anything was deleted waits until the kernel has destroyed that, 8 to 13 ms,
 /// unless a link was deleted in between, which waits for the same thing. So: delete from the
 /// packet filter first, then the link, and drop this last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Nft {
-    nfnetlink: Nfnetlink,
+    nfnetlink: Rc<RefCell<Nfnetlink>>,
 }
 
-/// Whether this kernel has nftables. One that has none knows no such part of nfnetlink (EINVAL,
-/// `nfnetlink_rcv_msg` in net/netfilter/nfnetlink.c), or has no nfnetlink either.
+/// Whether this kernel has nftables.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub fn is_available() -> Result<bool> {
-    let any = Table { family: TableFamily::Inet, name: "girder" };
-    match Nft::open().and_then(|mut nft| nft.find_chain(any, "any")) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(Nft::open_available()?.is_some())
 }
 
 impl Nft {
@@ -69,7 +67,23 @@ impl Nft {
     /// EPROTONOSUPPORT ([`Error::is_unsupported`]) if the kernel has no nfnetlink. A kernel
     /// without nftables, or a caller without `CAP_NET_ADMIN`, shows with the first call.
     pub fn open() -> Result<Self> {
-        Ok(Self { nfnetlink: Nfnetlink::open(&|| "open the packet filter".to_owned())? })
+        let nfnetlink = Nfnetlink::open(&|| "open the packet filter".to_owned())?;
+        Ok(Self { nfnetlink: Rc::new(RefCell::new(nfnetlink)) })
+    }
+
+    /// As [`open`](Self::open). None if this kernel has no nftables: it knows no such part of nfnetlink
+    /// (EINVAL, `nfnetlink_rcv_msg` in net/netfilter/nfnetlink.c), or has no nfnetlink either.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn open_available() -> Result<Option<Self>> {
+        let any = Table { family: TableFamily::Inet, name: "girder" };
+        let asked = Self::open().and_then(|mut nft| nft.find_chain(any, "any").map(|_| nft));
+        match asked {
+            Ok(nft) => Ok(Some(nft)),
+            Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes all changes of the batch, or none.
@@ -193,7 +207,7 @@ impl Nft {
         }
         let (bytes, batch) = batch.into_bytes(generation)?;
         let what = || "change the packet filter".to_owned();
-        let outcome = self.nfnetlink.exchange(&bytes, &what, |_, _| Ok(()))?;
+        let outcome = self.nfnetlink.borrow_mut().exchange(&bytes, &what, |_, _| Ok(()))?;
         if outcome.refused.is_empty() && !outcome.is_acknowledged {
             return Err(Error::new(what(), "the kernel did not say whether it did"));
         }
@@ -214,7 +228,7 @@ impl Nft {
     ) -> Result<Option<T>> {
         let answer = type_of_answer(&question);
         let question = encode(request(family.into(), 0, 0, question));
-        self.nfnetlink.find(&question, answer, what, parse)
+        self.nfnetlink.borrow_mut().find(&question, answer, what, parse)
     }
 
     fn list<T>(
@@ -226,7 +240,7 @@ impl Nft {
     ) -> Result<Vec<T>> {
         let answer = type_of_answer(&question);
         let question = encode(request(family.into(), 0, NLM_F_DUMP, question));
-        self.nfnetlink.list(&question, answer, what, parse)
+        self.nfnetlink.borrow_mut().list(&question, answer, what, parse)
     }
 }
 
