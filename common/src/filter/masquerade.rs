@@ -32,8 +32,8 @@ use crate::filter::elements::{
 use crate::filter::restore::{Expected, ExpectedElements};
 use crate::net::Family;
 use crate::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
-    Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
+    AddressField, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field,
+    Hook, Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
 };
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -243,12 +243,19 @@ impl SharedRuleset for Subnet {
             .table(Make::Ensure, table, ABOUT)
             .set(Make::Ensure, &map)
             .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-            .rule(table, POSTROUTING, &[Expr::Vmap(&[Field::Address(Address::Source)], MAP)], None)
+            .rule(
+                table,
+                POSTROUTING,
+                &[Expr::Vmap(&[Field::Address(AddressField::Source)], MAP)],
+                None,
+            )
             .empty_chain(&Chain::named(table, &chain));
         let exclude = self.exclude.iter().map(|network| **network);
         for destination in [*self.address, multicast].into_iter().chain(exclude) {
-            let exprs =
-                [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
+            let exprs = [
+                Expr::Within(AddressField::Destination, destination),
+                Expr::Verdict(Verdict::Return),
+            ];
             batch.rule(table, &chain, &exprs, None);
         }
         batch.rule(table, &chain, &[Expr::Masquerade], None);

@@ -40,7 +40,7 @@ const CHAIN: &str = "spoofcheck";
 
 /// The packet filter, for the ports of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`](common::net::nft::Nft).
+/// Drop it after the link has been deleted: see [`Nft`].
 pub(crate) struct SpoofCheck {
     elements: Elements,
 }

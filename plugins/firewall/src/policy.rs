@@ -54,7 +54,7 @@ mod removal;
 mod ruleset;
 
 pub use attachment::{Accepted, ForwardingPolicy, Ingress, addresses};
-pub use foreign::{Refusal, Sender};
+pub use foreign::{BlockingChain, Sender};
 
 use accept::MarkAccepted;
 use attachment::pod_key;
@@ -102,10 +102,10 @@ impl Firewall {
             for family in policy.families() {
                 accept::ensure_accepted(&mut self.elements.nft(), family, admin_chain)?;
             }
-            let refusals =
+            let blocking =
                 foreign::find(&mut self.elements.nft(), &senders(policy), Chains::Usual)?;
-            for refusal in distinct(refusals).into_iter().filter(|refusal| refusal.is_certain) {
-                report(refusal);
+            for one in distinct(blocking).into_iter().filter(|one| one.is_certain) {
+                report(one);
             }
         }
         Ok(())
@@ -235,7 +235,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn find_refusals(&mut self, mut senders: Vec<Sender>) -> Result<Vec<Refusal>> {
+    pub fn find_blocking_chains(&mut self, mut senders: Vec<Sender>) -> Result<Vec<BlockingChain>> {
         for sender in &mut senders {
             if let Some(address) = sender.address {
                 sender.is_marked = self.find(&pod_key(address))?.is_some();
@@ -256,19 +256,19 @@ impl Firewall {
             report(sentence);
         }
         let anybody = Family::ALL.map(Sender::anybody);
-        for refusal in distinct(foreign::find(&mut self.elements.nft(), &anybody, Chains::All)?) {
-            report(refusal);
+        for one in distinct(foreign::find(&mut self.elements.nft(), &anybody, Chains::All)?) {
+            report(one);
         }
         Ok(())
     }
 }
 
 /// A chain is named once, however many senders it refuses.
-fn distinct(refusals: Vec<Refusal>) -> Vec<Refusal> {
-    let mut all: Vec<Refusal> = Vec::new();
-    for refusal in refusals {
-        if !all.iter().any(|other| other.is_same(&refusal)) {
-            all.push(refusal);
+fn distinct(blocking: Vec<BlockingChain>) -> Vec<BlockingChain> {
+    let mut all: Vec<BlockingChain> = Vec::new();
+    for one in blocking {
+        if !all.iter().any(|other| other.is_same(&one)) {
+            all.push(one);
         }
     }
     all

@@ -2,7 +2,7 @@
 
 use crate::hostports::Condition;
 use common::net::Family;
-use common::net::nft::Address;
+use common::net::nft::AddressField;
 use common::{Error, Result};
 use ipnetwork::IpNetwork;
 
@@ -58,8 +58,8 @@ fn one<'a>(words: &mut impl Iterator<Item = &'a str>, family: Family) -> Option<
         "iifname" => None,
         "meta" => (words.next()? == "iifname").then_some(None)?,
         word if word == protocol(family) => Some(match words.next()? {
-            "saddr" => Address::Source,
-            "daddr" => Address::Destination,
+            "saddr" => AddressField::Source,
+            "daddr" => AddressField::Destination,
             _ => return None,
         }),
         _ => return None,
@@ -118,7 +118,7 @@ mod tests {
         let Condition::Address { of, networks, is_negated } = &whole[0] else {
             panic!("{whole:?}")
         };
-        assert_eq!((*of, networks.len(), *is_negated), (Address::Source, 2, true));
+        assert_eq!((*of, networks.len(), *is_negated), (AddressField::Source, 2, true));
         assert_eq!(whole[1], Condition::Input { names: vec![b"eth".to_vec()], is_negated: false });
         assert!(parsed(&[]).unwrap().is_empty());
     }

@@ -1,7 +1,7 @@
 //! From JSON to what it means. Conflicts between keys are found here, before anything is touched.
 
 use crate::conditions;
-use crate::hostports::iptables::{Mark, Options};
+use crate::hostports::iptables::{IptablesOptions, MasqueradeMark};
 use crate::hostports::{At, Condition, Mapping, PortMappings, SourceNat};
 use crate::per_family::PerFamily;
 use common::cni::Call;
@@ -27,13 +27,13 @@ struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RuntimeConfig {
-    port_mappings: Vec<Entry>,
+    port_mappings: Vec<PortMapping>,
 }
 
 /// An entry of `portMappings`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Entry {
+struct PortMapping {
     host_port: i64,
     container_port: i64,
     protocol: String,
@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     /// Empty where iptables has them.
     pub(crate) conditions: PerFamily<Vec<Condition>>,
     /// None for nftables.
-    pub(crate) iptables: Option<Options>,
+    pub(crate) iptables: Option<IptablesOptions>,
 }
 
 /// Which packet filter makes the ports lead to the container. The keys that only one of them
@@ -78,7 +78,7 @@ impl Plan {
             Some(_) => Default::default(),
         };
         let entries = &config.runtime_config.port_mappings;
-        let mappings = entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>()?;
+        let mappings = entries.iter().map(PortMapping::mapping).collect::<Result<Vec<_>>>()?;
         PortMappings::refuse_overlaps(&mappings)?;
         let source_nat = match config.snat.unwrap_or(true) {
             false => SourceNat::None,
@@ -91,7 +91,7 @@ impl Plan {
 
 /// The mappings that can still be understood, by which DEL finds elements without listing all.
 pub(crate) fn mapping_hints(network: &Network) -> Vec<Mapping> {
-    let entries = network.tolerant::<Vec<Entry>>(&["runtimeConfig", "portMappings"]);
+    let entries = network.tolerant::<Vec<PortMapping>>(&["runtimeConfig", "portMappings"]);
     entries.unwrap_or_default().iter().filter_map(|entry| entry.mapping().ok()).collect()
 }
 
@@ -140,15 +140,15 @@ impl Config {
         })
     }
 
-    fn iptables(&self) -> Options {
+    fn iptables(&self) -> IptablesOptions {
         let bit = self.mark_masq_bit.and_then(|bit| u8::try_from(bit).ok());
         let mark = match (&self.external_set_mark_chain, bit) {
-            (Some(chain), _) => Mark::Chain(chain.clone()),
-            (None, Some(bit)) => Mark::Bit(bit),
-            (None, None) => Mark::default(),
+            (Some(chain), _) => MasqueradeMark::Chain(chain.clone()),
+            (None, Some(bit)) => MasqueradeMark::Bit(bit),
+            (None, None) => MasqueradeMark::default(),
         };
         let (v4, v6) = (self.conditions_v4.clone(), self.conditions_v6.clone());
-        Options { mark, conditions: PerFamily { v4, v6 } }
+        IptablesOptions { mark, conditions: PerFamily { v4, v6 } }
     }
 
     /// The keys that only one backend understands, each with that one.
@@ -170,7 +170,7 @@ impl Config {
     }
 }
 
-impl Entry {
+impl PortMapping {
     fn mapping(&self) -> Result<Mapping> {
         let port = |number: i64, whose: &str| match u16::try_from(number) {
             Ok(port) if port > 0 => Ok(port),

@@ -45,9 +45,9 @@ impl Sender {
     }
 }
 
-/// A chain of others that does not let every new connection through.
+/// A chain of others that does not let every new connection of a sender through.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct BlockingChain {
     family: TableFamily,
     chain: KnownChain,
     /// Whose connections.
@@ -56,7 +56,7 @@ pub struct Refusal {
     pub is_certain: bool,
 }
 
-impl Refusal {
+impl BlockingChain {
     fn of(
         nft: &mut Nft,
         family: TableFamily,
@@ -130,7 +130,7 @@ impl Refusal {
     }
 }
 
-impl Display for Refusal {
+impl Display for BlockingChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: let pods through with {}", self.sentence(), self.way_out())
     }
@@ -145,8 +145,12 @@ pub(super) enum Chains {
 }
 
 /// The chains of others that do not let these senders through.
-pub(super) fn find(nft: &mut Nft, senders: &[Sender], chains: Chains) -> Result<Vec<Refusal>> {
-    let mut refusals = Vec::new();
+pub(super) fn find(
+    nft: &mut Nft,
+    senders: &[Sender],
+    chains: Chains,
+) -> Result<Vec<BlockingChain>> {
+    let mut blocking = Vec::new();
     for family in [TableFamily::Ip, TableFamily::Ip6, TableFamily::Inet] {
         let found = match chains {
             Chains::All => nft.list_chains(family)?,
@@ -156,11 +160,11 @@ pub(super) fn find(nft: &mut Nft, senders: &[Sender], chains: Chains) -> Result<
         };
         for chain in &found {
             for sender in senders {
-                refusals.extend(Refusal::of(nft, family, chain, sender)?);
+                blocking.extend(BlockingChain::of(nft, family, chain, sender)?);
             }
         }
     }
     // `accept` has the chain of iptables accept those whom we mark.
-    refusals.retain(|refusal| !(refusal.is_iptables() && refusal.sender.is_marked));
-    Ok(refusals)
+    blocking.retain(|one| !(one.is_iptables() && one.sender.is_marked));
+    Ok(blocking)
 }

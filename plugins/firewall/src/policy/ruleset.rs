@@ -3,8 +3,8 @@
 use common::filter::elements::{ABOUT, BRIDGE, Shared, table};
 use common::net::Family;
 use common::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Datatype, Expr, FILTER, Field, Hook, Make,
-    Policy, Set, SetName, Table, Verdict,
+    AddressField, Base, Batch, Chain, ChainKind, Content, Datatype, Expr, FILTER, Field, Hook,
+    Make, Policy, Set, SetName, Table, Verdict,
 };
 
 /// Addresses whose connections are let through, each with its owner.
@@ -50,7 +50,8 @@ pub(super) fn declare_record(batch: &mut Batch, family: Family) {
     set(batch, table, PODS, &[address(family)]);
 }
 
-const BOTH: [Field; 2] = [Field::Address(Address::Source), Field::Address(Address::Destination)];
+const BOTH: [Field; 2] =
+    [Field::Address(AddressField::Source), Field::Address(AddressField::Destination)];
 
 /// Makes everything about addresses of a family.
 ///
@@ -71,9 +72,9 @@ pub(super) fn declare(batch: &mut Batch, family: Family) {
             Expr::NotIn(&BOTH, HAIRPINS),
             Expr::Verdict(Verdict::Drop),
         ],
-        &[Expr::In(&[Field::Address(Address::Source)], PODS), Expr::Mark(ACCEPTED)],
+        &[Expr::In(&[Field::Address(AddressField::Source)], PODS), Expr::Mark(ACCEPTED)],
         &[
-            Expr::In(&[Field::Address(Address::Destination)], PODS),
+            Expr::In(&[Field::Address(AddressField::Destination)], PODS),
             Expr::Answered,
             Expr::Mark(ACCEPTED),
         ],

@@ -7,7 +7,7 @@
 use super::ruleset::CONDITIONS_PREFIX;
 use common::attach::owner::digest;
 use common::filter::elements::port_key;
-use common::net::nft::{Address, Batch, Chain, Expr, Field, Table, Verdict};
+use common::net::nft::{AddressField, Batch, Chain, Expr, Field, Table, Verdict};
 use ipnetwork::IpNetwork;
 use std::fmt::{self, Display};
 
@@ -17,7 +17,7 @@ pub(crate) enum Condition {
     /// One of its addresses lies in one of these networks; or, if negated, in none.
     Address {
         /// Which of the two.
-        of: Address,
+        of: AddressField,
         /// Of the table's family.
         networks: Vec<IpNetwork>,
         /// In none of them.
@@ -68,10 +68,10 @@ impl Condition {
 impl Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, values, is_negated) = match self {
-            Self::Address { of: Address::Source, networks, is_negated } => {
+            Self::Address { of: AddressField::Source, networks, is_negated } => {
                 ("saddr", networks.iter().map(ToString::to_string).collect(), is_negated)
             }
-            Self::Address { of: Address::Destination, networks, is_negated } => {
+            Self::Address { of: AddressField::Destination, networks, is_negated } => {
                 ("daddr", networks.iter().map(ToString::to_string).collect(), is_negated)
             }
             Self::Input { names, is_negated } => {

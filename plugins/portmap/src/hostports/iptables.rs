@@ -20,23 +20,23 @@ const PORTS: usize = 15;
 
 /// What only iptables is told.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct IptablesOptions {
     /// How connections are marked that are masqueraded.
-    pub(crate) mark: Mark,
+    pub(crate) mark: MasqueradeMark,
     /// More words for the rule that leads to the container's chain.
     pub(crate) conditions: PerFamily<Vec<String>>,
 }
 
 /// How connections are marked that are masqueraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum MasqueradeMark {
     /// By this bit of the packet's mark, with a rule that masquerades what has it.
     Bit(u8),
     /// By a chain whose owner masquerades what it marks, as kube-proxy's `KUBE-MARK-MASQ`.
     Chain(String),
 }
 
-impl Default for Mark {
+impl Default for MasqueradeMark {
     fn default() -> Self {
         Self::Bit(13)
     }
@@ -45,7 +45,7 @@ impl Default for Mark {
 /// What an attachment has in the table of one family.
 struct ContainerRules<'a> {
     ports: &'a PortMappings,
-    options: &'a Options,
+    options: &'a IptablesOptions,
     pod: Cidr,
     chain: String,
     comment: String,
@@ -60,7 +60,7 @@ impl HostPorts {
     pub(crate) fn create_by_iptables(
         &mut self,
         ports: &PortMappings,
-        options: &Options,
+        options: &IptablesOptions,
         owner: &Owner,
         undo: &mut Undo,
     ) -> Result<()> {
@@ -87,7 +87,7 @@ impl HostPorts {
     pub(crate) fn verify_by_iptables(
         &self,
         ports: &PortMappings,
-        options: &Options,
+        options: &IptablesOptions,
         owner: &Owner,
     ) -> Result<Vec<String>> {
         let mut differences = Vec::new();
@@ -116,7 +116,7 @@ impl HostPorts {
 /// One for each family that has ports.
 fn container_rules<'a>(
     ports: &'a PortMappings,
-    options: &'a Options,
+    options: &'a IptablesOptions,
     owner: &Owner,
 ) -> Vec<ContainerRules<'a>> {
     let (network, container) = (owner.network(), &owner.attachment().container);
@@ -152,7 +152,7 @@ impl ContainerRules<'_> {
         let jumps =
             ["PREROUTING", "OUTPUT"].map(|chain| Rule::last(chain, format!("{local} -j {DNAT}")));
         let (mut chains, mut rules) = (vec![DNAT.to_owned()], jumps.to_vec());
-        if let (true, Mark::Bit(bit)) = (self.marks(), &self.options.mark) {
+        if let (true, MasqueradeMark::Bit(bit)) = (self.marks(), &self.options.mark) {
             let mark = format!("{0:#x}/{0:#x}", 1_u32 << bit);
             let (set, asks) = (
                 comment("CNI portfwd masquerade mark"),
@@ -216,8 +216,8 @@ impl ContainerRules<'_> {
         };
         let asked = format!("{at} -p {protocol} -m {protocol} --dport {}", mapping.host_port);
         let mark = match &self.options.mark {
-            Mark::Bit(_) => SETMARK,
-            Mark::Chain(chain) => chain,
+            MasqueradeMark::Bit(_) => SETMARK,
+            MasqueradeMark::Chain(chain) => chain,
         };
         let marked = |source: &str| format!("-A {chain} -s {source}{asked} -j {mark}");
         let mut lines = Vec::new();
@@ -256,7 +256,7 @@ mod tests {
             source_nat: SourceNat::Needed,
             conditions: Default::default(),
         };
-        let options = Options::default();
+        let options = IptablesOptions::default();
         let (network, container) = ("test".parse().unwrap(), "1234".parse().unwrap());
         let attachment = common::Attachment { container, ifname: "eth0".parse().unwrap() };
         let rules = container_rules(&ports, &options, &attachment.owner(&network));

@@ -2,8 +2,8 @@
 
 use common::filter::elements::ABOUT;
 use common::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, DSTNAT, Datatype, Expr, Field, Hook, Make,
-    Policy, RAW, SRCNAT, Set, Table, TableFamily, Target, Verdict,
+    AddressField, Base, Batch, Chain, ChainKind, Content, DSTNAT, Datatype, DnatTarget, Expr,
+    Field, Hook, Make, Policy, RAW, SRCNAT, Set, Table, TableFamily, Verdict,
 };
 use ipnetwork::{IpNetwork, Ipv4Network};
 use std::net::Ipv4Addr;
@@ -41,7 +41,7 @@ pub(super) const ALL: [&str; 8] =
 const AFTER_SERVICES: i32 = DSTNAT + 10;
 
 const DESTINATION: [Field; 3] =
-    [Field::Address(Address::Destination), Field::Protocol, Field::DestinationPort];
+    [Field::Address(AddressField::Destination), Field::Protocol, Field::DestinationPort];
 const ORIGINAL: [Field; 3] = [Field::OriginalDestination, Field::Protocol, Field::OriginalPort];
 const ORIGINAL_PORT: [Field; 2] = [Field::Protocol, Field::OriginalPort];
 const PORT: [Field; 2] = [Field::Protocol, Field::DestinationPort];
@@ -56,9 +56,9 @@ pub(super) fn declare(batch: &mut Batch, table: Table<'_>) {
         let is = Expr::Is(Field::Protocol, std::slice::from_ref(&protocol));
         // nft reads a translation of ports back only if the protocol is known.
         for dnat in [
-            Expr::Dnat(&PORT, TARGETS, Target::AddressAndPort),
-            Expr::Dnat(&DESTINATION, TARGETS_AT, Target::AddressAndPort),
-            Expr::Dnat(&DESTINATION, RANGES, Target::Address),
+            Expr::Dnat(&PORT, TARGETS, DnatTarget::AddressAndPort),
+            Expr::Dnat(&DESTINATION, TARGETS_AT, DnatTarget::AddressAndPort),
+            Expr::Dnat(&DESTINATION, RANGES, DnatTarget::Address),
         ] {
             batch.rule(table, PORTS, &[is.clone(), dnat], None);
         }
@@ -117,7 +117,7 @@ pub(super) fn sources_chain(
 ) {
     batch.empty_chain(&Chain::named(table, name));
     for network in sources {
-        let all = (network.prefix() != 0).then_some(Expr::Within(Address::Source, *network));
+        let all = (network.prefix() != 0).then_some(Expr::Within(AddressField::Source, *network));
         let exprs: Vec<_> = all.into_iter().chain([Expr::Masquerade]).collect();
         batch.rule(table, name, &exprs, None);
     }
@@ -144,7 +144,7 @@ fn martians(batch: &mut Batch, table: Table<'_>) {
     // No prefix of 8 bits is refused: the fallback is never taken.
     let loopback = Ipv4Network::new(Ipv4Addr::new(127, 0, 0, 0), 8)
         .unwrap_or_else(|_| Ipv4Addr::LOCALHOST.into());
-    for address in [Address::Destination, Address::Source] {
+    for address in [AddressField::Destination, AddressField::Source] {
         let exprs = [
             Expr::IsNot(Field::Input, &lo),
             Expr::Within(address, IpNetwork::V4(loopback)),

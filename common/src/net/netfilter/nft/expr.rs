@@ -14,7 +14,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::field::{self, FIRST, number};
-use super::{Address, Field, TableFamily, abi, checked};
+use super::{AddressField, Field, TableFamily, abi, checked};
 use crate::net::{Error, Result};
 
 /// A part of a rule. The parts apply from left to right, until one does not match.
@@ -22,9 +22,9 @@ use crate::net::{Error, Result};
 pub enum Expr<'a> {
     /// `ip daddr 10.1.0.0/24`: goes on only if the address is in the network. The table has to be
     /// of the network's family.
-    Within(Address, IpNetwork),
+    Within(AddressField, IpNetwork),
     /// `ip daddr != 10.1.0.0/24`: goes on only if the address is not in the network.
-    Outside(Address, IpNetwork),
+    Outside(AddressField, IpNetwork),
     /// `meta l4proto 6`: goes on only if the field has this value, in network byte order.
     Is(Field, &'a [u8]),
     /// `iifname != "lo"`: goes on only if the field has another value.
@@ -47,7 +47,7 @@ pub enum Expr<'a> {
     Vmap(&'a [Field], &'a str),
     /// `dnat to ip daddr . th dport map @map`: the destination becomes what the map says of the
     /// fields; goes on if it says nothing.
-    Dnat(&'a [Field], &'a str, Target),
+    Dnat(&'a [Field], &'a str, DnatTarget),
     /// What becomes of the packet.
     Verdict(Verdict),
     /// `masquerade`: the source becomes the address of the interface that the packet leaves by.
@@ -56,7 +56,7 @@ pub enum Expr<'a> {
 
 /// What the values of a map are that a destination is translated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum DnatTarget {
     /// An address; the port stays as it is.
     Address,
     /// An address and a port, concatenated.
@@ -114,7 +114,7 @@ impl Expr<'_> {
 }
 
 fn within(
-    address: Address,
+    address: AddressField,
     network: IpNetwork,
     operator: Operator,
     family: TableFamily,
@@ -234,7 +234,7 @@ fn mark(bits: u32) -> Vec<Expressions> {
 fn dnat(
     fields: &[Field],
     map: &str,
-    target: Target,
+    target: DnatTarget,
     family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     const NFTA_NAT_TYPE: u16 = 1;
@@ -248,7 +248,7 @@ fn dnat(
         number(NFTA_NAT_FAMILY, u8::from(NetfilterProtoFamily::from(family)).into()),
         number(NFTA_NAT_REG_ADDR_MIN, FIRST.into()),
     ];
-    if target == Target::AddressAndPort {
+    if target == DnatTarget::AddressAndPort {
         let port = field::register(field::address_words(family)?);
         attributes.push(number(NFTA_NAT_REG_PROTO_MIN, port.into()));
     }
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn mask_and_value(network: &str, family: TableFamily) -> (Option<Vec<u8>>, Vec<u8>) {
-        let expr = Expr::Within(Address::Destination, network.parse().unwrap());
+        let expr = Expr::Within(AddressField::Destination, network.parse().unwrap());
         let (mut mask, mut value) = (None, Vec::new());
         for step in expr.compile(family).unwrap() {
             match step {
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn an_address_has_no_place_in_a_table_of_another_family() {
-        let expr = Expr::Within(Address::Source, "10.0.0.0/8".parse().unwrap());
+        let expr = Expr::Within(AddressField::Source, "10.0.0.0/8".parse().unwrap());
         for family in [TableFamily::Ip6, TableFamily::Inet, TableFamily::Bridge] {
             assert!(expr.compile(family).is_err(), "{family}");
         }

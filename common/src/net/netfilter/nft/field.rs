@@ -8,7 +8,7 @@ use crate::net::{Error, Result};
 
 /// One of a packet's two addresses. Their place is known in tables of family ip and ip6 only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
+pub enum AddressField {
     /// Where it comes from.
     Source,
     /// Where it goes to.
@@ -20,7 +20,7 @@ pub enum Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// `ip saddr` or `ip daddr`.
-    Address(Address),
+    Address(AddressField),
     /// `meta l4proto`: 6 is TCP.
     Protocol,
     /// `th dport`: of TCP, UDP and SCTP alike.
@@ -67,7 +67,7 @@ pub(super) fn load_all(fields: &[Field], family: TableFamily) -> Result<Vec<Expr
 
 /// How many registers an address takes in tables of this family.
 pub(super) fn address_words(family: TableFamily) -> Result<u32> {
-    Ok(place(Address::Destination, family)?.1 / WORD)
+    Ok(place(AddressField::Destination, family)?.1 / WORD)
 }
 
 impl Field {
@@ -75,7 +75,7 @@ impl Field {
     pub(super) fn length(self, family: TableFamily) -> Result<u32> {
         match self {
             Self::Address(address) => Ok(place(address, family)?.1),
-            Self::OriginalDestination => Ok(place(Address::Destination, family)?.1),
+            Self::OriginalDestination => Ok(place(AddressField::Destination, family)?.1),
             Self::Protocol => Ok(1),
             Self::DestinationPort | Self::OriginalPort => Ok(2),
             Self::Input | Self::Output => Ok(16),
@@ -97,7 +97,7 @@ impl Field {
             Self::OriginalPort => Ok(original(into, abi::NFT_CT_PROTO_DST)),
             Self::OriginalDestination => {
                 // Older kernels have one key for both families, NFT_CT_DST, which nft cannot list.
-                let is_ipv4 = place(Address::Destination, family)?.1 == 4;
+                let is_ipv4 = place(AddressField::Destination, family)?.1 == 4;
                 let key = if is_ipv4 { abi::NFT_CT_DST_IP } else { abi::NFT_CT_DST_IP6 };
                 Ok(original(into, key))
             }
@@ -142,12 +142,12 @@ pub(super) fn conntrack(into: Register, key: u32) -> Expressions {
 }
 
 /// Offset and length of an address in the header of the network layer, in bytes.
-fn place(address: Address, family: TableFamily) -> Result<(u32, u32)> {
+fn place(address: AddressField, family: TableFamily) -> Result<(u32, u32)> {
     match (family, address) {
-        (TableFamily::Ip, Address::Source) => Ok((12, 4)),
-        (TableFamily::Ip, Address::Destination) => Ok((16, 4)),
-        (TableFamily::Ip6, Address::Source) => Ok((8, 16)),
-        (TableFamily::Ip6, Address::Destination) => Ok((24, 16)),
+        (TableFamily::Ip, AddressField::Source) => Ok((12, 4)),
+        (TableFamily::Ip, AddressField::Destination) => Ok((16, 4)),
+        (TableFamily::Ip6, AddressField::Source) => Ok((8, 16)),
+        (TableFamily::Ip6, AddressField::Destination) => Ok((24, 16)),
         (TableFamily::Bridge | TableFamily::Inet, _) => Err(Error::new(
             "rule about an address",
             format!("a table of family {family} sees more than one kind of address"),
@@ -172,7 +172,8 @@ mod tests {
             };
             steps.iter().filter_map(into).collect()
         };
-        let port = [Field::Address(Address::Destination), Field::Protocol, Field::DestinationPort];
+        let port =
+            [Field::Address(AddressField::Destination), Field::Protocol, Field::DestinationPort];
         assert_eq!(registers(&port, TableFamily::Ip), [8, 10]);
         assert_eq!(registers(&port, TableFamily::Ip6), [8, 13]);
         assert_eq!(registers(&[Field::Input, Field::SourceMac], TableFamily::Bridge), [12]);

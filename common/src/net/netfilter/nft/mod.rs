@@ -21,9 +21,9 @@ mod set;
 mod table;
 
 pub use batch::{Batch, Make};
-pub use expr::{Expr, Target, Verdict, address, octets};
+pub use expr::{DnatTarget, Expr, Verdict, address, octets};
 pub use expression::{Expression, Extension};
-pub use field::{Address, Field};
+pub use field::{AddressField, Field};
 pub use known::{KnownChain, KnownRule};
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
 pub use table::{
