@@ -1,5 +1,5 @@
-//! The iptables programs: for those who ask for them by name, and for hosts whose own rules are
-//! in their tables. Both of their kinds, that of nftables and the older one, are spoken to alike.
+//! The iptables programs: for those who ask for them by name, and for hosts whose own rules are in
+//! their tables. iptables-nft and iptables-legacy take the same scripts.
 
 use super::{Context, Error, Family, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -8,10 +8,10 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Where the programs are if `PATH` does not lead there: runtimes' services may have a short one.
-const ELSEWHERE: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// Where the programs may be if they are not in `PATH`: runtimes' services may have a short one.
+const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// How long to wait for others who change tables of the older kind, in seconds.
+/// How long to wait for others who change tables of iptables-legacy, in seconds.
 const WAIT: &str = "--wait=10";
 
 fn program(family: Family, action: &str) -> String {
@@ -37,7 +37,7 @@ pub fn restore(family: Family, script: &str) -> Result<()> {
     run(&program(family, "restore"), &["--noflush", WAIT], script).map(drop)
 }
 
-/// As [`save`], of the older kind, whichever kind the host has settled on.
+/// As [`save`], of iptables-legacy, whichever of the two `iptables` is on this host.
 ///
 /// # Errors
 /// As [`save`].
@@ -46,7 +46,7 @@ pub fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// As [`restore`], of the older kind.
+/// As [`restore`], of iptables-legacy.
 ///
 /// # Errors
 /// As [`save`].
@@ -54,7 +54,7 @@ pub fn restore_legacy(family: Family, script: &str) -> Result<()> {
     run_legacy(family, "restore", &["--noflush", WAIT], script).map(drop)
 }
 
-/// Where there is but one kind, its programs have no longer name.
+/// Programs of an iptables that has one kind only are not called `iptables-legacy-..`.
 fn run_legacy(family: Family, action: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
     match run(&program(family, &format!("legacy-{action}")), arguments, stdin) {
         Err(error) if error.is_gone() => run(&program(family, action), arguments, stdin),
@@ -62,7 +62,7 @@ fn run_legacy(family: Family, action: &str, arguments: &[&str], stdin: &str) -> 
     }
 }
 
-/// Whether the kernel has a table of the older kind, which no other program shows.
+/// Whether the kernel has a table of iptables-legacy, which no other program shows.
 pub fn has_legacy(family: Family, table: &str) -> bool {
     let version = if family == Family::V4 { "ip" } else { "ip6" };
     let names = std::fs::read_to_string(format!("/proc/net/{version}_tables_names"));
@@ -127,7 +127,7 @@ pub fn ensure(family: Family, table: &str, chains: &[&str], rules: &[Rule]) -> R
     ensure_with(family, table, (chains, rules), "")
 }
 
-/// The same, and in the same breath what a script does.
+/// The same, atomically with what a script does.
 ///
 /// # Errors
 /// As [`save`].
@@ -156,8 +156,8 @@ pub struct Lock {
     _held: Flock<File>,
 }
 
-/// Waits until nobody else looks what is missing, and makes it: the newer kind of iptables has no
-/// lock of its own, and takes a rule twice. The namespace's own file is locked, so none is left.
+/// Waits until nobody else looks what is missing, and makes it: iptables-nft has no lock of its own,
+/// and takes a rule twice. It is the namespace's own file that is locked, so that none is left.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -171,9 +171,9 @@ pub fn lock() -> Result<Lock> {
 
 fn run(program: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
     let what = || format!("run {program}");
-    let elsewhere = ELSEWHERE.map(|directory| format!("{directory}/{program}"));
+    let candidates = DIRECTORIES.map(|directory| format!("{directory}/{program}"));
     let mut spawned = start(program, arguments);
-    for path in elsewhere.iter().filter(|path| Path::new(path).exists()) {
+    for path in candidates.iter().filter(|path| Path::new(path).exists()) {
         if !matches!(&spawned, Err(error) if error.kind() == ErrorKind::NotFound) {
             break;
         }

@@ -94,10 +94,10 @@ impl Plugin for Bridge {
         }
         // Not before the link is gone: somebody else may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
-        // Not before the link is gone: until then its frames are checked. The sockets are closed
-        // here, after the deletion of the link, with which they then wait for the kernel.
-        if filters.is_some() {
-            errors.note(SpoofCheck::open().and_then(|mut check| check.delete(result, &owner)));
+        // Not before the link is gone: until then its frames are checked. The socket is closed
+        // here, after the deletion of the link, which has waited for the kernel already.
+        if let Some(filters) = &filters {
+            errors.note(SpoofCheck::new(filters.nft()).delete(result, &owner));
         }
     }
 
@@ -135,8 +135,8 @@ impl Plugin for Bridge {
                 filters.sweep(&kept, errors);
             }
             errors.note(veth::sweep(&host.netlink, &kept));
-            if filters.is_some() {
-                errors.note(SpoofCheck::open().and_then(|mut check| check.sweep(&kept)));
+            if let Some(filters) = &filters {
+                errors.note(SpoofCheck::new(filters.nft()).sweep(&kept));
             }
         }
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));

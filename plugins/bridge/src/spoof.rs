@@ -30,7 +30,7 @@ use common::filter::elements::{
 use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Mac;
 use common::net::nft::{
-    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make,
+    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make, Nft,
     Policy, RAW, Set, SetName, Verdict, concat,
 };
 
@@ -40,7 +40,7 @@ const CHAIN: &str = "spoofcheck";
 
 /// The packet filter, for the ports of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`](common::net::nft::Nft).
+/// Drop it after the link has been deleted: see [`Nft`].
 pub(crate) struct SpoofCheck {
     elements: Elements,
 }
@@ -50,6 +50,11 @@ impl SpoofCheck {
     /// When the kernel has no nftables.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// By this socket.
+    pub(crate) fn new(nft: Nft) -> Self {
+        Self { elements: Elements::new(nft) }
     }
 
     /// From now on the host drops what comes from the attachment's veth with another source than
