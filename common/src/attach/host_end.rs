@@ -78,7 +78,7 @@ pub(super) fn is_being_added(link: &str) -> bool {
 ///
 /// # Errors
 /// Code 11 when another process is at it.
-pub fn announce(owner: &Owner) -> Result<Presence> {
+pub(crate) fn announce(owner: &Owner) -> Result<Presence> {
     Presence::announce(&presence_name(&host_name(owner))).map_err(|error| {
         if !error.is_exists() {
             return error.into();

@@ -7,8 +7,7 @@
 use super::host_end::is_being_added;
 use super::owner::{Owner, digest};
 use crate::cni::{Code, Error, Result, report};
-pub use crate::net::has_link;
-use crate::net::{Link, Netlink, index_of, list_local, may_be_local};
+use crate::net::{Link, Netlink, has_link, index_of, list_local, may_be_local};
 use ipnetwork::IpNetwork;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -16,7 +15,7 @@ use std::net::IpAddr;
 
 /// The alternative name of the link of the host behind which an address lives. It has at most 15
 /// bytes. What this host routes has one address once; where it does not, each segment does.
-pub fn name(segment: Option<&str>, address: IpAddr) -> String {
+pub(crate) fn name(segment: Option<&str>, address: IpAddr) -> String {
     match (segment, address) {
         (None, IpAddr::V4(ip)) => format!("ip-{:08x}", ip.to_bits()),
         (None, IpAddr::V6(ip)) => format!("ip-{}", digest(ip.octets(), 6)),
@@ -187,7 +186,7 @@ impl Found {
 ///
 /// # Errors
 /// Code 11 when another link has the mark.
-pub fn mark(
+pub(crate) fn mark(
     netlink: &Netlink,
     index: u32,
     segment: Option<&str>,

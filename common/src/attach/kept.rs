@@ -39,7 +39,7 @@ impl<'a> Kept<'a> {
     }
 
     /// The network.
-    pub fn network(&self) -> &NetworkName {
+    pub(crate) fn network(&self) -> &NetworkName {
         self.network
     }
 
@@ -82,7 +82,7 @@ impl<'a> Kept<'a> {
     }
 
     /// Whether a link of the host belongs to the network, and to nobody who is spared.
-    pub fn is_stale_link(&self, link: &Link) -> bool {
+    pub(crate) fn is_stale_link(&self, link: &Link) -> bool {
         match &link.alias {
             _ if !link.name.starts_with("veth") => false,
             Some(alias) => self.is_stale(alias),

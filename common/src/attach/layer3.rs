@@ -64,7 +64,7 @@ impl Layer3 {
     }
 
     /// The `type` of the IPAM plugin.
-    pub fn ipam(&self) -> &str {
+    pub(crate) fn ipam(&self) -> &str {
         &self.ipam
     }
 

@@ -81,7 +81,7 @@ impl Owner {
     }
 
     /// What is written beside an object: the owner, and perhaps a note after it.
-    pub fn split(text: &str) -> (&str, Option<&str>) {
+    pub(crate) fn split(text: &str) -> (&str, Option<&str>) {
         match text.match_indices(' ').nth(2) {
             Some((at, _)) => (&text[..at], Some(&text[at + 1..])),
             None => (text, None),
@@ -101,7 +101,7 @@ impl Owner {
     }
 
     /// Whether `text` names any owner at all.
-    pub fn is_any(text: &str) -> bool {
+    pub(crate) fn is_any(text: &str) -> bool {
         Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
     }
 
@@ -127,19 +127,19 @@ impl Owner {
     }
 
     /// A number that stands for this owner's network where there is room for no more. Never 0.
-    pub fn network_mark(&self) -> u32 {
+    pub(crate) fn network_mark(&self) -> u32 {
         mark(self.label())
     }
 
     /// 44 bits that stand for this owner, in hexadecimal: with "veth" before them, a link's name.
-    pub fn tag(&self) -> String {
+    pub(crate) fn tag(&self) -> String {
         let mut tag = digest(&self.text, 6);
         tag.truncate(11);
         tag
     }
 
     /// The 32 bits that stood for it before there were 44 of them.
-    pub fn former_tag(&self) -> String {
+    pub(crate) fn former_tag(&self) -> String {
         digest(&self.text, 4)
     }
 }
@@ -151,7 +151,7 @@ impl NetworkName {
     }
 
     /// As [`Owner::network_mark`] of every attachment to it.
-    pub fn mark(&self) -> u32 {
+    pub(crate) fn mark(&self) -> u32 {
         mark(&self.label())
     }
 }

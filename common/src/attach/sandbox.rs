@@ -91,7 +91,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// Naming the address or route that the kernel refused.
-    pub fn configure(
+    pub(crate) fn configure(
         &self,
         link: &Link,
         success: &Success,

@@ -215,7 +215,7 @@ pub(super) const DEPTH: &str = "GIRDER_DEPTH";
 
 /// The raw environment. An empty variable is an absent one.
 #[derive(Clone, Debug, Default)]
-pub struct Environment {
+pub(super) struct Environment {
     pub(super) command: Option<String>,
     pub(super) container: Option<String>,
     pub(super) netns: Option<String>,

@@ -59,7 +59,7 @@ impl Delegate {
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub fn start_add(
+    pub(crate) fn start_add(
         &self,
         link: Option<&str>,
         segment: Option<&str>,
@@ -83,25 +83,25 @@ impl Delegate {
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn del(&self) -> Result<()> {
+    pub(crate) fn del(&self) -> Result<()> {
         self.call(Verb::Del)
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.call(Verb::Check)
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn gc(&self) -> Result<()> {
+    pub(crate) fn gc(&self) -> Result<()> {
         self.call(Verb::Gc)
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn status(&self) -> Result<()> {
+    pub(crate) fn status(&self) -> Result<()> {
         self.call(Verb::Status)
     }
 
@@ -117,7 +117,7 @@ impl Running {
     ///
     /// # Errors
     /// Those of the delegate, unchanged; code 6 when it answers nonsense.
-    pub fn finish(mut self) -> Result<Success> {
+    pub(crate) fn finish(mut self) -> Result<Success> {
         let Some(child) = self.child.take() else {
             return Err(Error::internal("a delegate's answer can be taken only once"));
         };

@@ -60,7 +60,7 @@ impl Error {
 ///
 /// # Errors
 /// When a key that `T` needs is missing or of another type.
-pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
+pub(crate) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     read(value, None)
 }
 
@@ -85,7 +85,7 @@ pub fn type_of(value: &Value) -> &'static str {
 }
 
 /// The keys that `T` reads, if it is a struct that names them.
-pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub(crate) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &[&str] = &[];
     // It fails as soon as it has been told.
     drop(T::deserialize(Fields(&mut fields)));

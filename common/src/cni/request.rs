@@ -32,7 +32,7 @@ impl Call {
     ///
     /// # Errors
     /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
-    pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+    pub(crate) fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
         let call = Self::understood(Verb::Check, stdin)?;
         let result = call.network.prev_result(call.version)?;
         let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
@@ -76,7 +76,7 @@ impl Call {
     ///
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
-    pub fn delegate(&self, kind: &str) -> Result<Delegate> {
+    pub(crate) fn delegate(&self, kind: &str) -> Result<Delegate> {
         let path = self.environment.path.as_deref().unwrap_or_default();
         let directories: Vec<_> = path.split(':').map(PathBuf::from).collect();
         let executable = delegate::find(kind, &directories)?;
@@ -94,7 +94,7 @@ impl Call {
     ///
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
-    pub fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
+    pub(crate) fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
         let kind = self.network.tolerant::<String>(&["ipam", "type"]);
         kind.filter(|kind| !kind.is_empty()).map(|kind| self.delegate(&kind)).transpose()
     }

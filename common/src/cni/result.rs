@@ -127,7 +127,7 @@ pub struct Dns {
 
 impl Dns {
     /// Nothing is set.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -21,7 +21,7 @@ pub struct Undo {
 
 impl Undo {
     /// Nothing done yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 

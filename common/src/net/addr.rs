@@ -25,7 +25,7 @@ const IPV6_ADDRESSES: u32 = 9;
 /// address where the administrator allows it (`ip_nonlocal_bind`), and to any IPv4 address in a
 /// namespace that never had one, that of lo included (`__inet_dev_addr_type` in
 /// net/ipv4/fib_frontend.c).
-pub fn may_be_local(address: IpAddr) -> bool {
+pub(crate) fn may_be_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
@@ -34,7 +34,7 @@ pub fn may_be_local(address: IpAddr) -> bool {
 ///
 /// # Errors
 /// When there is no such file to read.
-pub fn list_local() -> Result<Vec<IpNetwork>> {
+pub(crate) fn list_local() -> Result<Vec<IpNetwork>> {
     let read = |name: &str| {
         // Not /proc/net, which is of the process's first thread.
         let path = format!("/proc/thread-self/net/{name}");
@@ -203,7 +203,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`Error::is_exists`] if the link has it already; for IPv6 also with another prefix length.
-    pub fn create_address(
+    pub(crate) fn create_address(
         &self,
         index: u32,
         address: IpNetwork,
@@ -267,7 +267,7 @@ impl Netlink {
     /// # Errors
     /// If another machine has one of the addresses, or (ETIMEDOUT) if some are not
     /// settled `deadline` from now.
-    pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
+    pub(crate) fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
         // Reading the link makes the kernel notice a carrier that is new, upon which it adds the
         // link-local address: without that we might look before there is anything to wait for.
         let name = self.read_link(index)?.name;
@@ -292,7 +292,7 @@ impl Netlink {
 
     /// All addresses in another namespace: the one that this one calls `netns`
     /// ([`Link::peer_netns`](super::Link)). None if the kernel, before 4.20, does not tell.
-    pub fn list_addresses_in(&self, netns: i32) -> Result<Option<Vec<IpAddr>>> {
+    pub(crate) fn list_addresses_in(&self, netns: i32) -> Result<Option<Vec<IpAddr>>> {
         let mut message = AddressMessage::default();
         let there = AddressAttribute::TargetNetNsId(netns);
         message.attributes.push(there.clone());

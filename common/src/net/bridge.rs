@@ -30,7 +30,7 @@ pub struct Port {
 
 /// What [`Netlink::change_port`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
-pub struct PortChange {
+pub(crate) struct PortChange {
     /// The note on the link, at most 255 bytes.
     pub alias: Option<String>,
     /// Whether to switch the link on; `false` leaves it as it is.
@@ -104,7 +104,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
-    pub fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
+    pub(crate) fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
         let what = || format!("change bridge port {}", self.name_of(index));
         self.change(message, 0, what).map(drop).map_err(|error| {
@@ -116,7 +116,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link does not exist or is no port of a bridge.
-    pub fn read_port(&self, index: u32) -> Result<Port> {
+    pub(crate) fn read_port(&self, index: u32) -> Result<Port> {
         let message = self.read_link_message(index)?;
         let data = link_infos(message).find_map(|info| match info {
             LinkInfo::PortData(InfoPortData::BridgePort(data)) => Some(data),

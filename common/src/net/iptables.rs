@@ -41,7 +41,7 @@ pub fn restore(family: Family, script: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`save`].
-pub fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
+pub(crate) fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
     let output = run_legacy(family, "save", &["-t", table], "")?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
@@ -50,7 +50,7 @@ pub fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// As [`save`].
-pub fn restore_legacy(family: Family, script: &str) -> Result<()> {
+pub(crate) fn restore_legacy(family: Family, script: &str) -> Result<()> {
     run_legacy(family, "restore", &["--noflush", WAIT], script).map(drop)
 }
 

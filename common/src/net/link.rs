@@ -11,12 +11,12 @@ use super::{Error, Mac, Netlink, Result};
 
 /// The number of the link of that name, or that has it as an alternative name, in the namespace of
 /// the calling thread. One ioctl(2), without a netlink socket.
-pub fn index_of(name: &str) -> Option<u32> {
+pub(crate) fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 
 /// Whether there is a link of that name, as [`index_of`] finds it. In doubt there is.
-pub fn has_link(name: &str) -> bool {
+pub(crate) fn has_link(name: &str) -> bool {
     nix::net::if_::if_nametoindex(name) != Err(nix::errno::Errno::ENODEV)
 }
 
@@ -168,7 +168,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`Error::is_exists`] if another link has it; [`Error::is_unsupported`] before Linux 5.5.
-    pub fn add_name(&self, index: u32, name: &str) -> Result<()> {
+    pub(crate) fn add_name(&self, index: u32, name: &str) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
@@ -211,7 +211,7 @@ impl Netlink {
     ///
     /// # Errors
     /// EOPNOTSUPP for lo and for hardware.
-    pub fn delete_link(&self, index: u32) -> Result<bool> {
+    pub(crate) fn delete_link(&self, index: u32) -> Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.delete(message, || format!("delete {}", self.name_of(index)))
@@ -222,7 +222,7 @@ impl Netlink {
     ///
     /// # Errors
     /// As [`Netlink::delete_link`]; then none of them may be gone.
-    pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
+    pub(crate) fn delete_links(&self, indexes: &[u32]) -> Result<()> {
         if let [] | [_] = indexes {
             return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
         }

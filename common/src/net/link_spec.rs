@@ -197,7 +197,12 @@ impl Netlink {
     ///
     /// # Errors
     /// As [`Netlink::create_link`].
-    pub fn create_link_in(&self, spec: &LinkSpec<'_>, netns: &Netns, there: &Self) -> Result<Link> {
+    pub(crate) fn create_link_in(
+        &self,
+        spec: &LinkSpec<'_>,
+        netns: &Netns,
+        there: &Self,
+    ) -> Result<Link> {
         let mut message = spec.message();
         message.attributes.push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
         let message = RouteNetlinkMessage::NewLink(message);

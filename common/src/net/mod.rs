@@ -15,15 +15,18 @@ pub mod sysctl;
 
 use std::io;
 
-pub use addr::{Address, AddressOptions, Mac, list_local, may_be_local};
-pub use bridge::{BridgeStatus, Port, PortChange, Vlan, has_given_mac};
-pub use link::{Link, has_link, index_of};
+pub use addr::{Address, AddressOptions, Mac};
+pub(crate) use addr::{list_local, may_be_local};
+pub(crate) use bridge::PortChange;
+pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
+pub use link::Link;
+pub(crate) use link::{has_link, index_of};
 pub use link_spec::{LinkKind, LinkSpec, MacvlanMode, Peer};
 pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub(crate) use netns::at_home;
-pub use presence::Presence;
+pub(crate) use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
 
 /// What the kernel refused, as a sentence that names the object.
@@ -40,12 +43,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error that the kernel gave no number for.
-    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { what: what.into(), reason: reason.into(), errno: None }
     }
 
     /// `errno` is the positive number; `hint` is the kernel's own text (extended ack), if it sent one.
-    pub fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
+    pub(crate) fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
         let text = errno_text(errno);
         let reason = match hint {
             Some(hint) => format!("{text} ({hint})"),
@@ -79,12 +82,12 @@ impl Error {
     }
 
     /// Something still leads to it (EBUSY).
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.errno == Some(nix::libc::EBUSY)
     }
 
     /// An interval overlaps another one in part (ENOTEMPTY, of sets of the packet filter).
-    pub fn is_overlap(&self) -> bool {
+    pub(crate) fn is_overlap(&self) -> bool {
         self.errno == Some(nix::libc::ENOTEMPTY)
     }
 
@@ -96,7 +99,7 @@ impl Error {
     }
 
     /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
-    pub fn is_unsupported(&self) -> bool {
+    pub(crate) fn is_unsupported(&self) -> bool {
         use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};
         self.errno.is_some_and(|errno| [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT].contains(&errno))
     }

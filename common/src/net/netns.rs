@@ -50,12 +50,12 @@ impl Netns {
     }
 
     /// The path that it was opened by.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether another path leads to the same namespace.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         let identity = |found: Metadata| (found.dev(), found.ino());
         let own = self.file.metadata().map(identity);
         path == self.path
@@ -68,7 +68,7 @@ impl Netns {
     /// # Errors
     /// If the namespace cannot be entered: EPERM without CAP_SYS_ADMIN, EINVAL for a file of procfs
     /// that is no network namespace. `work` has not run then.
-    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         at_home()?;
         let home = Self::current()?;
         setns(&self.file, CloneFlags::CLONE_NEWNET)

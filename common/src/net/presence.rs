@@ -10,14 +10,14 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// A name that no other process of the namespace has as long as this value lives.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     _socket: UnixDatagram,
 }
 
 impl Presence {
     /// # Errors
     /// [`Error::is_exists`] if another process has the name.
-    pub fn announce(name: &str) -> Result<Self> {
+    pub(crate) fn announce(name: &str) -> Result<Self> {
         at_home()?;
         let what = || format!("announce {name:?}");
         let address = SocketAddr::from_abstract_name(name).doing(what)?;
@@ -31,7 +31,7 @@ impl Presence {
     }
 
     /// Whether a process has the name. In doubt one has.
-    pub fn is_announced(name: &str) -> bool {
+    pub(crate) fn is_announced(name: &str) -> bool {
         let ask = || {
             let address = SocketAddr::from_abstract_name(name)?;
             UnixDatagram::unbound()?.connect_addr(&address)

@@ -2,11 +2,12 @@
 //! by plugins that do not know them.
 
 use crate::attach::Owner;
-use crate::attach::in_use::{Containers, has_link};
+use crate::attach::in_use::Containers;
 use crate::cni::Result;
 use crate::filter::elements::{BRIDGE, Elements, TABLES, has_veth_note};
 use crate::filter::masquerade;
 use crate::net::Netlink;
+use crate::net::has_link;
 use crate::net::nft::{Family, Key, SetName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
