@@ -1,4 +1,4 @@
-//! The kernel: namespaces, links, addresses, routes, the packet filter. Knows nothing of CNI.
+//! The kernel: namespaces, links, addresses, routes, the packet filter. It uses nothing of CNI.
 
 mod addr;
 mod bridge;
@@ -57,7 +57,7 @@ impl Error {
         Self { what: what.into(), reason, errno: Some(errno) }
     }
 
-    /// For a reason that says it better than the text of `errno` would.
+    /// `reason` replaces the text of `errno`, where that would mislead.
     pub(crate) fn with_errno(
         what: impl Into<String>,
         errno: i32,
@@ -66,7 +66,7 @@ impl Error {
         Self { what: what.into(), reason: reason.into(), errno: Some(errno) }
     }
 
-    /// The same failure, with a reason that helps more than the kernel's.
+    /// The same error with another reason, where the kernel's text would mislead.
     pub(crate) fn because(self, reason: &str) -> Self {
         Self { reason: reason.to_owned(), ..self }
     }
@@ -81,7 +81,7 @@ impl Error {
         self.errno == Some(nix::libc::EEXIST)
     }
 
-    /// Something still leads to it (EBUSY).
+    /// Something still refers to it (EBUSY).
     pub(crate) fn is_busy(&self) -> bool {
         self.errno == Some(nix::libc::EBUSY)
     }
@@ -91,7 +91,7 @@ impl Error {
         self.errno == Some(nix::libc::ENOTEMPTY)
     }
 
-    /// The object, or what holds it, is not there (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).
+    /// The object, or what it belongs to, does not exist (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).
     pub fn is_gone(&self) -> bool {
         use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
         self.errno
@@ -105,13 +105,13 @@ impl Error {
     }
 }
 
-/// As the C library words it, which is what every other tool on the machine prints.
+/// The text of the C library, which every other tool on the machine prints.
 fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
 
-/// Says what was being done when an [`io::Error`] came back.
+/// Turns an error of the C library into one that says what was being done.
 pub(crate) trait Context<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }

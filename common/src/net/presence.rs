@@ -1,6 +1,6 @@
-//! What a process of this namespace says about itself for as long as it lives: an abstract unix
-//! socket (unix(7)). No file stands for it, it belongs to the network namespace, and the kernel
-//! removes it with its process, however that ends.
+//! A name that a process holds for as long as it lives: the name of an abstract unix socket (unix(7)).
+//! It belongs to the network namespace, leaves no file, and the kernel frees it when the process ends,
+//! even if it is killed.
 
 use super::{Context as _, Error, Result, at_home};
 use nix::libc;
@@ -15,6 +15,8 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
+    /// Takes the name until the value is dropped.
+    ///
     /// # Errors
     /// [`Error::is_exists`] if another process has the name.
     pub(crate) fn announce(name: &str) -> Result<Self> {
@@ -30,7 +32,8 @@ impl Presence {
         }
     }
 
-    /// Whether a process has the name. In doubt one has.
+    /// Whether a process has the name. Only ECONNREFUSED proves that none has; any other error counts as
+    /// yes.
     pub(crate) fn is_announced(name: &str) -> bool {
         let ask = || {
             let address = SocketAddr::from_abstract_name(name)?;
