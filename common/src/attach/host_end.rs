@@ -3,7 +3,7 @@
 //!
 //! The kernel deletes this end together with the namespace of the other one, so its existence proves
 //! that the attachment is alive. Before it exists, the ADD that makes it announces itself by a
-//! [`Presence`].
+//! `Presence`.
 
 use super::Owner;
 use super::kept::{is_young, now};

@@ -156,7 +156,7 @@ impl<'a> Containers<'a> {
     pub fn is_free(&mut self, address: IpAddr) -> Result<bool> {
         let Found { links, addresses } = match &mut self.found {
             Some(found) => found,
-            none => none.insert(Found::look(self.netlink)?),
+            none => none.insert(Found::read(self.netlink)?),
         };
         if addresses.as_ref().is_none_or(|addresses| addresses.contains(&address)) {
             return Ok(false);
@@ -177,7 +177,7 @@ impl<'a> Containers<'a> {
 }
 
 impl Found {
-    fn look(netlink: &Netlink) -> Result<Self> {
+    fn read(netlink: &Netlink) -> Result<Self> {
         let links = netlink.list_links()?;
         let peers: BTreeSet<_> = links.iter().filter_map(|link| link.peer_netns).collect();
         let of_peer = |netns: i32| netlink.list_addresses_in(netns).ok().flatten();

@@ -37,7 +37,7 @@ pub trait Plugin: Sized {
     ///
     /// There is no `self`, because the configuration may have been edited, or broken, since ADD:
     /// what ADD made is found by its owner, and the few keys that tell where to look are read with
-    /// [`Network::tolerant`].
+    /// [`Network::tolerant`](super::Network::tolerant).
     fn del(request: &Del<'_>, errors: &mut Errors);
 
     /// Compares what is there with what ADD answered.

@@ -99,7 +99,7 @@ impl Error {
     }
 
     /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
-    pub(crate) fn is_unsupported(&self) -> bool {
+    pub fn is_unsupported(&self) -> bool {
         use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};
         self.errno.is_some_and(|errno| [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT].contains(&errno))
     }

@@ -74,7 +74,7 @@ impl Netlink {
     /// Opens a socket in `netns`; the thread is back in its own namespace when this returns.
     ///
     /// # Errors
-    /// As [`Netlink::open`] and [`Netns::enter`].
+    /// As [`Netlink::open`], or if the namespace cannot be entered.
     pub fn open_in(netns: &Netns) -> Result<Self> {
         netns.enter(Self::open)?
     }

@@ -136,7 +136,7 @@ impl VlanGateway {
         let Some(link) = host.netlink.find_link(name.as_str())? else {
             return Ok((None, vec![format!("gateway interface {name} not found")]));
         };
-        let kind = self.look(&host.netlink, &link, Some(bridge))?;
+        let kind = self.read_kind(&host.netlink, &link, Some(bridge))?;
         let differences = match self.judge(&link, &kind, Some(bridge)) {
             Ok(flaws) => flaws.iter().flat_map(|flaw| self.describe(flaw, bridge)).collect(),
             Err(reason) => {
@@ -165,7 +165,7 @@ impl VlanGateway {
         link: &Link,
         bridge: Option<&Link>,
     ) -> Result<(Kind, Vec<Flaw>)> {
-        let kind = self.look(host, link, bridge)?;
+        let kind = self.read_kind(host, link, bridge)?;
         match self.judge(link, &kind, bridge) {
             Ok(flaws) => Ok((kind, flaws)),
             Err(reason) => {
@@ -178,7 +178,7 @@ impl VlanGateway {
         }
     }
 
-    fn look(&self, host: &Netlink, link: &Link, bridge: Option<&Link>) -> Result<Kind> {
+    fn read_kind(&self, host: &Netlink, link: &Link, bridge: Option<&Link>) -> Result<Kind> {
         let default = |bridge: &Link| host.read_default_vlan(bridge.index);
         Ok(match (link.kind.as_deref(), link.peer) {
             (Some("veth" | "vlan"), _) if link.peer_netns.is_some() => Kind::OtherNamespace,
