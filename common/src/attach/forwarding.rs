@@ -1,4 +1,5 @@
-//! Whether the host forwards packets for its containers. That is shared, and stays.
+//! Whether the host forwards packets for its containers. The setting is shared by all attachments, so
+//! DEL does not reset it.
 
 use crate::cni::{Error, Result};
 use crate::net::{Family, sysctl};
@@ -11,13 +12,13 @@ fn key(family: Family) -> &'static str {
     }
 }
 
-/// The families of addresses, each one once.
+/// The families of these addresses, without repetition.
 fn families(addresses: impl Iterator<Item = IpAddr>) -> Vec<Family> {
     let found: Vec<_> = addresses.map(Family::of).collect();
     Family::ALL.into_iter().filter(|family| found.contains(family)).collect()
 }
 
-/// Makes the host forward what is sent from and to such addresses.
+/// Makes the host forward packets of the families of these addresses.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -29,7 +30,7 @@ pub fn ensure(addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
     })
 }
 
-/// What somebody has switched off since.
+/// Every one of these families that the host does not forward.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

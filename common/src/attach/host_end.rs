@@ -1,7 +1,9 @@
-//! The host's end of an attachment's veth pair: what its name and its alias tell.
+//! The host's end of an attachment's veth pair: its name is a hash of the owner, its alias names the
+//! owner and when it was made.
 //!
-//! The kernel keeps this end as long as the namespace of the other one lives, so it is what proves
-//! that an attachment lives. Before it is there, the ADD that makes it announces itself.
+//! The kernel deletes this end together with the namespace of the other one, so its existence proves
+//! that the attachment is alive. Before it exists, the ADD that makes it announces itself by a
+//! `Presence`.
 
 use super::Owner;
 use super::kept::{is_young, now};
@@ -9,19 +11,20 @@ use crate::cni::{Code, Error, NetworkName, Result};
 use crate::net::{Link, Netlink, Presence, has_link};
 use std::time::Duration;
 
-/// The name of the host's end, which the owner alone tells.
+/// The name of the host's end, which depends on nothing but the owner.
 pub fn host_name(owner: &Owner) -> String {
     let [name, _] = link_names(owner);
     name
 }
 
-/// The names that the host's end may have: before there were 44 bits in it, there were 32.
+/// The names that the host's end may have: with 44 bits of the owner's hash, and with 32 as earlier
+/// versions named it.
 pub fn link_names(owner: &Owner) -> [String; 2] {
     [owner.tag(), owner.former_tag()].map(|tag| format!("veth{tag}"))
 }
 
-/// The host's end of the attachment's pair, whose alias says that it is that, under whichever name
-/// it was made.
+/// The host's end of the attachment's pair, under either of its names. Its alias must name the owner,
+/// because another link may have the name.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -36,7 +39,8 @@ pub fn find(netlink: &Netlink, owner: &Owner) -> Result<Option<Link>> {
     Ok(None)
 }
 
-/// Whether the host may have the owner's end, by its name alone: one system call, without a socket.
+/// Whether a link of the host has the name of the owner's end. It may be another link of that name;
+/// to find that out takes a netlink socket, this takes two system calls.
 pub fn may_exist(owner: &Owner) -> bool {
     link_names(owner).iter().any(|name| has_link(name))
 }
@@ -46,39 +50,41 @@ pub(super) fn is_end_of(link: &Link, owner: &Owner) -> bool {
     link.alias.as_deref().is_some_and(|alias| owner.is_in(alias))
 }
 
-/// What the alias says: whose it is, since when, and for how long GC spares it.
+/// The alias of an end: its owner, when it was made (seconds since 1970), and for how many seconds GC
+/// leaves it alone, as `pods c1 eth0 1700000000+60`.
 pub(super) fn alias(owner: &Owner, grace_age: Duration) -> String {
     format!("{} {}+{}", owner.as_str(), now(), grace_age.as_secs())
 }
 
-/// Whether GC still spares the link of this alias.
+/// Whether a link with this alias is so young that GC leaves it alone.
 pub(super) fn is_young_by(alias: &str) -> bool {
     let times = Owner::split(alias).1.and_then(|note| note.split_once('+'));
     let times = times.and_then(|(since, age)| Some((since.parse().ok()?, age.parse().ok()?)));
     times.is_some_and(|(since, age)| is_young(since, age))
 }
 
-/// Whether an ADD to this network has made the link and not yet, or never, noted its owner on it.
+/// Whether the link was made by an ADD to this network that has not set its alias yet, or was killed
+/// before it could.
 pub(super) fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
     link.alias.is_none() && link.group == network.mark() && link.name.starts_with("veth")
 }
 
-/// What a running ADD announces.
+/// The name of the [`Presence`] of a running ADD.
 fn presence_name(link: &str) -> String {
     format!("girder/{link}")
 }
 
-/// Whether the ADD that makes this link of the host is running now.
+/// Whether the ADD that makes this link of the host is running.
 pub(super) fn is_being_added(link: &str) -> bool {
     Presence::is_announced(&presence_name(link))
 }
 
-/// Announces that the attachment is being added, for as long as the answer lives: of two ADDs of one
-/// attachment, each would find the other's half and roll back what is not its own.
+/// Announces that the attachment is being added, until the value is dropped. Without this, of two
+/// ADDs of one attachment at a time each would find what the other has made, fail, and roll back.
 ///
 /// # Errors
-/// Code 11 when another process is at it.
-pub fn announce(owner: &Owner) -> Result<Presence> {
+/// Code 11 when another process adds the attachment.
+pub(crate) fn announce(owner: &Owner) -> Result<Presence> {
     Presence::announce(&presence_name(&host_name(owner))).map_err(|error| {
         if !error.is_exists() {
             return error.into();

@@ -1,22 +1,22 @@
-//! Whether an address is in use on this host, whatever any record says.
+//! Whether an address is in use on this host, whatever the lease file says.
 //!
-//! A plugin that makes a link of the host for a container gives it an alternative name that is made
-//! of each address. The kernel lets no two links have one name, and forgets it with the link; so
-//! two containers never have one address, even after somebody has removed all leases.
+//! A main plugin that makes a link of the host for a container gives it an alternative name for each
+//! address, made of that address. The kernel refuses a name that another link has, and removes it
+//! with the link; so two containers never get the same address, even if the lease file was deleted.
 
 use super::host_end::is_being_added;
 use super::owner::{Owner, digest};
 use crate::cni::{Code, Error, Result, report};
-pub use crate::net::has_link;
-use crate::net::{Link, Netlink, index_of, list_local, may_be_local};
+use crate::net::{Link, Netlink, has_link, index_of, list_local, may_be_local};
 use ipnetwork::IpNetwork;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// The alternative name of the link of the host behind which an address lives. It has at most 15
-/// bytes. What this host routes has one address once; where it does not, each segment does.
-pub fn name(segment: Option<&str>, address: IpAddr) -> String {
+/// The alternative name that marks a link of the host as the one behind which the address is in use.
+/// It has at most 15 bytes. An address that this host does not route must be unique within its
+/// segment only, so there the name depends on the segment too.
+pub(crate) fn name(segment: Option<&str>, address: IpAddr) -> String {
     match (segment, address) {
         (None, IpAddr::V4(ip)) => format!("ip-{:08x}", ip.to_bits()),
         (None, IpAddr::V6(ip)) => format!("ip-{}", digest(ip.octets(), 6)),
@@ -27,33 +27,36 @@ pub fn name(segment: Option<&str>, address: IpAddr) -> String {
 /// An address that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// By whom, as a sentence.
+    /// Who uses it, as a sentence.
     pub by: String,
-    /// The last address of a row of which this is true, from the one that was asked for on.
+    /// The last address of an uninterrupted range, beginning with the one that was asked for, for all
+    /// of which this is true.
     pub last: IpAddr,
 }
 
-/// Tells which addresses are in use. What the kernel takes for this host is read once, when the
-/// first question needs it.
+/// Tells which addresses are in use. The addresses of this host itself are read once, when they are
+/// first needed.
 #[derive(Debug, Default)]
 pub struct Lookup {
-    /// Rows of addresses, first and last, in order; none if the kernel does not tell.
+    /// The addresses of this host as ranges (first and last), ascending; `None` if they cannot be read.
     local: OnceCell<Option<Vec<(IpAddr, IpAddr)>>>,
     segment: Option<String>,
 }
 
 impl Lookup {
-    /// For what this host routes. Nothing is asked yet.
+    /// For addresses that this host routes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For a [segment](crate::Add::segment) that it does not route, if one is named.
+    /// For addresses of a [segment](crate::Add::segment) that this host does not route; without a
+    /// segment, as [`new`](Self::new).
     pub fn within(segment: Option<&str>) -> Self {
         Self { segment: segment.map(str::to_owned), ..Self::default() }
     }
 
-    /// Who lives under an address, if anybody does. No packet is sent: it takes some microseconds.
+    /// Who uses an address, if it is in use. The kernel is asked and no packet is sent, so this takes
+    /// microseconds.
     pub fn find(&self, address: IpAddr) -> Option<Use> {
         if let Some(last) = self.last_local(address) {
             let by = if last == address {
@@ -75,32 +78,32 @@ impl Lookup {
         self.last_local(address).is_some()
     }
 
-    /// The last address of the row of this host's that the address is in.
+    /// The last address of the range of this host's addresses that the address is in.
     fn last_local(&self, address: IpAddr) -> Option<IpAddr> {
         if !may_be_local(address) {
             return None;
         }
-        let rows = self.local.get_or_init(|| list_local().ok().map(|all| rows(all.into_iter())));
-        // An address that is not handed out by mistake costs less than one that is.
-        let Some(rows) = rows else { return Some(address) };
-        let below = rows.partition_point(|(first, _)| *first <= address);
-        let (_, last) = rows.get(..below)?.last()?;
+        let ranges = self.local.get_or_init(|| list_local().ok().map(|all| merge(all.into_iter())));
+        // They cannot be read: to skip a free address does less harm than to hand out the host's own.
+        let Some(ranges) = ranges else { return Some(address) };
+        let below = ranges.partition_point(|(first, _)| *first <= address);
+        let (_, last) = ranges.get(..below)?.last()?;
         (address <= *last).then_some(*last)
     }
 }
 
-/// Networks as rows of addresses in order, those that touch each other as one.
-fn rows(networks: impl Iterator<Item = IpNetwork>) -> Vec<(IpAddr, IpAddr)> {
+/// Networks as ranges of addresses, ascending, with adjacent and overlapping ones merged.
+fn merge(networks: impl Iterator<Item = IpNetwork>) -> Vec<(IpAddr, IpAddr)> {
     let mut all: Vec<_> = networks.map(|one| (one.network(), one.broadcast())).collect();
     all.sort_unstable();
-    let mut rows: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
+    let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
     for (first, last) in all {
-        match rows.last_mut() {
-            Some(row) if first <= row.1 || next(row.1) == Some(first) => row.1 = row.1.max(last),
-            _ => rows.push((first, last)),
+        match ranges.last_mut() {
+            Some((_, end)) if first <= *end || next(*end) == Some(first) => *end = last.max(*end),
+            _ => ranges.push((first, last)),
         }
     }
-    rows
+    ranges
 }
 
 fn next(address: IpAddr) -> Option<IpAddr> {
@@ -110,23 +113,24 @@ fn next(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether an attachment lives, or is being made, whose link of the host has this name. The kernel
-/// keeps the host's end of a pair as long as the namespace of the other; before the link is there,
-/// the ADD that makes it announces itself. In doubt it lives.
+/// Whether the attachment whose link of the host has this name is alive, or is being added. The kernel
+/// removes the host's end of a pair with the namespace of the other end, and before the link exists,
+/// the ADD that makes it announces itself. An attachment about which the kernel gives no clear answer
+/// counts as alive, so that its address is not handed out a second time.
 pub fn is_attachment_alive(link: &str) -> bool {
-    // Most have a link. Where there is none, an ADD may make it and end while we ask.
+    // Asked a second time, because an ADD may create the link and end between the first two questions.
     has_link(link) || is_being_added(link) || has_link(link)
 }
 
-/// Whether an earlier attachment is gone whose link has the name of the one that the ADD makes which
-/// asks. Of such ADDs one runs at a time, and it begins when it has seen that there is no such link:
-/// one that is there by now is its own.
+/// Whether an earlier attachment with the same name of its link is gone, asked on behalf of the ADD
+/// that makes it again. Only one such ADD runs at a time, and it starts its IPAM plugin after it has
+/// seen that the link does not exist: if the link exists now, this ADD has made it.
 pub fn is_replaced(link: &str) -> bool {
     is_being_added(link) || !has_link(link)
 }
 
-/// The containers of this host, as the namespaces at the other ends of its veth pairs tell. They
-/// are looked at once, when the first question comes.
+/// The containers of this host: the network namespaces that the other ends of its veth pairs are in.
+/// Their addresses are listed once, at the first question.
 pub struct Containers<'a> {
     netlink: &'a Netlink,
     found: Option<Found>,
@@ -134,46 +138,46 @@ pub struct Containers<'a> {
 
 struct Found {
     links: Vec<Link>,
-    /// None if a namespace does not answer: then anybody may be there.
+    /// `None` if the addresses of a namespace cannot be listed: it may have any address.
     addresses: Option<BTreeSet<IpAddr>>,
 }
 
 impl<'a> Containers<'a> {
-    /// Nothing is asked yet.
+    /// The containers of the namespace that the socket is in.
     pub fn new(netlink: &'a Netlink) -> Self {
         Self { netlink, found: None }
     }
 
-    /// Whether it is proven that none of them has an address: no namespace has it, and it is not
-    /// reached by any other kind of link.
+    /// Whether it is certain that no container has an address: no namespace behind a veth pair has it,
+    /// and the host's route to it leads to no other kind of link, behind which nothing can be listed.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn is_free(&mut self, address: IpAddr) -> Result<bool> {
         let Found { links, addresses } = match &mut self.found {
             Some(found) => found,
-            none => none.insert(Found::look(self.netlink)?),
+            none => none.insert(Found::read(self.netlink)?),
         };
         if addresses.as_ref().is_none_or(|addresses| addresses.contains(&address)) {
             return Ok(false);
         }
         let Ok(route) = self.netlink.find_route_to(address) else { return Ok(false) };
         let Some(route) = route else { return Ok(true) };
-        // Behind a router it may be anybody's, a macvlan's of this host too.
+        // Behind a router any machine may have it, and so may a macvlan of this host.
         if route.gateway.is_some() {
             return Ok(false);
         }
         let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
-        let mut ways = links.iter().filter(|link| Some(link.index) == route.oif);
-        Ok(ways.all(|way| {
-            let mut ports = links.iter().filter(|link| link.master == Some(way.index));
-            is_veth(way) || way.kind.as_deref() == Some("bridge") && ports.all(is_veth)
+        let mut outputs = links.iter().filter(|link| Some(link.index) == route.oif);
+        Ok(outputs.all(|output| {
+            let mut ports = links.iter().filter(|link| link.master == Some(output.index));
+            is_veth(output) || output.kind.as_deref() == Some("bridge") && ports.all(is_veth)
         }))
     }
 }
 
 impl Found {
-    fn look(netlink: &Netlink) -> Result<Self> {
+    fn read(netlink: &Netlink) -> Result<Self> {
         let links = netlink.list_links()?;
         let peers: BTreeSet<_> = links.iter().filter_map(|link| link.peer_netns).collect();
         let of_peer = |netns: i32| netlink.list_addresses_in(netns).ok().flatten();
@@ -182,12 +186,12 @@ impl Found {
     }
 }
 
-/// Marks the link behind which these addresses live. A kernel before 5.5 has no such names: then
-/// there is no mark.
+/// Marks the link as the one behind which these addresses are in use. A kernel before 5.5 has no
+/// alternative names: then nothing is marked.
 ///
 /// # Errors
 /// Code 11 when another link has the mark.
-pub fn mark(
+pub(crate) fn mark(
     netlink: &Netlink,
     index: u32,
     segment: Option<&str>,
@@ -237,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_in_order_and_as_long_as_can_be() {
+    fn ranges_are_ascending_and_merged() {
         let list = ["fd00::/64", "10.0.0.2/32", "10.0.0.0/31", "127.0.0.0/8", "127.0.0.1/32"];
         let more = ["255.255.255.255/32", "ffff::/16", "10.0.0.4/32"];
         let networks = list.iter().chain(&more).map(|text| text.parse().unwrap());
-        let rows: Vec<_> =
-            rows(networks).iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let ranges: Vec<_> =
+            merge(networks).iter().map(|(first, last)| format!("{first}-{last}")).collect();
         let expected = [
             "10.0.0.0-10.0.0.2",
             "10.0.0.4-10.0.0.4",
@@ -251,7 +255,7 @@ mod tests {
             "fd00::-fd00::ffff:ffff:ffff:ffff",
             "ffff::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         ];
-        assert_eq!(rows, expected);
+        assert_eq!(ranges, expected);
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! The IPAM plugin of a network, or none: then the network has no addresses.
+//! The IPAM plugin of a network. A network without one has no addresses.
 
 use super::Layer3;
 use crate::cni::delegate::Running;
 use crate::cni::{Call, Delegate, Result, Success, Undo};
 
-/// The plugin that the configuration names.
+/// The IPAM plugin that the configuration names, if it names one.
 pub struct Ipam(Option<Delegate>);
 
-/// Its ADD, which runs while the links are made.
+/// The ADD of an IPAM plugin, which runs while the main plugin makes the links.
 pub enum Addresses {
     /// A network without addresses.
     None,
-    /// It has not answered yet.
+    /// The plugin has not answered yet.
     Running(Running),
-    /// It has.
+    /// The plugin has answered this.
     Answered(Success),
 }
 
@@ -26,7 +26,8 @@ impl Ipam {
         layer3.map(|layer3| call.delegate(layer3.ipam())).transpose().map(Self)
     }
 
-    /// For DEL and GC, whatever else the configuration says by now.
+    /// For DEL and GC: reads nothing of the configuration but `ipam.type`, because the rest may have
+    /// been edited since ADD.
     ///
     /// # Errors
     /// As [`Ipam::of`].
@@ -34,8 +35,7 @@ impl Ipam {
         call.tolerant_ipam().map(Self)
     }
 
-    /// Starts its ADD. `link` is the one of the host that will go with the container's namespace, if
-    /// there is one; `segment` is as in [`Add::segment`](crate::Add::segment).
+    /// Starts its ADD. `link` and `segment` are as in [`Add`](crate::Add).
     ///
     /// # Errors
     /// When it cannot be executed.
@@ -77,7 +77,7 @@ impl Ipam {
 }
 
 impl Addresses {
-    /// The answer, as soon as it is there.
+    /// Waits for the answer; `None` for a network without addresses. It may be called again.
     ///
     /// # Errors
     /// Those of the plugin, unchanged; code 6 when it answers nonsense.

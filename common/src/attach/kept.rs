@@ -1,5 +1,5 @@
-//! What GC leaves alone, be it a link or an element of the packet filter: what is listed as valid,
-//! and what may have been made since the list was.
+//! What GC leaves alone, be it a link or an element of the packet filter: what belongs to an attachment
+//! that is listed as valid, or that may have been added after the runtime made the list.
 
 use super::host_end::{is_being_added, is_unfinished, is_young_by, link_names};
 use crate::attach::Owner;
@@ -8,8 +8,8 @@ use crate::net::{Link, Netlink};
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-/// How long what is new is spared where the configuration does not tell (`ipam.graceAge`). An ADD
-/// takes seconds at worst, and a runtime lists an attachment when its ADD has been answered.
+/// For how long GC leaves a new attachment alone, unless `ipam.graceAge` says otherwise. A runtime
+/// lists an attachment only when its ADD has been answered, which takes seconds at worst.
 pub const GRACE_AGE: Duration = Duration::from_secs(60);
 
 /// Seconds since 1970.
@@ -17,8 +17,9 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Whether something made at `since` is younger than `age`, both in seconds. The clock may have
-/// been set back a little; what is of a farther future is not young, for it would be so for ever.
+/// Whether something made at `since` (seconds since 1970) is younger than `age` (seconds). A time in
+/// the future by less than `age` also counts as young, because the clock may have been set back; one
+/// further in the future does not, or a wrong clock would keep things for ever.
 pub fn is_young(since: u64, age: u64) -> bool {
     now().abs_diff(since) < age
 }
@@ -32,19 +33,21 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    /// Nothing is asked yet.
+    /// The attachments to `network`, of which `valid` are listed by the runtime. The kernel is asked
+    /// later, by the other functions.
     pub fn new(netlink: &'a Netlink, network: &'a NetworkName, valid: &'a [Attachment]) -> Self {
         let owners = valid.iter().map(|attachment| attachment.owner(network).as_str().to_owned());
         Self { netlink, network, valid, owners: owners.collect() }
     }
 
     /// The network.
-    pub fn network(&self) -> &NetworkName {
+    pub(crate) fn network(&self) -> &NetworkName {
         self.network
     }
 
-    /// Everybody who is spared, for what names its owner in another way. Ask after having found it,
-    /// as in [`is_stale`](Self::is_stale).
+    /// All attachments that are left alone, for state that names its owner in another way than
+    /// [`Owner`]: the chains of the Go plugins. The state must have been listed before this is called, as
+    /// for [`is_stale`](Self::is_stale).
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -59,8 +62,9 @@ impl<'a> Kept<'a> {
         Ok(all)
     }
 
-    /// Whether what bears this comment belongs to the network, and to nobody who is spared. Ask
-    /// after having found it: whoever makes an element has made the link before.
+    /// Whether an object with this comment or alias belongs to the network, and to no attachment that
+    /// is left alone. The object must have been listed before this is called: an ADD makes its link
+    /// before its elements, so the link of an element that was listed can be found now.
     pub fn is_stale(&self, comment: &str) -> bool {
         Owner::is_of(comment, self.network) && !self.spares(Owner::split(comment).0)
     }
@@ -76,20 +80,20 @@ impl<'a> Kept<'a> {
                 owner.is_in(alias) && is_young_by(alias) || is_being_added(name)
             }
             Ok(None) => is_being_added(name),
-            // In doubt it stays: the next GC looks again.
+            // If the kernel does not answer, the owner may be alive: the next GC asks again.
             Err(_) => true,
         })
     }
 
-    /// Whether a link of the host belongs to the network, and to nobody who is spared.
-    pub fn is_stale_link(&self, link: &Link) -> bool {
+    /// Whether a link of the host belongs to the network, and to no attachment that is left alone.
+    pub(crate) fn is_stale_link(&self, link: &Link) -> bool {
         match &link.alias {
             _ if !link.name.starts_with("veth") => false,
             Some(alias) => self.is_stale(alias),
             None => {
                 is_unfinished(link, self.network)
                     && !is_being_added(&link.name)
-                    // Whoever made it may have noted its owner since it was listed.
+                    // The ADD that made it may have set the alias since the link was listed.
                     && self
                         .netlink
                         .read_link(link.index)

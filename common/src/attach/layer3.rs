@@ -1,4 +1,4 @@
-//! What every network with addresses has in common: its keys, and what they make of an answer of the
+//! What every network with addresses has in common: its keys, and how they change the answer of the
 //! IPAM plugin.
 
 use super::kept::GRACE_AGE;
@@ -9,7 +9,7 @@ use crate::net::Link;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// The keys, as they stand in the file.
+/// The keys of the network configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Keys {
@@ -25,8 +25,8 @@ struct IpamKeys {
     grace_age: Option<Timeout>,
 }
 
-/// Any member that is there replaces the name service that IPAM gave: an empty list, too, but no
-/// empty domain.
+/// Any key that is present replaces the whole name service that IPAM gave, even if it is an empty
+/// list; an empty domain does not, as in the Go plugins.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct OptionalDns {
@@ -40,7 +40,7 @@ struct OptionalDns {
 #[derive(Debug)]
 pub struct Layer3 {
     ipam: String,
-    /// How long GC spares an attachment that is not listed as valid.
+    /// For how long after its ADD GC leaves an attachment alone that is not listed as valid.
     pub grace_age: Duration,
     ipv6_addresses: Ipv6Addresses,
     dns: Option<Dns>,
@@ -50,7 +50,7 @@ impl Layer3 {
     /// `None` for a network without `ipam.type`, whose containers exchange frames only.
     ///
     /// # Errors
-    /// Code 7 for values that are none.
+    /// Code 7 for invalid values.
     pub fn load(call: &Call) -> Result<Option<Self>> {
         let keys: Keys = call.network.config()?;
         let probe = if keys.enabledad { Ipv6Addresses::Probed } else { Ipv6Addresses::Trusted };
@@ -64,7 +64,7 @@ impl Layer3 {
     }
 
     /// The `type` of the IPAM plugin.
-    pub fn ipam(&self) -> &str {
+    pub(crate) fn ipam(&self) -> &str {
         &self.ipam
     }
 
@@ -73,7 +73,7 @@ impl Layer3 {
         self.ipv6_addresses
     }
 
-    /// Gives a link of the container what the answer has, and raises it.
+    /// Gives a link of the container the addresses and routes of the answer, and raises it.
     ///
     /// # Errors
     /// Naming the address or route that the kernel refused.
@@ -88,7 +88,7 @@ impl Layer3 {
     }
 }
 
-/// The answer of an ADD: the links, the container's own being `interfaces[own]`, and what IPAM
+/// The result of an ADD: the links, of which `interfaces[own]` is the container's, and what IPAM
 /// answered, if the network has addresses.
 ///
 /// # Errors
@@ -113,7 +113,7 @@ pub fn describe(
     Ok(success)
 }
 
-/// Marks the host's end of a pair with the addresses behind it: see [`in_use`].
+/// Marks the host's end of a pair as the link behind which the addresses are in use: see [`in_use`].
 ///
 /// # Errors
 /// Code 11 when one of them is in use.

@@ -1,21 +1,21 @@
-//! A link of the container's that has no other end in the host: a macvlan, for one.
+//! A link of the container that has no other end in the host, as a macvlan.
 //!
-//! What [`create`](ContainerLink::create) makes names its owner, so that DEL leaves alone what another
-//! plugin has put under the same name.
+//! The alias of a link that [`create`](ContainerLink::create) makes names its owner, so that DEL does
+//! not delete a link of the same name that another plugin has made.
 
 use super::{Owner, Sandbox, Site};
 use crate::cni::{NetnsPath, Result, Success, Undo};
 use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, PortChange};
 
-/// What the link is to be.
+/// A link that is to be made.
 pub struct ContainerLink<'a> {
-    /// What it is, and what it is tied to.
+    /// Its kind, and the link below it.
     pub kind: LinkKind<'a>,
-    /// Its address; the kernel's choice without it.
+    /// Its hardware address; `None` leaves it to the kernel.
     pub mac: Option<Mac>,
-    /// Bytes; that of what it is tied to without it.
+    /// In bytes; `None` for the MTU of the link below.
     pub mtu: Option<u32>,
-    /// Where that is.
+    /// The side that the link below is on.
     pub parent: Side,
 }
 
@@ -30,7 +30,7 @@ pub enum Side {
 }
 
 impl Site {
-    /// A socket to one side.
+    /// The socket of one side.
     pub fn netlink(&self, side: Side) -> &Netlink {
         match side {
             Side::Host => &self.host.netlink,
@@ -40,14 +40,14 @@ impl Site {
 }
 
 impl ContainerLink<'_> {
-    /// Makes the link in the container, under its name, with one message; it is down then.
+    /// Makes the link in the container under its final name with one message, and leaves it down.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn create(&self, site: &Site, undo: &mut Undo) -> Result<Link> {
         let (name, inside) = (site.owner.ifname().as_str(), &site.sandbox);
-        // A number that nobody can foresee tells what this call has made, whatever becomes of the
-        // kernel's answer; unlike the alias, the kernel takes it in the same message.
+        // The kernel may make the link and its answer be lost. A random group, which unlike the alias
+        // is set by the message that makes the link, then tells the rollback that this call made it.
         let [_, _, token @ ..] = Mac::random()?.0;
         let group = u32::from_ne_bytes(token) | 1;
         let (path, alias) = (inside.path().clone(), site.owner.as_str().to_owned());
@@ -70,13 +70,13 @@ impl ContainerLink<'_> {
             Side::Container => inside.netlink.create_link(&spec)?,
         };
         let alias = Some(site.owner.as_str().to_owned());
-        let noted = PortChange { alias, group: Some(0), ..PortChange::default() };
-        inside.netlink.change_port(link.index, &noted)?;
+        let change = PortChange { alias, group: Some(0), ..PortChange::default() };
+        inside.netlink.change_port(link.index, &change)?;
         Ok(link)
     }
 }
 
-/// Deletes the container's link of the owner, if it is of this kind and does not name another one.
+/// Deletes the owner's link in the container, if it is of this kind and its alias names no other owner.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -90,7 +90,7 @@ pub fn delete(netns: Option<&NetnsPath>, owner: &Owner, kind: &str) -> Result<()
     Ok(())
 }
 
-/// The container's link, if it is there, and every difference from what ADD answered.
+/// The container's link, if it exists, and every difference from the result of ADD.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -118,7 +118,7 @@ pub fn verify(site: &Site, kind: &str, result: &Success) -> Result<(Option<Link>
     Ok((Some(link), differences))
 }
 
-/// The link's address, if the result had another one.
+/// A sentence about the link's hardware address, if the result of ADD has another one.
 pub fn mac_difference(link: &Link, expected: Option<&str>) -> Option<String> {
     let expected = expected.filter(|mac| !mac.is_empty())?;
     let found = link.mac.map(|mac| mac.to_string()).unwrap_or_default();

@@ -23,14 +23,14 @@ struct Cni {
     mac: Option<String>,
 }
 
-/// The hardware address that is asked for: `runtimeConfig` beats `args`, which beats `CNI_ARGS`, which
-/// beats `own`, a key of the plugin.
+/// The hardware address that is asked for: by `runtimeConfig`, or else by `args`, or else by
+/// `CNI_ARGS`, or else by `own`, the value of the plugin's own key.
 ///
 /// # Errors
-/// Code 7 for an address that is none, 4 for `CNI_ARGS` that are none.
+/// Code 7 for an invalid address, 4 for invalid `CNI_ARGS`.
 pub fn requested_mac(call: &Call, own: Option<&str>) -> Result<Option<Mac>> {
     let keys: Keys = call.network.config()?;
-    // Only an attachment has arguments: STATUS is not about one.
+    // STATUS is about no attachment, so the environment has no arguments for one.
     let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
     let sources =
         [keys.runtime_config.mac.as_deref(), keys.args.cni.mac.as_deref(), args.get("MAC"), own];
@@ -42,7 +42,7 @@ pub fn requested_mac(call: &Call, own: Option<&str>) -> Result<Option<Mac>> {
 
 fn parse(text: &str) -> Result<Mac, String> {
     let mac: Mac = text.parse().map_err(|error: net::Error| error.to_string())?;
-    // `is_valid_ether_addr` of linux/etherdevice.h.
+    // The kernel refuses these (`is_valid_ether_addr` of linux/etherdevice.h).
     if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
         return Err(format!(
             "{mac} is a group's address, or nobody's, and no interface can have it"
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Result<Mac, String> {
 /// Code 7 for a size that no link can have.
 pub fn mtu(given: i64) -> Result<Option<u32>> {
     match u32::try_from(given) {
-        // Below zero has always meant nothing, too.
+        // The Go plugins ignore a negative size, so existing configurations may have one.
         Ok(0) => Ok(None),
         Err(_) if given < 0 => Ok(None),
         Ok(mtu) if mtu <= 65535 => Ok(Some(mtu)),

@@ -1,18 +1,19 @@
-//! An attachment on this host: what knows both the protocol and the kernel.
+//! An attachment on this host: the layer that uses both the protocol ([`cni`](crate::cni)) and the
+//! kernel ([`net`](crate::net)).
 //!
 //! | module | job |
 //! |---|---|
 //! | [`site`] | one attachment's place: host, container, owner |
-//! | [`owner`] | whose an object in the kernel is, as it is written beside it |
+//! | [`owner`] | the owner of an object in the kernel, as its alias or comment names it |
 //! | [`ipam`] | the IPAM plugin, or none |
 //! | [`layer3`] | the keys that every network with addresses has |
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
-//! | [`veth`] | a veth pair between them; [`host_end`] what its end in the host tells |
-//! | [`link`] | a link of the container that has no other end |
+//! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
+//! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
 //! | [`kept`] | what garbage collection leaves alone |
-//! | [`in_use`] | which addresses live on this host, whatever any record says |
+//! | [`in_use`] | which addresses live on this host, whatever the lease file says |
 
 pub mod forwarding;
 pub mod host_end;

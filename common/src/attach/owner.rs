@@ -1,4 +1,4 @@
-//! Whose an object in the kernel is, as it is written beside it.
+//! The owner of an object in the kernel, as the object's alias or comment names it.
 
 use crate::cni::{Attachment, IfName, NetworkName};
 use sha2::{Digest as _, Sha256};
@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
 impl Attachment {
-    /// Who owns what ADD makes in the kernel, as written beside it.
+    /// The owner of what the ADD of this attachment makes in the kernel.
     pub fn owner(&self, network: &NetworkName) -> Owner {
         let container = abbreviate(self.container.as_str(), CONTAINER_LENGTH);
         let text = format!("{} {container} {}", network.label(), self.ifname);
@@ -18,13 +18,14 @@ impl Attachment {
 /// Longest name of a network in an [`Owner`], in bytes.
 const NETWORK_LENGTH: usize = 40;
 
-/// Longest ID of a container in an [`Owner`], in bytes: that of every runtime.
+/// Longest ID of a container in an [`Owner`], in bytes: runtimes use 64 hexadecimal digits.
 const CONTAINER_LENGTH: usize = 64;
 
-/// An attachment to a network, as the owner of what ADD makes in the kernel. Beside each such object
-/// stand network, container and interface in one line, none of which can hold a blank, so that DEL
-/// and GC find it without being told anything else. At most 121 bytes: nft(8) reads back comments of
-/// up to 128. Two owners are one if they are written alike.
+/// An attachment to a network, as the owner of what ADD makes in the kernel. The alias or comment of
+/// each such object is network, container and interface, separated by blanks, which none of them can
+/// contain; so DEL and GC find the object without the result of ADD and without the namespace. It
+/// has at most 121 bytes, because nft(8) reads back comments of up to 128. Two owners are equal if
+/// they are written alike.
 #[derive(Clone, Debug)]
 pub struct Owner {
     network: NetworkName,
@@ -59,13 +60,12 @@ impl PartialOrd for Owner {
 }
 
 impl Owner {
-    /// As written.
+    /// The text, as `pods c1 eth0`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The network. One that was [read](Self::read) has the name that is written, where a long one
-    /// stands as its hash.
+    /// The network. In an owner that was [read](Self::read), a name that was too long is its hash.
     pub fn network(&self) -> &NetworkName {
         &self.network
     }
@@ -80,33 +80,33 @@ impl Owner {
         &self.attachment.ifname
     }
 
-    /// What is written beside an object: the owner, and perhaps a note after it.
-    pub fn split(text: &str) -> (&str, Option<&str>) {
+    /// Splits an alias or comment into the owner and the note that may follow it.
+    pub(crate) fn split(text: &str) -> (&str, Option<&str>) {
         match text.match_indices(' ').nth(2) {
             Some((at, _)) => (&text[..at], Some(&text[at + 1..])),
             None => (text, None),
         }
     }
 
-    /// Whether it is this owner that `text`, with a note or without, is about.
+    /// Whether `text`, an owner with or without a note, names this owner.
     pub fn is_in(&self, text: &str) -> bool {
         Self::split(text).0 == self.text
     }
 
-    /// Whether `text` names the same container and interface, of whatever network: networks may be
-    /// renamed, but no container has two interfaces of one name.
+    /// Whether `text` names the same container and interface, of any network: an administrator may
+    /// rename a network, but no container has two interfaces of one name.
     pub fn is_same_interface(&self, text: &str) -> bool {
         let interface = |text: &'_ str| text.split_once(' ').map(|(_, rest)| rest.to_owned());
         interface(Self::split(text).0) == interface(&self.text)
     }
 
-    /// Whether `text` names any owner at all.
-    pub fn is_any(text: &str) -> bool {
+    /// Whether `text` has the form of an owner, with or without a note.
+    pub(crate) fn is_any(text: &str) -> bool {
         Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
     }
 
-    /// The owner that a text names, as it is written beside something: other words may follow.
-    /// None if there are no three words, or if they could not be an owner's.
+    /// The owner that an alias or comment names; a note may follow it. `None` if it does not begin with
+    /// three words that an owner could consist of.
     pub fn read(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let (network, container, ifname) = (words.next()?, words.next()?, words.next()?);
@@ -126,32 +126,32 @@ impl Owner {
         self.text.split(' ').next().unwrap_or_default()
     }
 
-    /// A number that stands for this owner's network where there is room for no more. Never 0.
-    pub fn network_mark(&self) -> u32 {
+    /// A hash of the network's name, never 0: the group of a link that has no alias yet.
+    pub(crate) fn network_mark(&self) -> u32 {
         mark(self.label())
     }
 
-    /// 44 bits that stand for this owner, in hexadecimal: with "veth" before them, a link's name.
-    pub fn tag(&self) -> String {
+    /// 44 bits of the owner's hash, in hexadecimal: with "veth" before them they fill a link's name.
+    pub(crate) fn tag(&self) -> String {
         let mut tag = digest(&self.text, 6);
         tag.truncate(11);
         tag
     }
 
-    /// The 32 bits that stood for it before there were 44 of them.
-    pub fn former_tag(&self) -> String {
+    /// The 32 bits of the hash that earlier versions used.
+    pub(crate) fn former_tag(&self) -> String {
         digest(&self.text, 4)
     }
 }
 
 impl NetworkName {
-    /// As it is written beside what belongs to a network.
+    /// The name as aliases and comments have it: a long one is replaced by its hash.
     pub fn label(&self) -> Cow<'_, str> {
         abbreviate(self.as_str(), NETWORK_LENGTH)
     }
 
     /// As [`Owner::network_mark`] of every attachment to it.
-    pub fn mark(&self) -> u32 {
+    pub(crate) fn mark(&self) -> u32 {
         mark(&self.label())
     }
 }
@@ -161,7 +161,7 @@ fn mark(network: &str) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1
 }
 
-/// A name that is too long to be written beside something stands there as its hash.
+/// The name, or its hash if it is too long.
 fn abbreviate(name: &str, length: usize) -> Cow<'_, str> {
     if name.len() <= length {
         return name.into();
@@ -169,7 +169,7 @@ fn abbreviate(name: &str, length: usize) -> Cow<'_, str> {
     format!("sha256-{}", digest(name, 16)).into()
 }
 
-/// The first bytes of a SHA-256 in hexadecimal: a name for what is too long to be one.
+/// The first bytes of a SHA-256 in hexadecimal.
 pub fn digest(text: impl AsRef<[u8]>, bytes: usize) -> String {
     let digest = Sha256::digest(text);
     digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long a duplicate IPv6 address may take to be found (the kernel probes for about a second).
+/// How long to wait for duplicate address detection, which takes the kernel about a second.
 const SETTLE: Duration = Duration::from_secs(5);
 
 impl From<net::Error> for Error {
@@ -22,6 +22,8 @@ pub struct Host {
 }
 
 impl Host {
+    /// Opens a socket in the namespace of the calling thread.
+    ///
     /// # Errors
     /// When the kernel gives no socket.
     pub fn open() -> Result<Self> {
@@ -40,22 +42,24 @@ pub struct Sandbox {
 /// Whether IPv6 addresses are used at once, or probed for duplicates first (RFC 4862, 5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipv6Addresses {
-    /// Whoever gave the address vouches for it.
+    /// They are used at once, because IPAM has made sure that no other machine has them.
     Trusted,
-    /// The kernel asks the link first, which takes a second or more.
+    /// The kernel probes the link for duplicates first, which takes a second or more.
     Probed,
 }
 
 /// How the container reaches others of its own subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
-    /// Directly, by the link.
+    /// Directly, by a route to the subnet on the link.
     Connected,
-    /// By its gateway, as everybody else.
+    /// By its gateway, like all other destinations.
     ViaGateway,
 }
 
 impl Sandbox {
+    /// Opens the namespace, and a socket in it.
+    ///
     /// # Errors
     /// Code 4 when the path is not a network namespace.
     pub fn open(path: &NetnsPath) -> Result<Self> {
@@ -67,11 +71,11 @@ impl Sandbox {
         Ok(Self { path: path.clone(), netns, netlink })
     }
 
-    /// For DEL: a namespace that was not given, is gone, or whose path holds something else by
-    /// now, has nothing left to be deleted.
+    /// For DEL: `None` if no namespace was given, it is gone, or its path is now something else, because
+    /// then nothing is left to be deleted in it.
     ///
     /// # Errors
-    /// When there is one, and the kernel does not let us in.
+    /// When the namespace exists and cannot be entered.
     pub fn find(path: Option<&NetnsPath>) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         match Self::open(path) {
@@ -81,17 +85,17 @@ impl Sandbox {
         }
     }
 
-    /// The path as given, which is what results say.
+    /// The path as the runtime gave it, which is the one that results must have.
     pub fn path(&self) -> &NetnsPath {
         &self.path
     }
 
-    /// Gives a link of the container the addresses and routes of `success`, and raises it. What it
-    /// makes dies with the link.
+    /// Gives a link of the container the addresses and routes of `success`, and raises it. There is no
+    /// undo, because the kernel removes them with the link.
     ///
     /// # Errors
     /// Naming the address or route that the kernel refused.
-    pub fn configure(
+    pub(crate) fn configure(
         &self,
         link: &Link,
         success: &Success,
@@ -100,7 +104,7 @@ impl Sandbox {
     ) -> Result<()> {
         let addresses = success.addresses_of(&link.name)?;
         let has_ipv6 = addresses.iter().any(|ip| ip.is_ipv6());
-        // Before the link is raised: what comes after that meets the kernel's defaults.
+        // Set before the link is raised, because the kernel applies them when it adds an address.
         let settings = settings(&link.name, has_ipv6.then_some(mode));
         self.netns.enter(|| settings.iter().try_for_each(Setting::apply))??;
         let options = AddressOptions {
@@ -124,8 +128,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Every difference between `success` and what the container's interface has. What others have
-    /// added is none.
+    /// Every address and route of `success` that the container's interface does not have. Others that
+    /// it has are no difference: another plugin of the chain may have added them.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -186,8 +190,8 @@ pub fn no_differences(differences: &[String]) -> Result<()> {
 struct Setting {
     path: String,
     value: &'static str,
-    /// Whether the network is not what was asked for without it. An unprivileged container's
-    /// /proc/sys may be read-only.
+    /// Whether ADD fails without it. Others may fail, because the /proc/sys of an unprivileged
+    /// container may be read-only.
     is_needed: bool,
 }
 
@@ -200,14 +204,15 @@ impl Setting {
     }
 }
 
-/// Without an IPv6 address none of IPv6 is touched: it may not even be there.
+/// The settings of an interface. Without an IPv6 address none of IPv6 is changed, because the kernel
+/// may have no IPv6.
 fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
     let setting = |family, link, key, value, is_needed| Setting {
         path: format!("net/{family}/conf/{link}/{key}"),
         value,
         is_needed,
     };
-    // Neighbours learn at once who has the address now.
+    // A gratuitous ARP replaces what neighbours remember of an earlier container of this address.
     let mut settings = vec![setting("ipv4", ifname, "arp_notify", "1", false)];
     if let Some(mode) = ipv6 {
         let ipv6 = |link, key, value, is_needed| setting("ipv6", link, key, value, is_needed);
@@ -216,7 +221,8 @@ fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
             ipv6("lo", "disable_ipv6", "0", true),
             ipv6(ifname, "disable_ipv6", "0", true),
             ipv6(ifname, "keep_addr_on_down", "1", true),
-            // A neighbour must not be able to hand out routes (CVE-2020-10749).
+            // Router advertisements would let any container of the link give this one routes
+            // (CVE-2020-10749).
             ipv6(ifname, "accept_ra", "0", true),
             ipv6(ifname, "accept_dad", probe, false),
             ipv6(ifname, "ndisc_notify", "1", false),
@@ -238,7 +244,7 @@ impl Success {
             let interface = usize::try_from(index).ok().and_then(|i| self.interfaces.get(i));
             match interface {
                 Some(interface) if interface.name == ifname => addresses.push(ip.address),
-                // Another interface of a chain: not ours to set or to check.
+                // The address of another plugin's interface in the chain.
                 Some(_) => {}
                 None => {
                     return Err(Error::internal(format!(
@@ -255,7 +261,7 @@ impl Success {
     /// first address of its family, if that has one.
     fn kernel_routes(&self, link: &Link, routing: Routing) -> Result<Vec<net::Route>> {
         let gateway = |of: &Route| {
-            let same = |ip: &&IpAddr| ip.is_ipv6() == of.dst.is_ipv6();
+            let same = |ip: &&IpAddr| Family::of(**ip) == Family::of(of.dst.ip());
             self.ips.iter().filter_map(|ip| ip.gateway.as_ref()).find(same).copied()
         };
         let some = |number: u32| (number != 0).then_some(number);
@@ -267,7 +273,8 @@ impl Success {
             dst: IpNetwork::new(route.dst.network(), route.dst.prefix()).unwrap_or(*route.dst),
             gateway: route.gw.or_else(|| gateway(route)),
             oif: Some(link.index),
-            // Without a route to its subnet, no other next hop is known to be on the link.
+            // There is no route to the subnet, by which the kernel would know that a next hop of it is
+            // on the link.
             onlink: routing == Routing::ViaGateway && self.is_in_a_subnet(route.gw),
             prefsrc: None,
             priority: some(route.priority),
@@ -283,7 +290,7 @@ impl Success {
         next_hop.is_some_and(|hop| self.ips.iter().any(|ip| ip.address.contains(hop)))
     }
 
-    /// To the gateway of each address on the link, and to its subnet by the gateway.
+    /// For each address, a route to its gateway on the link, and one to its subnet by the gateway.
     fn gateway_routes(&self, link: &Link) -> Result<Vec<net::Route>> {
         let mut routes: Vec<net::Route> = Vec::new();
         let own = self.addresses_of(&link.name)?;
@@ -294,7 +301,7 @@ impl Success {
                 prefsrc: Some(ip.address.ip()),
                 ..net::Route::to(dst)
             };
-            // Addresses may share their gateway.
+            // Several addresses may have the same gateway.
             if !routes.iter().any(|other| other.dst == gateway.into()) {
                 routes.push(route(gateway.into()));
             }
@@ -307,7 +314,7 @@ impl Success {
 }
 
 impl Ip {
-    /// The gateway, for networks in which nothing is reached without one.
+    /// The gateway, for networks in which every destination is reached by it.
     ///
     /// # Errors
     /// When IPAM gave none.

@@ -4,7 +4,7 @@ use super::{Host, Owner, Sandbox, host_end};
 use crate::cni::{Add, Check, Code, Error, Result};
 use crate::net::Presence;
 
-/// The host, the container, and whose everything is that is made there.
+/// The host, the container, and the owner of what an ADD makes on both sides.
 pub struct Site {
     /// The runtime's side.
     pub host: Host,
@@ -12,17 +12,18 @@ pub struct Site {
     pub sandbox: Sandbox,
     /// The attachment.
     pub owner: Owner,
-    /// While it is there, no other ADD of this attachment runs.
+    /// Keeps other ADDs of this attachment from running.
     _running: Option<Presence>,
 }
 
 impl Site {
-    /// For ADD: the attachment is not there yet, in whole or in part, and nobody else makes it.
+    /// For ADD: the attachment must not exist yet, not even in part, and no other process may be adding
+    /// it.
     ///
     /// # Errors
     /// Code 4 when the container has an interface of that name (specification, section "ADD"), 11
-    /// when another ADD of it runs, 999 when the host has the other end of an earlier one; code 7
-    /// when the plugin was called as if it were an IPAM plugin.
+    /// when another ADD of it runs, 999 when the host has the end of an earlier pair of it; code 7
+    /// when the plugin was called as an IPAM plugin.
     pub fn open_new(request: &Add<'_>) -> Result<Self> {
         if request.link.is_some() {
             let kind = request.call.network.tolerant::<String>(&["ipam", "type"]);
@@ -46,7 +47,7 @@ impl Site {
         Ok(Self { host, sandbox, owner, _running: None })
     }
 
-    /// Refuses an attachment that is there already.
+    /// Refuses an attachment that exists, in whole or in part.
     pub(super) fn refuse_existing(&self) -> Result<()> {
         let way_out = "if this attachment was made before, DEL it first";
         let (ifname, path) = (self.owner.ifname().as_str(), self.sandbox.path());
@@ -58,7 +59,7 @@ impl Site {
         }
         for name in host_end::link_names(&self.owner) {
             let Some(link) = self.host.netlink.find_link(&name)? else { continue };
-            // 32 bits are few: by the former name, it may be a stranger's.
+            // Two owners may have the same 32 bits, so under the former name the alias decides.
             if name == host_end::host_name(&self.owner) || host_end::is_end_of(&link, &self.owner) {
                 let msg = format!("the host's end {name:?} of this attachment already exists");
                 return Err(Error::internal(msg).details(way_out));

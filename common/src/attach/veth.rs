@@ -4,33 +4,24 @@ use super::host_end::{alias, host_name, is_end_of, is_unfinished, link_names};
 use super::link::{self, mac_difference};
 use super::{Host, Kept, Owner, Sandbox, Site};
 use crate::cni::{Error, NetnsPath, Result, Success, Undo};
-use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Peer, PortChange, sysctl};
+use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Peer, Port, PortChange, sysctl};
 use std::time::Duration;
 
-/// What a pair is to be.
+/// A pair that is to be made.
 pub struct Veth {
-    /// Of the container's end; a random one without it.
+    /// The hardware address of the container's end; `None` for a random one.
     pub mac: Option<Mac>,
-    /// Bytes, for both ends; the kernel's default without it.
+    /// Of both ends, in bytes; `None` for the kernel's default.
     pub mtu: Option<u32>,
     /// The bridge of which the host's end becomes a port.
     pub master: Option<u32>,
     /// Settings of that port.
     pub port: Port,
-    /// How long GC spares it, whatever it is told of who is valid.
+    /// For how long after its ADD GC leaves it alone, whether or not it is listed as valid.
     pub grace_age: Duration,
 }
 
-/// What a bridge port does beyond forwarding.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Port {
-    /// A frame may go back to where it came from.
-    pub hairpin: bool,
-    /// No frames to or from other isolated ports.
-    pub isolated: bool,
-}
-
-/// A pair that was made.
+/// A pair that [`Veth::create`] has made.
 pub struct Pair {
     /// The end in the host, up.
     pub host: Link,
@@ -39,9 +30,9 @@ pub struct Pair {
 }
 
 impl Veth {
-    /// Makes the pair with one message, so that neither udev nor a crash sees half of it. The host's
-    /// end has a name that its owner tells, and the owner written on it: so it is found again without
-    /// the container's namespace.
+    /// Makes the pair with one message, so that there is never half of it, whenever the process is
+    /// killed. The name of the host's end is a hash of the owner and its alias is the owner: so DEL and
+    /// GC find it without the container's namespace.
     ///
     /// # Errors
     /// Code 4 when the container has an interface of that name.
@@ -54,16 +45,17 @@ impl Veth {
             mac: Some(host_mac),
             mtu: self.mtu,
             master: self.master,
-            // Should we be killed before the alias is there, GC knows whose it is.
+            // If this process is killed before it has set the alias, GC finds the network by this.
             group: site.owner.network_mark(),
             kind: LinkKind::Veth(Peer { name: ifname, mac, netns: &site.sandbox.netns }),
         };
-        let made = name.clone();
-        // Before it is made: the kernel may do so, and its answer be lost. The random address tells
-        // it from a pair of the same name that another call has made.
-        undo.push(format!("veth {made}"), move || {
+        let own_name = name.clone();
+        // Registered first, because the kernel may make the pair and its answer be lost. The random
+        // address tells the rollback that this call made it, not another one under the same name.
+        undo.push(format!("veth {own_name}"), move || {
             let netlink = Netlink::open()?;
-            if let Some(link) = netlink.find_link(&made)?.filter(|link| link.mac == Some(host_mac))
+            if let Some(link) =
+                netlink.find_link(&own_name)?.filter(|link| link.mac == Some(host_mac))
             {
                 netlink.delete_link(link.index)?;
             }
@@ -84,7 +76,7 @@ impl Veth {
         Ok(Pair { host: link, container })
     }
 
-    /// A kernel that does not know a setting of a port passes it over in silence.
+    /// A kernel ignores a port's setting that it does not know without an error, so it is read back.
     fn refuse_unknown_isolation(&self, host: &Host, port: u32) -> Result<()> {
         if !self.port.isolated || host.netlink.read_port(port)?.isolated {
             return Ok(());
@@ -105,8 +97,9 @@ impl Veth {
     }
 }
 
-/// Routers announce themselves to the host's links as well, and the host must not believe a
-/// container (CVE-2020-10749). The kernel may have no IPv6 to be configured.
+/// Makes the host ignore router advertisements that come in by this link: a container could send them
+/// and redirect the host's traffic to itself (CVE-2020-10749). An error means that the kernel has no
+/// IPv6, and so no such danger.
 pub fn ignore_router_advertisements(link: &str) {
     drop(sysctl::set(&format!("net/ipv6/conf/{link}/accept_ra"), "0"));
 }
@@ -114,13 +107,13 @@ pub fn ignore_router_advertisements(link: &str) {
 /// How a plugin attaches the host's end of its pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostEnd {
-    /// As a port of a bridge.
+    /// It is a port of a bridge.
     Port,
-    /// Not at all.
+    /// It is no port of anything.
     Alone,
 }
 
-/// Deletes the attachment's pair, wherever one of its ends can be found.
+/// Deletes the attachment's pair, by the host's end, or else by the container's.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -138,21 +131,21 @@ pub fn delete(
             return Ok(());
         }
     }
-    // Made by another implementation, or nothing at all.
+    // The Go plugins name the host's end at random: such a pair is found by the container's end.
     let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
     let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else {
         return Ok(());
     };
-    if is_end_of_nobodys_pair(host, &link, owner, host_end)? {
+    if is_end_of_unowned_pair(host, &link, owner, host_end)? {
         sandbox.netlink.delete_link(link.index)?;
     }
     Ok(())
 }
 
-/// Whether a link of the container is one end of a pair as the plugin makes them, and the other one,
-/// in the host, names nobody else. The container may have another plugin's interface under that name:
-/// the ADD of this one was refused then, and its DEL comes all the same.
-fn is_end_of_nobodys_pair(
+/// Whether a link of the container is one end of a pair as the plugin makes them, and the alias of
+/// the other end, in the host, names no other owner. The container may have another plugin's interface
+/// of that name: then the ADD of this one was refused, and the runtime sends its DEL nevertheless.
+fn is_end_of_unowned_pair(
     host: &Host,
     link: &Link,
     owner: &Owner,
@@ -179,7 +172,7 @@ fn is_end_of_nobodys_pair(
     Ok(is_attached_so && !names_another)
 }
 
-/// Deletes the pairs of a network that belong to nobody who is kept.
+/// Deletes the pairs of a network that belong to no attachment that GC leaves alone.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -190,7 +183,7 @@ pub fn sweep(netlink: &Netlink, kept: &Kept<'_>) -> Result<()> {
     Ok(netlink.delete_links(&stale)?)
 }
 
-/// Every difference between the result of ADD and the pair that is there.
+/// Every difference between the result of ADD and the pair.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

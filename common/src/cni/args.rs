@@ -1,4 +1,14 @@
 //! The environment: `CNI_*` and `CNI_ARGS`, read once, parsed once.
+//!
+//! Beside the variables of the specification there are four that a main plugin sets for the IPAM
+//! plugin it runs. The Go plugins neither set nor read them, so both sides work without:
+//!
+//! | variable | value |
+//! |---|---|
+//! | `GIRDER_LINK` | the name of the host's link that the main plugin will create, and that cannot outlive the container's namespace: as long as it exists, the lease is in use ([`Add::link`](super::Add::link)) |
+//! | `GIRDER_SEGMENT` | the layer-2 segment that the container joins, where this host does not route it: an address must be unique within it only ([`Add::segment`](super::Add::segment)) |
+//! | `GIRDER_ADD` | a name of the ADD: a DEL that is told one ends what that ADD has leased, and nothing else ([`Add::name`](super::Add::name), [`Del::undoes`](super::Del::undoes)) |
+//! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own IPAM plugin |
 
 use super::{Code, Error, Result};
 use serde::Deserialize;
@@ -80,7 +90,7 @@ macro_rules! text_type {
         pub struct $name(String);
 
         impl $name {
-            /// As given.
+            /// The text as it was given.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -149,7 +159,7 @@ impl FromStr for IfName {
         if text == "." || text == ".." {
             return Err(error("interface name is . or .."));
         }
-        // The kernel would put a number of its choice there (`dev_alloc_name`).
+        // The kernel replaces a %d in a name by a number of its choice (`dev_alloc_name`).
         if text.contains('%') {
             return Err(error("interface name contains %"));
         }
@@ -175,15 +185,16 @@ pub struct Attachment {
 pub struct NetnsPath(PathBuf);
 
 impl NetnsPath {
-    /// As given.
+    /// The path as it was given.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether it is the namespace that this process runs in; a path that cannot be read is not.
+    /// Whether it is the namespace of the calling thread. A path that cannot be read counts as
+    /// another one: opening it gives the error that names it.
     fn is_own(&self) -> bool {
         let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-        // Not /proc/self: that is the first thread's, which need not be the caller.
+        // Namespaces are per thread, and /proc/self shows that of the process's first thread.
         match (identity(&self.0), identity(Path::new("/proc/thread-self/ns/net"))) {
             (Ok(given), Ok(own)) => given == own,
             _ => false,
@@ -203,22 +214,14 @@ impl Display for NetnsPath {
     }
 }
 
-/// Our own variable: the link of the host that goes with the attachment. The plugin that makes the
-/// link tells its IPAM plugin, which is asked before there is one. Plugins of others ignore it.
 pub(super) const LINK: &str = "GIRDER_LINK";
-
-/// Our own variable: see [`Add::segment`](super::Add::segment).
 pub(super) const SEGMENT: &str = "GIRDER_SEGMENT";
-
-/// Our own variable: see [`Add::name`](super::Add::name) and [`Del::undoes`](super::Del::undoes).
 pub(super) const ADD: &str = "GIRDER_ADD";
-
-/// Our own variable: how many plugins wait for the one that reads it.
 pub(super) const DEPTH: &str = "GIRDER_DEPTH";
 
-/// The raw environment. An empty variable is an absent one.
+/// The raw environment. An empty variable counts as absent, as in the Go library.
 #[derive(Clone, Debug, Default)]
-pub struct Environment {
+pub(super) struct Environment {
     pub(super) command: Option<String>,
     pub(super) container: Option<String>,
     pub(super) netns: Option<String>,
@@ -234,7 +237,7 @@ pub struct Environment {
 
 impl Environment {
     /// Reads this process's environment.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub(super) fn read() -> Self {
         let variable = |name| {
             let value = std::env::var_os(name)?.to_string_lossy().into_owned();
@@ -261,7 +264,8 @@ impl Environment {
     /// # Errors
     /// Code 4, naming the variables.
     pub(super) fn require(&self, command: &str) -> Result<()> {
-        // What an unknown verb needs is unknown too; it is refused after stdin has been read.
+        // An unknown verb requires nothing here: like the Go library, it is refused only after stdin
+        // has been read.
         let verb = command.parse::<Verb>().ok();
         let needs = |of: fn(Verb) -> bool| verb.is_some_and(of);
         let mut missing = Vec::new();
@@ -300,7 +304,7 @@ impl Environment {
         })
     }
 
-    /// What the plugin that delegates to this one told of its link.
+    /// The value of `GIRDER_LINK`.
     pub(super) fn link(&self) -> Option<IfName> {
         self.link.as_deref()?.parse().ok()
     }
@@ -330,8 +334,8 @@ impl Environment {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CniArgs(BTreeMap<String, String>);
 
-/// Keys that some plugin of a chain understands. A delegate gets its parent's `CNI_ARGS`, so a
-/// plugin must let pass what is meant for another one.
+/// Keys that some plugin of a chain understands. All plugins of a chain and their delegates get the
+/// same `CNI_ARGS`, so each must accept keys that are meant for another.
 const KNOWN_ARGS: [&str; 4] = ["IgnoreUnknown", "IP", "GATEWAY", "MAC"];
 
 impl CniArgs {

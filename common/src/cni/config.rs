@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// A JSON object that is to be a network configuration: its bytes, and where in them each of its
-/// keys has its value. A value is decoded when somebody asks for it: what belongs to others may be
-/// large, and takes ten times its size once it is decoded.
+/// A JSON object that is to be a network configuration: its bytes, and where in them the value of
+/// each key stands. A value is decoded only when it is read, because values that this plugin does not
+/// read (a list of a hundred thousand attachments) take ten times their size once they are decoded.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     bytes: Rc<Vec<u8>>,
@@ -48,7 +48,7 @@ impl Keys {
         value.transpose().map_err(|error| decode(&error))
     }
 
-    /// The keys of that name, decoded.
+    /// The values of these keys, decoded.
     fn decode<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Map<String, Value>> {
         let mut found = Map::new();
         for name in names {
@@ -57,10 +57,10 @@ impl Keys {
         Ok(found)
     }
 
-    /// `cniVersion`; absent is 0.1.0, as in every decoder.
+    /// `cniVersion`; without it the version is 0.1.0, as in the Go library.
     ///
     /// # Errors
-    /// Code 1 when it is none of ours, 6 when it is no string.
+    /// Code 1 for a version that is not supported, 6 when it is no string.
     pub(super) fn version(&self) -> Result<Version> {
         match self.get("cniVersion")? {
             None => Ok(Version::V0_1_0),
@@ -81,12 +81,12 @@ pub struct Network {
     /// Unique on the node.
     pub name: NetworkName,
     keys: Keys,
-    /// Who wants to know which keys are read; nobody in a plugin that serves a call.
+    /// Records which keys are read. `None` in a plugin that serves a call.
     pub(super) reading: Option<Rc<Reading>>,
 }
 
 impl Network {
-    /// Reads a configuration, without a look at its version.
+    /// Reads a configuration of any version.
     ///
     /// # Errors
     /// Code 6 when it is no JSON object, 7 when it has no valid name.
@@ -128,9 +128,9 @@ impl Network {
         read.map_err(|error| Error::config(format!("failed to load netconf: {error}")))
     }
 
-    /// What stands at the end of a path of keys, for DEL and GC: `None` if it is not there, or is
-    /// not a `T`. Somebody may have edited the configuration since ADD, and a key that cannot be
-    /// understood any more must not keep an attachment from being removed.
+    /// The value at a path of keys, for DEL and GC: `None` if it is missing, or is not a `T`. The
+    /// configuration may have been edited since ADD, and a key that can no longer be read must not
+    /// keep an attachment from being removed.
     pub fn tolerant<T: DeserializeOwned>(&self, path: &[&str]) -> Option<T> {
         let (first, rest) = path.split_first()?;
         let top = self.keys.get(first).ok()??;
@@ -152,17 +152,17 @@ impl Network {
             .map_err(|error| error.context("could not parse prevResult"))
     }
 
-    /// Who is alive, for GC: the specification's key, or the one that early runtimes sent. None of
-    /// them, and `null`, mean that nobody is.
+    /// The valid attachments, for GC: from the specification's key, or from the one that early
+    /// runtimes sent. Without either, or with `null`, no attachment is valid.
     ///
     /// # Errors
-    /// Code 7 when an entry is malformed: deleting by a list that was not understood is worse than
-    /// deleting nothing.
+    /// Code 7 when an entry is malformed: deleting what a list does not name, without having
+    /// understood all of it, is worse than deleting nothing.
     pub(super) fn valid_attachments(&self) -> Result<Vec<Attachment>> {
         for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
             let Some(text) = self.keys.text(key) else { continue };
             let refuse = |error: &dyn std::fmt::Display| Error::config(format!("{key}: {error}"));
-            // One after the other, because there may be a hundred thousand.
+            // Entries are decoded one by one: of a hundred thousand, only one is in memory as a tree.
             let list: Vec<&RawValue> =
                 serde_json::from_slice(text).map_err(|error| refuse(&error))?;
             let attachment = |entry: &&RawValue| {

@@ -1,4 +1,4 @@
-//! Other plugins: found in `CNI_PATH`, run with our environment and the same bytes on stdin
+//! Other plugins: found in `CNI_PATH`, run with the same environment and the same bytes on stdin
 //! (specification, section "Plugin Delegation").
 
 use super::args::{ADD, DEPTH, LINK, SEGMENT};
@@ -30,14 +30,14 @@ pub struct Running {
     is_del_owed: Rc<Cell<bool>>,
 }
 
-/// How a plugin that was run ended.
-enum Ending {
-    /// With success, and this on stdout.
-    Answer(Vec<u8>),
-    /// With an error of its own, after which it holds nothing.
-    Refusal(Error),
-    /// In any other way, after which nobody knows what it has done.
-    Death(Error),
+/// How the process of a plugin ended.
+enum Exit {
+    /// Successfully, with this on stdout.
+    Success(Vec<u8>),
+    /// With an error result, which says that it keeps no state of this request.
+    Error(Error),
+    /// In any other way, so that it may have done anything.
+    Crash(Error),
 }
 
 impl Delegate {
@@ -50,18 +50,18 @@ impl Delegate {
         Self { executable, stdin, version, depth }
     }
 
-    /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` is the
-    /// one of the host, if there is one, that the kernel will remove with the container's namespace: as long as it is
-    /// there, so is the attachment. `segment` is as in [`Add::segment`](super::Add::segment).
+    /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` and
+    /// `segment` are as in [`Add`](super::Add).
     ///
-    /// Its DEL is owed from the moment that it runs until it answers with an error: one that has
-    /// answered so holds nothing. The DEL tells which ADD it takes back, because one that died
-    /// without an answer may have been about to complain of what an earlier ADD of the same
-    /// attachment holds. A delegate of others ignores that, and frees this as well.
+    /// The rollback runs its DEL from the moment that the process has been started, unless it answers
+    /// with an error. After an error the delegate keeps no state of this ADD, and a DEL would release
+    /// what an earlier ADD of the same attachment has: that it exists may be what the error says. One
+    /// that dies without an answer may have been about to say so, and therefore the DEL tells which
+    /// ADD it rolls back; delegates of others ignore that.
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub fn start_add(
+    pub(crate) fn start_add(
         &self,
         link: Option<&str>,
         segment: Option<&str>,
@@ -74,7 +74,8 @@ impl Delegate {
             if is_owed.get() { delegate.call(Verb::Del, &undone) } else { Ok(()) }
         });
         let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
-        // Empty is as good as absent, also if ours has one.
+        // Set to the empty string, which counts as absent, if there is none: otherwise the delegate
+        // would inherit the one of this process.
         let [link, segment] = [link, segment].map(Option::unwrap_or_default);
         let environment = [verb, (LINK, link), (SEGMENT, segment), (ADD, &name), (DEPTH, &depth)];
         let mut child = spawn(&self.executable, &environment)?;
@@ -86,30 +87,30 @@ impl Delegate {
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn del(&self) -> Result<()> {
+    pub(crate) fn del(&self) -> Result<()> {
         self.call(Verb::Del, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.call(Verb::Check, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn gc(&self) -> Result<()> {
+    pub(crate) fn gc(&self) -> Result<()> {
         self.call(Verb::Gc, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub fn status(&self) -> Result<()> {
+    pub(crate) fn status(&self) -> Result<()> {
         self.call(Verb::Status, "")
     }
 
-    /// `undoes` is the name of the ADD that a DEL takes back. Empty is as good as absent, also if ours
-    /// has one: that is about us.
+    /// `undoes` is the name of the ADD that a DEL rolls back. It is set to the empty string, which
+    /// counts as absent, if there is none: the one of this process is about this process.
     fn call(&self, verb: Verb, undoes: &str) -> Result<()> {
         let depth = self.depth.to_string();
         let environment = [("CNI_COMMAND", verb.as_str()), (ADD, undoes), (DEPTH, &depth)];
@@ -122,13 +123,13 @@ impl Running {
     ///
     /// # Errors
     /// Those of the delegate, unchanged; code 6 when it answers nonsense.
-    pub fn finish(mut self) -> Result<Success> {
+    pub(crate) fn finish(mut self) -> Result<Success> {
         let Some(child) = self.child.take() else {
             return Err(Error::internal("a delegate's answer can be taken only once"));
         };
         let stdout = match self.collect(child) {
-            Ending::Answer(stdout) => stdout,
-            Ending::Refusal(error) | Ending::Death(error) => return Err(error),
+            Exit::Success(stdout) => stdout,
+            Exit::Error(error) | Exit::Crash(error) => return Err(error),
         };
         let nonsense = |error: &dyn std::fmt::Display| {
             let plugin = self.delegate.executable.display();
@@ -138,19 +139,20 @@ impl Running {
         Success::decode(&value, self.delegate.version).map_err(|error| nonsense(&error))
     }
 
-    fn collect(&self, child: Child) -> Ending {
-        let ending = collect(child, &self.delegate.executable);
-        if matches!(ending, Ending::Refusal(_)) {
+    fn collect(&self, child: Child) -> Exit {
+        let exit = collect(child, &self.delegate.executable);
+        if matches!(exit, Exit::Error(_)) {
             self.is_del_owed.set(false);
         }
-        ending
+        exit
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
-            // The caller has an error of its own to report; this one's clean-up is its DEL.
+            // The caller has failed for another reason and reports that one. What this ADD has done
+            // is removed by the delegate's DEL in the rollback.
             self.collect(child);
         }
     }
@@ -165,12 +167,12 @@ fn new_name() -> String {
 /// Finds the executable of a plugin `type` in the directories of `CNI_PATH`.
 ///
 /// # Errors
-/// Code 7 for a name that is none, or that no directory holds.
+/// Code 7 for an invalid name, or one that no directory has.
 pub fn find(kind: &str, directories: &[PathBuf]) -> Result<PathBuf> {
     if kind.is_empty() {
         return Err(Error::config("no plugin name provided"));
     }
-    // A path could name any program of the host (CVE-2021-20206).
+    // A name with a path would run any program of the host (CVE-2021-20206).
     if kind.contains('/') || kind == "." || kind == ".." {
         return Err(Error::config(format!("invalid plugin name: {kind}"))
             .details("a plugin's type is the bare name of an executable in CNI_PATH"));
@@ -183,7 +185,7 @@ pub fn find(kind: &str, directories: &[PathBuf]) -> Result<PathBuf> {
     })
 }
 
-/// Runs a plugin to its end, with `environment` on top of our own, and gives its stdout.
+/// Runs a plugin to its end, with `environment` added to that of this process, and returns its stdout.
 ///
 /// # Errors
 /// The plugin's own error, or one that says how it died.
@@ -191,8 +193,8 @@ pub fn execute(executable: &Path, environment: &[(&str, &str)], stdin: &[u8]) ->
     let mut child = spawn(executable, environment)?;
     let fed = feed(&mut child, executable, stdin);
     match (fed, collect(child, executable)) {
-        (Ok(()), Ending::Answer(stdout)) => Ok(stdout),
-        (Err(error), _) | (_, Ending::Refusal(error) | Ending::Death(error)) => Err(error),
+        (Ok(()), Exit::Success(stdout)) => Ok(stdout),
+        (Err(error), _) | (_, Exit::Error(error) | Exit::Crash(error)) => Err(error),
     }
 }
 
@@ -205,7 +207,7 @@ fn spawn(executable: &Path, environment: &[(&str, &str)]) -> Result<Child> {
         .stderr(Stdio::piped())
         .spawn();
     spawned.map_err(|error| {
-        // Somebody is writing the file: an installation in progress, over in a moment.
+        // ETXTBSY: the file is open for writing, because an installation is replacing it.
         let is_busy = error.kind() == ErrorKind::ExecutableFileBusy;
         let code = if is_busy { Code::TryAgain } else { Code::Io };
         Error::new(code, format!("failed to execute {}: {error}", executable.display()))
@@ -215,7 +217,7 @@ fn spawn(executable: &Path, environment: &[(&str, &str)]) -> Result<Child> {
 fn feed(child: &mut Child, executable: &Path, stdin: &[u8]) -> Result<()> {
     let Some(mut pipe) = child.stdin.take() else { return Ok(()) };
     match pipe.write_all(stdin) {
-        // It may answer without having read all: that is its affair.
+        // EPIPE: a plugin may answer without having read all of its stdin.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context(format!("failed to write to {}", executable.display()))
         }
@@ -223,31 +225,32 @@ fn feed(child: &mut Child, executable: &Path, stdin: &[u8]) -> Result<()> {
     }
 }
 
-fn collect(child: Child, executable: &Path) -> Ending {
+fn collect(child: Child, executable: &Path) -> Exit {
     let output = child.wait_with_output();
     let output =
         match output.context(format!("failed to read the answer of {}", executable.display())) {
             Ok(output) => output,
-            Err(error) => return Ending::Death(error),
+            Err(error) => return Exit::Crash(error),
         };
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !stderr.trim().is_empty() {
         report(stderr.trim_end());
     }
     if output.status.success() {
-        Ending::Answer(output.stdout)
+        Exit::Success(output.stdout)
     } else {
         failure(&output, executable)
     }
 }
 
-/// The error of a plugin that did not end well. Texts as in the Go library, which users know.
-fn failure(output: &Output, executable: &Path) -> Ending {
+/// The error of a plugin that ended with a status other than 0. The texts are those of the Go
+/// library, which users search for.
+fn failure(output: &Output, executable: &Path) -> Exit {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let status = output.status;
     let msg = match serde_json::from_slice(&output.stdout) {
-        Ok(error) => return Ending::Refusal(error),
+        Ok(error) => return Exit::Error(error),
         Err(error) if !stdout.trim().is_empty() => format!(
             "netplugin failed but error parsing its diagnostic message {:?}: {error}",
             stdout.trim()
@@ -258,7 +261,7 @@ fn failure(output: &Output, executable: &Path) -> Ending {
         Err(_) => format!("netplugin failed: {:?}: {status}", stderr.trim()),
     };
     let details = format!("the plugin was {}", executable.display());
-    Ending::Death(Error::internal(msg).details(details))
+    Exit::Crash(Error::internal(msg).details(details))
 }
 
 #[cfg(test)]

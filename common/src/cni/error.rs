@@ -10,25 +10,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Error codes (specification 1.1.0, section "Error").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// 1: the configuration's `cniVersion` is not one of ours, or does not know the verb.
+    /// 1: the configuration's `cniVersion` is not supported, or does not have the verb.
     IncompatibleVersion,
     /// 4: an environment variable is missing or invalid; the message names it.
     BadEnvironment,
     /// 5: a file or pipe could not be read or written.
     Io,
-    /// 6: the input is not JSON, or a stored file is not what we wrote.
+    /// 6: the input is not JSON, or a stored file is not in its format.
     Decode,
     /// 7: the network configuration is invalid.
     InvalidConfig,
     /// 8: the plugin's own network namespace was given as the container's (as the Go library has it).
     InvalidNetns,
-    /// 11: a passing condition; the runtime should try again later.
+    /// 11: a temporary condition; the runtime should try again later.
     TryAgain,
     /// 50: STATUS: ADD cannot be served.
     Unavailable,
     /// 999: the kernel, or something else that the specification has no code for, refused.
     Internal,
-    /// Whatever a delegate answered.
+    /// Any other code, as a delegate answered it.
     Other(u32),
 }
 
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Code {
     }
 }
 
-/// An error as the runtime gets it, but for `cniVersion`, which is added where it is written.
+/// An error result without its `cniVersion`, which is added when it is written to stdout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub struct Error {
     code: Code,
@@ -95,7 +95,7 @@ impl Display for Error {
 }
 
 impl Error {
-    /// `msg` names the object, and what to do where that is not plain.
+    /// `msg` names the object, and what to do about it where that is not obvious.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), details: String::new() }
     }
@@ -152,21 +152,22 @@ impl<T> Context<T> for std::io::Result<T> {
     }
 }
 
-/// What DEL and GC collect: they carry on after an error and report all of them at the end.
+/// The errors of DEL and GC, which carry on after an error and report all of them at the end.
 #[must_use]
 #[derive(Debug, Default)]
 pub struct Errors(Vec<Error>);
 
 impl Errors {
-    /// Notes the error of one step, and hands on its value.
+    /// Records the error of one step; returns its value if it has none.
     pub fn note<T, E: Into<Error>>(&mut self, outcome: Result<T, E>) -> Option<T> {
         outcome.map_err(|error| self.0.push(error.into())).ok()
     }
 
-    /// What a work that carries on after errors leaves: see [`into_result`](Self::into_result).
+    /// Runs `work`, and returns the errors that it recorded as [`into_result`](Self::into_result)
+    /// does.
     ///
     /// # Errors
-    /// When it noted at least one.
+    /// When it recorded at least one.
     pub fn collect(work: impl FnOnce(&mut Self)) -> Result<()> {
         let mut errors = Self::default();
         work(&mut errors);
@@ -187,9 +188,9 @@ impl Errors {
     }
 }
 
-/// Tells the operator something that is not an answer: one line on stderr, which runtimes log.
+/// Writes one line for the operator to stderr, which runtimes log.
 pub fn report(text: impl Display) {
-    // A closed stderr must not decide about a container's network.
+    // A closed stderr is no reason to fail an ADD or a DEL.
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 

@@ -1,5 +1,5 @@
-//! A configuration read for the sake of what its readers know of it: which keys they ask for, and
-//! which value they cannot read. A plugin that serves a call does without.
+//! A configuration that is read in order to learn which keys the plugins know, and which value they
+//! cannot read, as `cnitool validate` does. A plugin that serves a call does not need this.
 
 use super::{Call, Plugin, Result, Verb, json};
 use serde::de::DeserializeOwned;
@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// A document, and who has asked it for what. Several plugins may read one document, as one whose
-/// `ipam` is another plugin's: then a key is known that any of them knows.
+/// A document, and which keys have been asked for. Several plugins may read one document, because
+/// its `ipam` section is for another plugin: a key is known if any of them knows it.
 #[derive(Debug)]
 pub struct Reading {
     document: Value,
@@ -16,20 +16,20 @@ pub struct Reading {
     misread: RefCell<Option<json::Error>>,
 }
 
-/// An object of the document. It is known by its place in memory, which it keeps because nothing
-/// changes the document while it is read.
+/// An object of the document, identified by its address in memory, which stays the same because
+/// nothing changes the document while it is read.
 type Object = *const Map<String, Value>;
 
 /// The fields of a struct, or None for a map, which takes any key.
 type Asked = Option<&'static [&'static str]>;
 
 impl Reading {
-    /// Nobody has read the document yet.
+    /// A document that has not been read yet.
     pub fn new(document: Value) -> Rc<Self> {
         Rc::new(Self { document, asked: RefCell::default(), misread: RefCell::default() })
     }
 
-    /// What is read.
+    /// The document.
     pub fn document(&self) -> &Value {
         &self.document
     }
@@ -52,8 +52,8 @@ impl Reading {
         self.misread.borrow().clone()
     }
 
-    /// Every key that somebody asks of an object of the document. None if nobody has read it, or if
-    /// somebody takes any key.
+    /// Every key that was asked of an object of the document. `None` if the object has not been read,
+    /// or was read as a map, which takes any key.
     pub fn known(&self, object: &Map<String, Value>) -> Option<Vec<&'static str>> {
         let asked = self.asked.borrow();
         let mut of_object =
@@ -78,12 +78,13 @@ pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
 }
 
 impl Call {
-    /// An ADD of a configuration that is only examined, understood without an environment.
+    /// An ADD of a configuration that is only examined, for which there is no environment.
     ///
     /// # Errors
     /// Codes 1, 6 and 7 as for any call.
     pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
-        let mut call = Self::understood(Verb::Add, reading.document().to_string().into_bytes())?;
+        let mut call =
+            Self::without_environment(Verb::Add, reading.document().to_string().into_bytes())?;
         call.network.reading = Some(Rc::clone(reading));
         Ok(call)
     }

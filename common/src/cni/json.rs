@@ -16,7 +16,7 @@ use std::fmt::{self, Display};
 pub struct Error {
     path: String,
     reason: String,
-    /// The same for whoever wrote a value of the wrong type.
+    /// The reason in the words of JSON instead of Rust's types, for a value of the wrong type.
     plain: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Error {
         &self.path
     }
 
-    /// What is wrong, in words that take no knowledge of our types: `must be a number, not a string`.
+    /// What is wrong, in the words of JSON where its type is: `must be a number, not a string`.
     pub fn sentence(&self) -> &str {
         self.plain.as_deref().unwrap_or(&self.reason)
     }
@@ -60,11 +60,11 @@ impl Error {
 ///
 /// # Errors
 /// When a key that `T` needs is missing or of another type.
-pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
+pub(crate) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     read(value, None)
 }
 
-/// The same for a document of which somebody wants to know who reads what.
+/// As [`from_value`], and records in `reading` which keys are read.
 pub(super) fn read<T: DeserializeOwned>(
     value: &Value,
     reading: Option<&Reading>,
@@ -85,9 +85,9 @@ pub fn type_of(value: &Value) -> &'static str {
 }
 
 /// The keys that `T` reads, if it is a struct that names them.
-pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub(crate) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &[&str] = &[];
-    // It fails as soon as it has been told.
+    // `Fields` notes the names that serde gives it and fails then: there is no value to read.
     drop(T::deserialize(Fields(&mut fields)));
     fields
 }
@@ -134,7 +134,7 @@ enum Kind {
     Text,
     List,
     Object,
-    /// Whoever reads it looks for itself.
+    /// Any value; the type that reads it checks it.
     Any,
 }
 
@@ -151,7 +151,7 @@ impl Kind {
         }
     }
 
-    /// The error of a value, which may be of this kind and wrong for another reason.
+    /// The error of a value. One that is of this kind is wrong for the reason given, not for its type.
     fn error(self, value: &Value, reason: String) -> Error {
         let expected = match self {
             Self::Bool => "true or false",
@@ -223,7 +223,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let items = match self.value {
             Value::Array(items) => items.as_slice(),
-            // Where a list is expected, Go's null is an empty one.
+            // Go writes an empty list as null.
             Value::Null => &[],
             other => return Err(invalid_type(other, Kind::List, &visitor)),
         };

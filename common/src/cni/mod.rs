@@ -6,9 +6,9 @@
 //! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
-//! | [`mod@examine`] | a configuration read to learn what its readers know of it |
+//! | [`mod@examine`] | which keys of a configuration the plugins know |
 //! | [`result`] | what an ADD answers, as of 1.1.0 |
-//! | [`timeout`] | spans of time, as configurations write them |
+//! | [`timeout`] | durations, as configurations write them |
 //! | [`undo`] | rollback by default |
 //! | [`version`] | the seven versions, and results converted at the edge |
 //! | [`error`] | codes of the specification and sentences for people |

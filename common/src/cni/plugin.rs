@@ -2,7 +2,7 @@
 
 use super::{Add, Call, Check, Del, Errors, Gc, Result, Status, Success, Undo};
 
-/// A plugin: its configuration, understood, and what it does with it.
+/// A plugin: the configuration that it has loaded, and what it does for each verb.
 pub trait Plugin: Sized {
     /// The name of its executable, which is its `type` in a configuration.
     const NAME: &'static str;
@@ -10,15 +10,15 @@ pub trait Plugin: Sized {
     /// One line for `--help`.
     const ABOUT: &'static str;
 
-    /// Whether what ADD has made stays although its result cannot be written in the version that is
-    /// asked for: of 0.1.0 and 0.2.0, which know no result without addresses. The Go library converts
-    /// the result after the plugin's work, and what relies on that is in its tests.
+    /// Whether what ADD has made stays although its result cannot be written in the version of the
+    /// configuration: 0.1.0 and 0.2.0 have no result without addresses. In the Go plugins the
+    /// conversion is the last step and rolls nothing back, and the tests of `macvlan` rely on that.
     const KEEPS_UNCONVERTIBLE: bool = false;
 
-    /// Understands the configuration, for ADD, CHECK and STATUS. Touches nothing.
+    /// Loads the configuration, for ADD, CHECK and STATUS. Changes nothing on the host.
     ///
-    /// Every struct is read before one is refused for what it says: a key that no struct was read
-    /// with counts as one that the plugin does not know ([`examine`]).
+    /// An implementation deserialises every struct before it refuses a value, because [`examine`]
+    /// takes a key that no struct was deserialised with for one that the plugin does not know.
     ///
     /// # Errors
     /// Code 7: every conflict is found here. Code 4 for `CNI_ARGS`.
@@ -30,11 +30,12 @@ pub trait Plugin: Sized {
     /// Then everything that was registered is rolled back.
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success>;
 
-    /// Detaches: does every step whatever became of the others. What is gone already is success.
+    /// Detaches. A step that fails does not keep the others from being done, and what is already gone
+    /// is success.
     ///
     /// There is no `self`, because the configuration may have been edited, or broken, since ADD:
     /// what ADD made is found by its owner, and the few keys that tell where to look are read with
-    /// [`Network::tolerant`].
+    /// [`Network::tolerant`](super::Network::tolerant).
     fn del(request: &Del<'_>, errors: &mut Errors);
 
     /// Compares what is there with what ADD answered.

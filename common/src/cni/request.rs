@@ -1,5 +1,4 @@
-//! What each verb gives a plugin: what the specification requires of it is here, what it does not is
-//! optional.
+//! What a plugin gets for each verb. What the specification makes optional for a verb is an `Option`.
 
 use super::args::Environment;
 use super::config::Keys;
@@ -9,8 +8,9 @@ use super::{
 };
 use std::path::PathBuf;
 
-/// The deepest chain that makes sense is a wrapper (Multus), flannel, bridge and host-local; a
-/// configuration that names a plugin as its own delegate would start processes without end.
+/// How many plugins may wait for each other. The deepest useful chain is a wrapper (Multus), flannel,
+/// bridge and host-local; a configuration that names a plugin as its own IPAM plugin would start
+/// processes without end.
 const MAX_DEPTH: u32 = 8;
 
 /// What every call has.
@@ -26,18 +26,18 @@ pub struct Call {
 }
 
 impl Call {
-    /// What CHECK would read from stdin, understood without an environment: to ask what it means.
+    /// A CHECK whose stdin was recorded, for which there is no environment.
     ///
     /// # Errors
     /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
-    pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
-        let call = Self::understood(Verb::Check, stdin)?;
+    pub(crate) fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+        let call = Self::without_environment(Verb::Check, stdin)?;
         let result = call.network.prev_result(call.version)?;
         let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
         Ok((call, result))
     }
 
-    pub(super) fn understood(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
+    pub(super) fn without_environment(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
         let keys = Keys::parse(stdin)?;
         let version = keys.version()?;
         let network = Network::new(keys)?;
@@ -52,19 +52,19 @@ impl Call {
         self.environment.args.as_deref().unwrap_or_default().parse()
     }
 
-    /// The container's namespace, as far as the runtime gave one.
+    /// The container's namespace, if the runtime gave one.
     ///
     /// # Errors
-    /// Code 8 if it is our own.
+    /// Code 8 if it is the one that this process runs in.
     pub(super) fn netns(&self) -> Result<Option<NetnsPath>> {
         self.environment.netns()
     }
 
-    /// Another plugin, to be run with our environment and our configuration.
+    /// Another plugin, to be run with the environment and the configuration of this one.
     ///
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
-    pub fn delegate(&self, kind: &str) -> Result<Delegate> {
+    pub(crate) fn delegate(&self, kind: &str) -> Result<Delegate> {
         let path = self.environment.path.as_deref().unwrap_or_default();
         let directories: Vec<_> = path.split(':').map(PathBuf::from).collect();
         let executable = delegate::find(kind, &directories)?;
@@ -82,7 +82,7 @@ impl Call {
     ///
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
-    pub fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
+    pub(crate) fn tolerant_ipam(&self) -> Result<Option<Delegate>> {
         let kind = self.network.tolerant::<String>(&["ipam", "type"]);
         kind.filter(|kind| !kind.is_empty()).map(|kind| self.delegate(&kind)).transpose()
     }
@@ -99,19 +99,20 @@ pub struct Add<'a> {
     pub netns: NetnsPath,
     /// The result of the plugin before this one in the chain.
     pub prev_result: Option<Success>,
-    /// The link of the host that the plugin which delegates to this one makes for the attachment,
-    /// and that cannot outlive the container's namespace.
+    /// The name of the link that the main plugin, which runs this one as its IPAM plugin, will create
+    /// in the host. The kernel removes it with the container's namespace, so as long as it exists,
+    /// the attachment does.
     pub link: Option<IfName>,
-    /// The layer-2 segment (a bridge, or a VLAN of it) that the delegating plugin attaches to, where
-    /// this host does not route it: another segment may have the same address. None: the address is
-    /// unique on the host.
+    /// The layer-2 segment (a bridge, a VLAN of one, the link below a macvlan) to which the main
+    /// plugin attaches, if this host does not route it: the same address may then be in use in
+    /// another segment. `None` if addresses must be unique on the host.
     pub segment: Option<String>,
     /// What the delegating plugin calls this ADD: no other one is called so.
     pub name: Option<String>,
 }
 
-/// DEL (specification, section "DEL"). What is optional here may be missing for good reason: the
-/// namespace is gone, the runtime has lost the result.
+/// DEL (specification, section "DEL"). The namespace may be gone, and the runtime may have lost the
+/// result: so both are optional.
 #[derive(Debug)]
 pub struct Del<'a> {
     /// What every call has.
@@ -120,7 +121,7 @@ pub struct Del<'a> {
     pub attachment: Attachment,
     /// The container's namespace, if it may still exist.
     pub netns: Option<NetnsPath>,
-    /// The final result of ADD, as far as it is known.
+    /// The final result of ADD, if the runtime still has it.
     pub prev_result: Option<Success>,
     /// If the delegating plugin rolls back an ADD that was not answered: its [name](Add::name). What
     /// another ADD of the same attachment has made is not to be touched then.
@@ -145,7 +146,7 @@ pub struct Check<'a> {
 pub struct Gc<'a> {
     /// What every call has.
     pub call: &'a Call,
-    /// The attachments that are alive; everything else of this network goes.
+    /// The attachments that are valid; everything else of this network is to be removed.
     pub valid: Vec<Attachment>,
 }
 

@@ -1,4 +1,4 @@
-//! What an ADD answers, in the only shape that is used inside: that of specification 1.1.0.
+//! The result of an ADD, as of specification 1.1.0. Other versions are converted at the edge.
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Success {
 /// An interface of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Its name where it lives.
+    /// Its name in its namespace.
     pub name: String,
     /// Hardware address as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ impl Route {
         Self { dst, gw, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
     }
 
-    /// 0.0.0.0/0 or ::/0.
+    /// Whether it is 0.0.0.0/0 or ::/0.
     pub fn is_default(&self) -> bool {
         self.dst.prefix() == 0
     }
@@ -126,8 +126,8 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Nothing is set.
-    pub fn is_empty(&self) -> bool {
+    /// Whether nothing is set.
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -139,13 +139,18 @@ impl Dns {
 pub struct Cidr(IpNetwork);
 
 impl Cidr {
+    /// The version of the Internet Protocol that it is an address of, as results up to 0.4.0 write it.
+    pub(super) fn ip_version(&self) -> &'static str {
+        if self.0.is_ipv4() { "4" } else { "6" }
+    }
+
     /// The default route's destination in the family of `ip`.
     pub fn default_of(ip: IpAddr) -> Self {
         let unspecified = match ip {
             IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
         };
-        // A length of 0 fits both families: the fallback is there for the type checker.
+        // A length of 0 is valid for both families, so the fallback is never taken.
         Self(IpNetwork::new(unspecified, 0).unwrap_or_else(|_| unspecified.into()))
     }
 }
@@ -175,7 +180,7 @@ impl FromStr for Cidr {
         let invalid =
             || format!("invalid CIDR address: {text} (an address and a length, as 10.1.0.0/24)");
         let (_, length) = text.split_once('/').ok_or_else(invalid)?;
-        // IpNetwork would take a netmask for a length.
+        // IpNetwork also accepts a netmask (10.1.0.0/255.255.0.0), which the Go library does not.
         if !length.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(invalid());
         }

@@ -13,8 +13,8 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-/// The version of the Go plugins whose behaviour ours covers. nerdctl and Nomad parse the line that
-/// a plugin prints about itself, and choose what they ask for by it.
+/// The version of the Go plugins whose behaviour these plugins have. nerdctl and Nomad parse the line
+/// that a plugin prints about itself, and decide by this version which features they use.
 const COVERS: &str = "1.9.1";
 
 /// The `main` of a plugin: reads the request, has it served, answers.
@@ -70,7 +70,7 @@ fn execute<P: Plugin>(
     let error = match served {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
-        // The panic hook has told stderr where.
+        // The panic hook has written the place of the panic to stderr.
         Err(_) => Error::internal(format!("{} failed by a mistake of its own", P::NAME))
             .details("what was done has been undone; please report the panic on stderr"),
     };
@@ -90,7 +90,8 @@ struct Failure<'a> {
     error: &'a Error,
 }
 
-/// The order of checks is that of the Go library, which runtimes and scripts have met.
+/// The order of checks is that of the Go library, because scripts look for the first error that it
+/// would give.
 fn serve<P: Plugin>(
     command: &str,
     environment: &Environment,
@@ -100,7 +101,7 @@ fn serve<P: Plugin>(
 ) -> Result<()> {
     environment.require(command)?;
     if command == Verb::Version.as_str() {
-        // Without a look at stdin, which need not be there.
+        // VERSION does not read stdin: the specification makes it optional for this verb.
         let versions = Version::ALL.map(Version::as_str);
         let answer =
             json!({ "cniVersion": Version::V1_1_0.as_str(), "supportedVersions": versions });
@@ -152,7 +153,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
         }
         Verb::Del => {
             let (attachment, netns) = (attachment()?, call.netns()?);
-            // A result that nobody can read any more is as good as a lost one.
+            // A result that cannot be decoded is treated as one that the runtime has lost, so that it
+            // does not keep the attachment from being removed.
             let prev_result = prev_result().unwrap_or_else(|error| {
                 report(error);
                 None
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_way_out_takes_it_back_and_says_so_once() {
+    fn every_other_way_out_rolls_back_and_says_so_once() {
         for (container, code) in [("fails", 7), ("panics", 999)] {
             let (ok, stdout, undone) = act("ADD", container);
             let error: serde_json::Value = serde_json::from_str(&stdout).unwrap();
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_stdout_takes_it_back() {
+    fn a_closed_stdout_rolls_back() {
         let config = br#"{"name": "n", "cniVersion": "1.0.0"}"#;
         let environment = environment("ADD", "unheard");
         let code = execute::<Actor>(&environment, &mut config.as_slice(), &mut Closed);

@@ -1,4 +1,4 @@
-//! Spans of time, as configurations write them.
+//! Durations, as configurations write them.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};

@@ -1,36 +1,38 @@
-//! Rollback is what happens by default; keeping is the special case.
+//! The rollback of an ADD, which happens unless the ADD is committed.
 
 use super::{Result, report};
 
-struct Step {
+/// One registered part of the rollback.
+struct Rollback {
     what: String,
-    undo: Box<dyn FnOnce() -> Result<()>>,
+    run: Box<dyn FnOnce() -> Result<()>>,
 }
 
-/// The steps that take back what one ADD has done so far, run newest first when it is dropped.
+/// The steps that roll back what one ADD has done so far, run newest first when this is dropped.
 ///
-/// [`run`](crate::run) commits, after the result has been written; a restoration, which has no result,
-/// does when an attachment has what it should. Every other way out - an error, a panic, a closed
-/// stdout - takes everything back. A step owns plain data and opens its
-/// own handles, because those of the ADD may be what broke.
+/// [`run`](crate::run) commits after the result has been written; a restoration, which has no result,
+/// commits when an attachment has all its elements. Every other way out (an error, a panic, a closed
+/// stdout) rolls everything back. A step owns plain data and opens its own sockets, because the
+/// failure of the ADD's sockets may be what it rolls back for.
 #[must_use]
 #[derive(Default)]
 pub struct Undo {
-    steps: Vec<Step>,
+    steps: Vec<Rollback>,
 }
 
 impl Undo {
-    /// Nothing done yet.
-    pub fn new() -> Self {
+    /// A rollback without steps.
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Registers how to take back what comes next. `what` completes "cannot undo: ".
+    /// Registers how to roll back what the caller does next: before, not after, because the kernel
+    /// may do it and its answer be lost. `what` completes "cannot undo: ".
     pub fn push(&mut self, what: impl Into<String>, undo: impl FnOnce() -> Result<()> + 'static) {
-        self.steps.push(Step { what: what.into(), undo: Box::new(undo) });
+        self.steps.push(Rollback { what: what.into(), run: Box::new(undo) });
     }
 
-    /// What was done stays.
+    /// Drops the steps without running them: what was done stays.
     pub(crate) fn commit(mut self) {
         self.steps.clear();
     }
@@ -39,7 +41,7 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         while let Some(step) = self.steps.pop() {
-            if let Err(error) = (step.undo)() {
+            if let Err(error) = (step.run)() {
                 report(format_args!("cannot undo: {}: {error}", step.what));
             }
         }

@@ -1,4 +1,4 @@
-//! The seven versions of the specification, and results converted where they enter and leave.
+//! The seven versions of the specification, and results converted from and to each of them.
 
 use super::json;
 use super::{Code, Error, Ip, Result, Route, Success};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-/// A version of the specification that we speak.
+/// A supported version of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// 0.1.0
@@ -16,7 +16,7 @@ pub enum Version {
     V0_2_0,
     /// 0.3.0: chains, interfaces, several addresses
     V0_3_0,
-    /// 0.3.1: 0.3.0 with a typing error mended
+    /// 0.3.1: 0.3.0 with a typing error corrected
     V0_3_1,
     /// 0.4.0: CHECK, `prevResult` for DEL
     V0_4_0,
@@ -130,13 +130,13 @@ impl Success {
         if version >= Version::V1_0_0 {
             return Ok(value);
         }
-        // Up to 0.4.0 the key was not optional.
+        // Up to 0.4.0 the specification requires the key.
         if value.get("dns").is_none() {
             value["dns"] = json!({});
         }
-        for ip in value.get_mut("ips").and_then(Value::as_array_mut).into_iter().flatten() {
-            let is_v6 = ip["address"].as_str().is_some_and(|address| address.contains(':'));
-            ip["version"] = if is_v6 { "6" } else { "4" }.into();
+        let ips = value.get_mut("ips").and_then(Value::as_array_mut);
+        for (written, ip) in ips.into_iter().flatten().zip(&self.ips) {
+            written["version"] = ip.address.ip_version().into();
         }
         let interfaces = value.get_mut("interfaces").and_then(Value::as_array_mut);
         for interface in interfaces.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -149,7 +149,8 @@ impl Success {
         serde_json::to_value(self).map_err(|error| Error::internal(error.to_string()))
     }
 
-    /// The first address of each family with the routes of its family; the rest has no place.
+    /// The first address of each family with the routes of its family: these versions have no place
+    /// for more.
     fn legacy(&self) -> Result<Value> {
         if self.ips.is_empty() {
             return Err(Error::config("cannot convert: no valid IP addresses").details(
@@ -158,11 +159,10 @@ impl Success {
             ));
         }
         let mut value = json!({ "dns": self.dns });
-        for (key, is_v6) in [("ip4", false), ("ip6", true)] {
-            let Some(ip) = self.ips.iter().find(|ip| ip.address.is_ipv6() == is_v6) else {
-                continue;
-            };
-            let routes = self.routes.iter().filter(|route| route.dst.is_ipv6() == is_v6);
+        for (key, version) in [("ip4", "4"), ("ip6", "6")] {
+            let is_of = |address: &super::Cidr| address.ip_version() == version;
+            let Some(ip) = self.ips.iter().find(|ip| is_of(&ip.address)) else { continue };
+            let routes = self.routes.iter().filter(|route| is_of(&route.dst));
             let routes: Vec<_> = routes.map(|route| Route::new(route.dst, route.gw)).collect();
             let mut entry = json!({ "ip": ip.address });
             if let Some(gateway) = ip.gateway {

@@ -1,4 +1,4 @@
-//! Addresses of links: those of hardware, and those of the two internets.
+//! Addresses of links: hardware addresses, and those of both address families.
 
 use std::fmt;
 use std::fs::File;
@@ -20,23 +20,22 @@ use super::{Context, Error, Netlink, Result};
 /// (`inet6_ifa_notify` in net/ipv6/addrconf.c), so they are never taken for an answer.
 const IPV6_ADDRESSES: u32 = 9;
 
-/// Whether packets for this address may be for this host: if not, no socket can be bound to it. That
-/// is asked quickly, and proves nothing: a socket can also be bound to a broadcast address, to any
-/// address where the administrator allows it (`ip_nonlocal_bind`), and to any IPv4 address in a
-/// namespace that never had one, that of lo included (`__inet_dev_addr_type` in
-/// net/ipv4/fib_frontend.c).
-pub fn may_be_local(address: IpAddr) -> bool {
+/// Whether an address may be one of this host: `false` is certain, because no socket can be bound to
+/// it. `true` is not: a socket can also be bound to a broadcast address, to any address where the
+/// administrator allows it (`ip_nonlocal_bind`), and to any IPv4 address in a namespace that never had
+/// one, that of lo included (`__inet_dev_addr_type` in net/ipv4/fib_frontend.c). It takes microseconds.
+pub(crate) fn may_be_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// The networks that are this host's, most of which are one address. Read from /proc: whoever asks
-/// for no more needs no netlink socket, and no code for one.
+/// The networks that the kernel delivers to this host itself, most of which are one address. They are
+/// read from /proc, so that an IPAM plugin needs no netlink socket, nor the code for one.
 ///
 /// # Errors
-/// When there is no such file to read.
-pub fn list_local() -> Result<Vec<IpNetwork>> {
+/// When a file of /proc cannot be read.
+pub(crate) fn list_local() -> Result<Vec<IpNetwork>> {
     let read = |name: &str| {
-        // Not /proc/net, which is of the process's first thread.
+        // /proc/net shows the namespace of the process's first thread.
         let path = format!("/proc/thread-self/net/{name}");
         match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
@@ -51,8 +50,8 @@ pub fn list_local() -> Result<Vec<IpNetwork>> {
     Ok(local)
 }
 
-/// What is LOCAL of the tries of the IPv4 routing tables (`fib_trie_seq_show` in
-/// net/ipv4/fib_trie.c): below the line of a key, one for each prefix length of it.
+/// The LOCAL routes in /proc/net/fib_trie (`fib_trie_seq_show` in net/ipv4/fib_trie.c): the line of a
+/// key (`|-- 10.1.0.1`) is followed by one for each prefix length of it (`/32 host LOCAL`).
 fn local_routes(tries: &str) -> Vec<IpNetwork> {
     let (mut key, mut local) = (None, Vec::new());
     for line in tries.lines().map(str::trim_start) {
@@ -73,7 +72,7 @@ fn local_routes(tries: &str) -> Vec<IpNetwork> {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// A locally administered unicast address that nobody can foresee.
+    /// A random, locally administered unicast address.
     ///
     /// # Errors
     /// If /dev/urandom cannot be read.
@@ -85,9 +84,9 @@ impl Mac {
         Ok(Self::local(bytes))
     }
 
-    /// An address for a link of this host that is the same after every reboot, so that neighbours
-    /// need not learn it again, and another one on every machine (machine-id(5)). A random one where
-    /// the machine has no identity.
+    /// An address for a link of this host that is the same after every reboot, so that what neighbours
+    /// remember stays true, and different on every machine (machine-id(5)). On a machine without an
+    /// ID it is random.
     ///
     /// # Errors
     /// As [`Mac::random`].
@@ -150,18 +149,18 @@ impl FromStr for Mac {
 pub struct Address {
     /// The address and the length of its prefix.
     pub address: IpNetwork,
-    /// IPv6 only: not usable yet, since duplicate address detection has not ended.
+    /// IPv6 only: not usable yet, because duplicate address detection has not ended.
     pub is_tentative: bool,
-    /// IPv6 only: never usable, since another machine has it.
+    /// IPv6 only: never usable, because another machine has it.
     pub is_dadfailed: bool,
-    /// How far it means anything: 0 everywhere, 253 on the link, 254 on this host (`RT_SCOPE_` of
+    /// Where it is valid: 0 everywhere, 253 on the link, 254 on this host (`RT_SCOPE_` of
     /// linux/rtnetlink.h).
     pub scope: u8,
 }
 
 impl Address {
     fn from_message(message: &AddressMessage) -> Option<Self> {
-        // IFA_FLAGS holds more flags than fit into the header, where it is there.
+        // The header has room for the first eight flags only; IFA_FLAGS has all of them.
         let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
         let (mut address, mut local) = (None, None);
         for attribute in &message.attributes {
@@ -193,7 +192,8 @@ pub struct AddressOptions {
 }
 
 impl Netlink {
-    /// The IPv4 addresses of a link, then the IPv6 ones. None for a link that does not exist.
+    /// The IPv4 addresses of a link, then the IPv6 ones. The list is empty for a link that does not
+    /// exist.
     pub fn list_addresses(&self, index: u32) -> Result<Vec<Address>> {
         self.dump_addresses(AddressFamily::Unspec, index)
     }
@@ -203,7 +203,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`Error::is_exists`] if the link has it already; for IPv6 also with another prefix length.
-    pub fn create_address(
+    pub(crate) fn create_address(
         &self,
         index: u32,
         address: IpNetwork,
@@ -261,15 +261,15 @@ impl Netlink {
     }
 
     /// Waits until duplicate address detection has ended for every IPv6 address of a link, the
-    /// link-local one included. The kernel announces that, so nothing is polled. It ends a second or
-    /// two after the link has a carrier, and never before it has one.
+    /// link-local one included. It ends a second or two after the link has a carrier, and never
+    /// without one. The kernel announces it, so nothing is polled.
     ///
     /// # Errors
     /// If another machine has one of the addresses, or (ETIMEDOUT) if some are not
     /// settled `deadline` from now.
-    pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
-        // Reading the link makes the kernel notice a carrier that is new, upon which it adds the
-        // link-local address: without that we might look before there is anything to wait for.
+    pub(crate) fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
+        // Reading the link makes the kernel notice a new carrier and add the link-local address.
+        // Without this read, that address might be missing from the list and not be waited for.
         let name = self.read_link(index)?.name;
         let what = || format!("settle addresses for {name:?}");
         let mut unsettled = Vec::new();
@@ -290,9 +290,9 @@ impl Netlink {
         })
     }
 
-    /// All addresses in another namespace: the one that this one calls `netns`
-    /// ([`Link::peer_netns`](super::Link)). None if the kernel, before 4.20, does not tell.
-    pub fn list_addresses_in(&self, netns: i32) -> Result<Option<Vec<IpAddr>>> {
+    /// All addresses in another namespace, whose ID in this one is `netns`
+    /// ([`Link::peer_netns`](super::Link)). `None` on a kernel before 4.20, which cannot list them.
+    pub(crate) fn list_addresses_in(&self, netns: i32) -> Result<Option<Vec<IpAddr>>> {
         let mut message = AddressMessage::default();
         let there = AddressAttribute::TargetNetNsId(netns);
         message.attributes.push(there.clone());
@@ -302,7 +302,7 @@ impl Netlink {
         let mut addresses = Vec::new();
         for message in answer {
             let RouteNetlinkMessage::NewAddress(message) = message else { continue };
-            // It told of this namespace instead.
+            // An older kernel ignores the attribute and lists this namespace instead.
             if !message.attributes.contains(&there) {
                 return Ok(None);
             }
@@ -349,7 +349,7 @@ fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
     message
 }
 
-/// None for /31 (RFC 3021) and /32, which have no room for one.
+/// The broadcast address; `None` for /31 (RFC 3021) and /32, which have none.
 fn broadcast(address: IpNetwork) -> Option<Ipv4Addr> {
     match address {
         IpNetwork::V4(network) if network.prefix() < 31 => Some(network.broadcast()),

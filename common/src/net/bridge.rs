@@ -20,9 +20,9 @@ const NO_VLANS: &str =
 const NO_PORT: &str = "it is not a port of a bridge";
 
 /// The state of a bridge's port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Port {
-    /// Whether a frame may leave by the port that it came in by.
+    /// Hairpin mode: whether a frame may leave by the port that it came in by.
     pub hairpin: bool,
     /// Whether it exchanges frames only with ports that are not isolated.
     pub isolated: bool,
@@ -30,8 +30,8 @@ pub struct Port {
 
 /// What [`Netlink::change_port`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
-pub struct PortChange {
-    /// The note on the link, at most 255 bytes.
+pub(crate) struct PortChange {
+    /// The link's alias, at most 255 bytes.
     pub alias: Option<String>,
     /// Whether to switch the link on; `false` leaves it as it is.
     pub up: bool,
@@ -54,7 +54,7 @@ pub struct Vlan {
     pub untagged: bool,
 }
 
-/// What sysfs(5) tells of a bridge.
+/// What sysfs(5) says about a bridge.
 #[derive(Debug)]
 pub struct BridgeStatus {
     /// Whether it was switched on.
@@ -63,16 +63,18 @@ pub struct BridgeStatus {
     pub ports: usize,
     /// Its hardware address.
     pub mac: String,
-    /// Whether that is the one of a port, and changes as ports come and go: it was given none of
-    /// its own (`br_stp_recalculate_bridge_id` in net/bridge/br_stp_if.c).
+    /// Whether that is the address of a port. A bridge that was given none of its own takes one of its
+    /// ports', and another when that port goes (`br_stp_recalculate_bridge_id` in
+    /// net/bridge/br_stp_if.c).
     pub is_borrowed: bool,
 }
 
 /// `NET_ADDR_SET` of linux/netdevice.h.
 const GIVEN: &str = "3";
 
-/// Whether a bridge was given its hardware address, and keeps it therefore. It is sysfs that tells;
-/// in doubt it was not. A sysfs that was mounted in another namespace shows the links of that one.
+/// Whether a bridge was given its hardware address, and therefore keeps it. Only sysfs says so. The
+/// index is compared, because a sysfs that was mounted in another namespace shows the links of that
+/// one; where sysfs does not show this bridge, the answer is no.
 pub fn has_given_mac(bridge: &Link) -> bool {
     let link = Path::new("/sys/class/net").join(&bridge.name);
     let reads = |file: &str, value: &str| {
@@ -82,7 +84,7 @@ pub fn has_given_mac(bridge: &Link) -> bool {
 }
 
 impl BridgeStatus {
-    /// None if there is no link of this name; nothing in it if that is no bridge.
+    /// `None` if there is no link of this name, `Some(None)` if it is not a bridge.
     pub fn read(name: &str) -> Option<Option<Self>> {
         let link = Path::new("/sys/class/net").join(name);
         let read = |file: &str| fs::read_to_string(link.join(file)).unwrap_or_default();
@@ -104,7 +106,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
-    pub fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
+    pub(crate) fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
         let what = || format!("change bridge port {}", self.name_of(index));
         self.change(message, 0, what).map(drop).map_err(|error| {
@@ -116,7 +118,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link does not exist or is no port of a bridge.
-    pub fn read_port(&self, index: u32) -> Result<Port> {
+    pub(crate) fn read_port(&self, index: u32) -> Result<Port> {
         let message = self.read_link_message(index)?;
         let data = link_infos(message).find_map(|info| match info {
             LinkInfo::PortData(InfoPortData::BridgePort(data)) => Some(data),
@@ -124,7 +126,7 @@ impl Netlink {
         });
         let what = || format!("read bridge port {}", self.name_of(index));
         let data = data.ok_or_else(|| Error::new(what(), NO_PORT))?;
-        let mut port = Port { hairpin: false, isolated: false };
+        let mut port = Port::default();
         for attribute in data {
             match attribute {
                 InfoBridgePort::HairpinMode(on) => port.hairpin = on,
@@ -135,7 +137,7 @@ impl Netlink {
         Ok(port)
     }
 
-    /// Whether a bridge heeds VLANs. A kernel that cannot says no.
+    /// Whether a bridge filters VLANs. On a kernel without VLAN filtering it does not.
     ///
     /// # Errors
     /// If the link does not exist or is not a bridge.
@@ -180,12 +182,12 @@ impl Netlink {
         }))
     }
 
-    /// The VLANs of a port, in ascending order. None on a kernel without VLANs. The kernel cannot be
-    /// asked about one port only (`rtnl_bridge_getlink`), so it tells about all.
+    /// The VLANs of a port, in ascending order; an empty list on a kernel without VLANs. The kernel cannot be
+    /// asked about one port only (`rtnl_bridge_getlink`), so all ports are listed.
     pub fn list_vlans(&self, port: u32) -> Result<Vec<Vlan>> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
-        // Ranges: every VLAN by itself would not fit into the kernel's message for a trunk of 4094.
+        // As ranges, because 4094 single VLANs of a trunk would not fit into the kernel's message.
         let mask = vec![LinkExtentMask::BrvlanCompressed];
         message.attributes.push(LinkAttribute::ExtMask(mask));
         let answer = self.dump(&RouteNetlinkMessage::GetLink(message), || {
@@ -204,7 +206,7 @@ impl Netlink {
     /// replaces the earlier.
     ///
     /// # Errors
-    /// [`Error::is_unsupported`] if the kernel cannot; EINVAL for a number that is none.
+    /// [`Error::is_unsupported`] on a kernel without VLAN filtering; EINVAL for an invalid number.
     pub fn create_vlans(&self, port: u32, vlans: &[Vlan]) -> Result<()> {
         let message = RouteNetlinkMessage::SetLink(vlan_message(port, vlans));
         self.change_vlans(port, message, || {
@@ -245,7 +247,8 @@ impl Netlink {
         })
     }
 
-    /// EOPNOTSUPP is the kernel's answer for want of a feature and for want of a bridge.
+    /// The kernel answers EOPNOTSUPP both when it was built without a feature and when the link is no
+    /// port of a bridge: reading the port tells which.
     fn is_no_port(&self, index: u32, error: &Error) -> bool {
         error.is_unsupported() && self.read_port(index).is_err()
     }
@@ -284,8 +287,8 @@ fn port_message(index: u32, change: &PortChange) -> LinkMessage {
     message
 }
 
-/// As `br_afspec` in net/bridge/br_netlink.c reads it. Without IFLA_BRIDGE_FLAGS it is the bridge,
-/// not the port's own driver, that is spoken to.
+/// The message that `br_afspec` in net/bridge/br_netlink.c reads. Without IFLA_BRIDGE_FLAGS the kernel
+/// gives it to the bridge, not to the driver of the port.
 fn vlan_message(port: u32, vlans: &[Vlan]) -> LinkMessage {
     let entry = |vlan: &Vlan| {
         let mut flags = BridgeVlanInfoFlags::empty();
@@ -300,8 +303,8 @@ fn vlan_message(port: u32, vlans: &[Vlan]) -> LinkMessage {
     message
 }
 
-/// A range is two entries, its first and its last VLAN; a range of one is an entry without either
-/// mark (`br_fill_ifvlaninfo_range`).
+/// A range is two entries, its first and its last VLAN, marked as such; a single VLAN is one entry
+/// without a mark (`br_fill_ifvlaninfo_range`).
 fn decode_vlans(message: &LinkMessage) -> Vec<Vlan> {
     let mut vlans = Vec::new();
     let mut begin = None;

@@ -14,7 +14,7 @@ pub fn number(name: &str) -> Option<u8> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
-/// As people write it.
+/// The name in lower case; `unknown` for other numbers.
 pub fn name(number: u8) -> &'static str {
     NAMES.iter().find(|(_, known)| *known == number).map_or("unknown", |(name, _)| name)
 }

@@ -1,5 +1,5 @@
-//! The iptables programs: for those who ask for them by name, and for hosts whose own rules are in
-//! their tables. iptables-nft and iptables-legacy take the same scripts.
+//! The iptables programs: for configurations that ask for them by name, and for hosts whose own rules
+//! are in their tables. iptables-nft and iptables-legacy take the same arguments.
 
 use super::{Context, Error, Family, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -8,10 +8,11 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Where the programs may be if they are not in `PATH`: runtimes' services may have a short one.
+/// Where the programs are looked for if `PATH` has none: the service of a runtime may have a short
+/// `PATH`.
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// How long to wait for others who change tables of iptables-legacy, in seconds.
+/// For how many seconds to wait for the lock of iptables-legacy.
 const WAIT: &str = "--wait=10";
 
 fn program(family: Family, action: &str) -> String {
@@ -22,7 +23,7 @@ fn program(family: Family, action: &str) -> String {
 /// A table as `iptables-save` writes it, line by line.
 ///
 /// # Errors
-/// [`Error::is_gone`] if there is no such program; what it said on stderr.
+/// [`Error::is_gone`] if the program is not installed; else what it wrote to stderr.
 pub fn save(family: Family, table: &str) -> Result<Vec<String>> {
     let output = run(&program(family, "save"), &["-t", table], "")?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
@@ -37,24 +38,24 @@ pub fn restore(family: Family, script: &str) -> Result<()> {
     run(&program(family, "restore"), &["--noflush", WAIT], script).map(drop)
 }
 
-/// As [`save`], of iptables-legacy, whichever of the two `iptables` is on this host.
+/// As [`save`], by iptables-legacy, even if `iptables` of this host is iptables-nft.
 ///
 /// # Errors
 /// As [`save`].
-pub fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
+pub(crate) fn save_legacy(family: Family, table: &str) -> Result<Vec<String>> {
     let output = run_legacy(family, "save", &["-t", table], "")?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// As [`restore`], of iptables-legacy.
+/// As [`restore`], by iptables-legacy.
 ///
 /// # Errors
 /// As [`save`].
-pub fn restore_legacy(family: Family, script: &str) -> Result<()> {
+pub(crate) fn restore_legacy(family: Family, script: &str) -> Result<()> {
     run_legacy(family, "restore", &["--noflush", WAIT], script).map(drop)
 }
 
-/// Programs of an iptables that has one kind only are not called `iptables-legacy-..`.
+/// A host with iptables-legacy alone has it under the short names only.
 fn run_legacy(family: Family, action: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
     match run(&program(family, &format!("legacy-{action}")), arguments, stdin) {
         Err(error) if error.is_gone() => run(&program(family, action), arguments, stdin),
@@ -62,7 +63,7 @@ fn run_legacy(family: Family, action: &str, arguments: &[&str], stdin: &str) -> 
     }
 }
 
-/// Whether the kernel has a table of iptables-legacy, which no other program shows.
+/// Whether the kernel has a table of iptables-legacy, which nft(8) and iptables-nft do not show.
 pub fn has_legacy(family: Family, table: &str) -> bool {
     let version = if family == Family::V4 { "ip" } else { "ip6" };
     let names = std::fs::read_to_string(format!("/proc/net/{version}_tables_names"));
@@ -127,7 +128,7 @@ pub fn ensure(family: Family, table: &str, chains: &[&str], rules: &[Rule]) -> R
     ensure_with(family, table, (chains, rules), "")
 }
 
-/// The same, atomically with what a script does.
+/// As [`ensure`], together with the lines of a script: all of it is done, or none.
 ///
 /// # Errors
 /// As [`save`].
@@ -149,15 +150,16 @@ pub fn ensure_with(
     restore(family, &script(table, all.chain([lines.to_owned()])))
 }
 
-/// Held until dropped: nobody else who asks for it changes the tables of this network namespace.
+/// The lock of this network namespace's tables, held until it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Lock {
     _held: Flock<File>,
 }
 
-/// Waits until nobody else looks what is missing, and makes it: iptables-nft has no lock of its own,
-/// and takes a rule twice. It is the namespace's own file that is locked, so that none is left.
+/// Locks out other plugins that look for missing rules and add them: iptables-nft has no lock of its
+/// own, and would add a rule twice. What is locked is the file of the network namespace, so that no
+/// lock file is left behind.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -171,9 +173,9 @@ pub fn lock() -> Result<Lock> {
 
 fn run(program: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
     let what = || format!("run {program}");
-    let candidates = DIRECTORIES.map(|directory| format!("{directory}/{program}"));
+    let others = DIRECTORIES.map(|directory| format!("{directory}/{program}"));
     let mut spawned = start(program, arguments);
-    for path in candidates.iter().filter(|path| Path::new(path).exists()) {
+    for path in others.iter().filter(|path| Path::new(path).exists()) {
         if !matches!(&spawned, Err(error) if error.kind() == ErrorKind::NotFound) {
             break;
         }
@@ -182,7 +184,7 @@ fn run(program: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
     let mut child = spawned.doing(what)?;
     if let Some(mut pipe) = child.stdin.take() {
         match pipe.write_all(stdin.as_bytes()) {
-            // Who ends before it has read all says why.
+            // EPIPE: the program has ended before it has read everything, and its stderr says why.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 drop(pipe);
                 drop(child.wait_with_output());

@@ -1,4 +1,4 @@
-//! Links: found, changed, deleted.
+//! Links: finding, changing and deleting them.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -11,12 +11,13 @@ use super::{Error, Mac, Netlink, Result};
 
 /// The number of the link of that name, or that has it as an alternative name, in the namespace of
 /// the calling thread. One ioctl(2), without a netlink socket.
-pub fn index_of(name: &str) -> Option<u32> {
+pub(crate) fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 
-/// Whether there is a link of that name, as [`index_of`] finds it. In doubt there is.
-pub fn has_link(name: &str) -> bool {
+/// Whether there is a link of that name, as [`index_of`] finds it. Only the kernel's ENODEV counts as
+/// no: after any other error the link may exist.
+pub(crate) fn has_link(name: &str) -> bool {
     nix::net::if_::if_nametoindex(name) != Err(nix::errno::Errno::ENODEV)
 }
 
@@ -29,7 +30,7 @@ pub struct Link {
     pub name: String,
     /// `bridge`, `veth`, ..; `None` for hardware and for lo.
     pub kind: Option<String>,
-    /// `None` if it has none of six bytes.
+    /// Its hardware address; `None` if that is not of six bytes.
     pub mac: Option<Mac>,
     /// Largest packet in bytes, without the Ethernet header.
     pub mtu: u32,
@@ -38,18 +39,18 @@ pub struct Link {
     /// Whether it works (RFC 2863): `up`, `down`, `lowerlayerdown`, `unknown` (of lo and other
     /// drivers that never say), ..
     pub operstate: String,
-    /// Whether anybody, a packet capture too, made it accept packets for other hosts.
+    /// Whether it accepts packets for other hosts, which a packet capture also causes.
     pub is_promiscuous: bool,
     /// The index of the bridge that it is a port of.
     pub master: Option<u32>,
-    /// The index of the link that it is tied to: of the other end of a veth pair, in the namespace
-    /// of that end.
+    /// The index of the other end of a veth pair, or of the link below a vlan or macvlan, in the
+    /// namespace of that link.
     pub peer: Option<u32>,
-    /// What this namespace calls the one that the other end is in; none for its own.
+    /// This namespace's ID for the one that `peer` is in; `None` if that is this namespace.
     pub peer_netns: Option<i32>,
-    /// What an administrator, or we, noted on it.
+    /// Its alias: a text that an administrator or a plugin has set.
     pub alias: Option<String>,
-    /// Its group, 0 unless somebody gave it another.
+    /// Its group, by default 0.
     pub group: u32,
 }
 
@@ -112,7 +113,7 @@ impl Netlink {
         }
     }
 
-    /// The link of that number. From Linux 6.8 on the kernel first finishes what it still had to do
+    /// The link of that index. From Linux 6.8 on the kernel first finishes what it still had to do
     /// about the link's carrier (`linkwatch_sync_dev` in net/core/link_watch.c), so `operstate` is
     /// settled: a veth whose other end was raised before this call reads `up`. Older kernels do that
     /// up to a second later.
@@ -140,8 +141,8 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Sets the largest packet of a link, in bytes. A bridge that was told so keeps it, whatever
-    /// ports come (`br_mtu_auto_adjust` in net/bridge/br_if.c).
+    /// Sets the MTU of a link, in bytes. A bridge whose MTU was set keeps it whatever ports it gets
+    /// (`br_mtu_auto_adjust` in net/bridge/br_if.c).
     ///
     /// # Errors
     /// EINVAL for a size that the link cannot have.
@@ -154,8 +155,8 @@ impl Netlink {
         Ok(())
     }
 
-    /// Sets the hardware address of a link, which from then on counts as given, although it is the
-    /// one that the link has: so a bridge keeps it, whatever ports come and go.
+    /// Sets the hardware address of a link. Even if the link has that address already, the kernel then
+    /// treats it as given, so that a bridge keeps it whatever ports it gets.
     ///
     /// # Errors
     /// EADDRNOTAVAIL for an address of zeros or of a group.
@@ -163,12 +164,12 @@ impl Netlink {
         self.set_attribute(index, mac_attribute(mac), |link| format!("give {link} the MAC {mac}"))
     }
 
-    /// Gives a link one more name, which no other link of the namespace has, and which goes with
-    /// the link.
+    /// Gives a link an alternative name, which no other link of the namespace may have. The kernel
+    /// removes it with the link.
     ///
     /// # Errors
     /// [`Error::is_exists`] if another link has it; [`Error::is_unsupported`] before Linux 5.5.
-    pub fn add_name(&self, index: u32, name: &str) -> Result<()> {
+    pub(crate) fn add_name(&self, index: u32, name: &str) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
@@ -191,8 +192,8 @@ impl Netlink {
         self.set_flag(index, LinkFlags::Up, false)
     }
 
-    /// Makes a link accept packets for other hosts, or withdraws that. The kernel counts who wants
-    /// it: others may keep it so.
+    /// Makes a link accept packets for other hosts, or withdraws that. The kernel counts the requests, so
+    /// after a withdrawal others may keep the link promiscuous.
     pub fn set_promiscuous(&self, index: u32, on: bool) -> Result<()> {
         self.set_flag(index, LinkFlags::Promisc, on)
     }
@@ -211,7 +212,7 @@ impl Netlink {
     ///
     /// # Errors
     /// EOPNOTSUPP for lo and for hardware.
-    pub fn delete_link(&self, index: u32) -> Result<bool> {
+    pub(crate) fn delete_link(&self, index: u32) -> Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.delete(message, || format!("delete {}", self.name_of(index)))
@@ -222,7 +223,7 @@ impl Netlink {
     ///
     /// # Errors
     /// As [`Netlink::delete_link`]; then none of them may be gone.
-    pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
+    pub(crate) fn delete_links(&self, indexes: &[u32]) -> Result<()> {
         if let [] | [_] = indexes {
             return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
         }
@@ -254,7 +255,7 @@ impl Netlink {
         }
     }
 
-    /// The answer as it came, for what a [`Link`] does not keep.
+    /// The whole answer, for attributes that a [`Link`] does not have.
     pub(super) fn read_link_message(&self, index: u32) -> Result<LinkMessage> {
         let mut message = question();
         message.header.index = index;
@@ -315,7 +316,7 @@ pub(super) fn mac_attribute(mac: Mac) -> LinkAttribute {
     LinkAttribute::Address(mac.0.to_vec())
 }
 
-/// Without the counters, which are most of an answer and which nobody here reads.
+/// A request for links without their counters, which would be most of the answer.
 fn question() -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));

@@ -1,4 +1,4 @@
-//! Links that are made: one message for each, whatever its kind, and where it belongs.
+//! Making links: one message makes a link of any kind, in the namespace where it belongs.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -13,53 +13,53 @@ use nix::libc;
 use super::link::{mac_attribute, name_attribute, new_link};
 use super::{Error, Link, Mac, Netlink, Netns, Result, bridge};
 
-/// A link that is to be made. It is down then.
+/// A link that is to be made; it is down when it has been made.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkSpec<'a> {
     /// Its name, at most 15 bytes.
     pub name: &'a str,
-    /// Its address; the kernel's choice without it. One that is given is never changed by udev, nor
-    /// by the kernel.
+    /// Its hardware address; `None` leaves it to the kernel. One that is given is changed neither by
+    /// udev nor by the kernel.
     pub mac: Option<Mac>,
-    /// The largest packet in bytes; the kernel's default without it.
+    /// Its MTU in bytes; `None` for the kernel's default.
     pub mtu: Option<u32>,
     /// The index of the bridge that it becomes a port of.
     pub master: Option<u32>,
-    /// Its group: unlike an alias, it can be given when the link is made.
+    /// Its group, which unlike an alias can be set by the message that makes the link.
     pub group: u32,
-    /// What it is.
+    /// Its kind, with what that kind needs.
     pub kind: LinkKind<'a>,
 }
 
-/// What a link is.
+/// The kind of a link.
 #[derive(Debug, Clone, Copy)]
 pub enum LinkKind<'a> {
     /// A bridge.
     Bridge {
-        /// Whether it keeps VLANs apart.
+        /// Whether it filters VLANs.
         vlan_filtering: bool,
     },
     /// One end of a pair: what goes into one comes out of the other.
     Veth(Peer<'a>),
     /// A link with an address of its own on top of another one.
     Macvlan {
-        /// The index of that one, in the namespace of the socket.
+        /// The index of that link, in the namespace of the socket.
         parent: u32,
-        /// How it shares it with others.
+        /// How it shares that link with other macvlans.
         mode: MacvlanMode,
         /// How many broadcast packets may wait for it (Linux 5.11).
         bc_queue_len: Option<u32>,
     },
 }
 
-/// The other end of a veth pair. Its size is that of the first one.
+/// The other end of a veth pair. It has the MTU of the first end.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     /// Its name, at most 15 bytes.
     pub name: &'a str,
     /// Its address.
     pub mac: Mac,
-    /// Where it goes.
+    /// The namespace that it is made in.
     pub netns: &'a Netns,
 }
 
@@ -72,7 +72,7 @@ pub enum MacvlanMode {
     Vepa,
     /// They reach each other.
     Bridge,
-    /// There is one, which has the link for itself.
+    /// There is only one, which uses the link alone.
     Passthru,
 }
 
@@ -84,12 +84,12 @@ impl MacvlanMode {
         ("passthru", Self::Passthru),
     ];
 
-    /// Of its name in ip-link(8).
+    /// The mode of a name in ip-link(8).
     pub fn of(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
     }
 
-    /// As in ip-link(8).
+    /// Its name in ip-link(8).
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }
@@ -154,7 +154,7 @@ impl LinkSpec<'_> {
         }
     }
 
-    /// A refusal as one that helps, where a kernel lacks what was asked for.
+    /// Gives the reason for an error of a kernel that was built without what the link needs.
     fn explain(&self, error: Error) -> Error {
         match self.kind {
             LinkKind::Bridge { vlan_filtering: true } => bridge::explain_vlans(error),
@@ -175,9 +175,9 @@ fn end(name: &str, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessage {
 }
 
 impl Netlink {
-    /// Makes a link in the namespace of the socket, and returns it. Of a veth pair both ends are made
-    /// at once; the other one is raised through a socket in its namespace, because the kernel refuses
-    /// to create it raised (ENOTCONN). If anything is refused nothing is left behind.
+    /// Makes a link in the namespace of the socket, and returns it. Both ends of a veth pair are made at
+    /// once. The other end must be raised later, through a socket in its namespace, because the kernel
+    /// refuses to create it raised (ENOTCONN). After an error nothing is left behind.
     ///
     /// # Errors
     /// [`Error::is_exists`] if the name, or that of the other end, is taken.
@@ -186,22 +186,27 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let made = self.change(message, flags, || spec.what());
         let echo = made.map_err(|error| spec.explain(error))?;
-        // Kernels before 6.2 send no echo, and none sends what the link's master is by then.
+        // Kernels before 6.2 do not honour NLM_F_ECHO, and no kernel's echo has the link's master.
         let link = echo.into_iter().find_map(new_link);
         let link = link.map_or_else(|| self.find_made(spec), Ok)?;
         Ok(Link { master: spec.master, ..link })
     }
 
-    /// Makes a link in another namespace, to which `there` is a socket, and returns it: what it is
-    /// tied to is a link of this socket's namespace.
+    /// Makes a link in another namespace, in which `there` is a socket, and returns it. The link below
+    /// it is one of this socket's namespace.
     ///
     /// # Errors
     /// As [`Netlink::create_link`].
-    pub fn create_link_in(&self, spec: &LinkSpec<'_>, netns: &Netns, there: &Self) -> Result<Link> {
+    pub(crate) fn create_link_in(
+        &self,
+        spec: &LinkSpec<'_>,
+        netns: &Netns,
+        there: &Self,
+    ) -> Result<Link> {
         let mut message = spec.message();
         message.attributes.push(LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()));
         let message = RouteNetlinkMessage::NewLink(message);
-        // An echo would be sent in the other namespace.
+        // Without NLM_F_ECHO: the kernel would send the echo to a socket of the other namespace.
         let made = self.change(message, NLM_F_CREATE | NLM_F_EXCL, || spec.what());
         made.map_err(|error| spec.explain(error))?;
         there.find_made(spec)
@@ -214,7 +219,8 @@ impl Netlink {
         })
     }
 
-    /// The mode of a macvlan; `None` if the link is none, or its mode is none that we know.
+    /// The mode of a macvlan; `None` if the link is no macvlan, or its mode is not one of
+    /// [`MacvlanMode`].
     ///
     /// # Errors
     /// [`Error::is_gone`] if there is no such link.

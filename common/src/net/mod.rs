@@ -1,4 +1,4 @@
-//! The kernel: namespaces, links, addresses, routes, the packet filter. Knows nothing of CNI.
+//! The kernel: namespaces, links, addresses, routes, the packet filter. It uses nothing of CNI.
 
 mod addr;
 mod bridge;
@@ -15,15 +15,18 @@ pub mod sysctl;
 
 use std::io;
 
-pub use addr::{Address, AddressOptions, Mac, list_local, may_be_local};
-pub use bridge::{BridgeStatus, Port, PortChange, Vlan, has_given_mac};
-pub use link::{Link, has_link, index_of};
+pub use addr::{Address, AddressOptions, Mac};
+pub(crate) use addr::{list_local, may_be_local};
+pub(crate) use bridge::PortChange;
+pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
+pub use link::{Link, index_of};
+pub(crate) use link::has_link;
 pub use link_spec::{LinkKind, LinkSpec, MacvlanMode, Peer};
 pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub(crate) use netns::at_home;
-pub use presence::Presence;
+pub(crate) use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
 
 /// What the kernel refused, as a sentence that names the object.
@@ -40,12 +43,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error that the kernel gave no number for.
-    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { what: what.into(), reason: reason.into(), errno: None }
     }
 
     /// `errno` is the positive number; `hint` is the kernel's own text (extended ack), if it sent one.
-    pub fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
+    pub(crate) fn from_errno(what: impl Into<String>, errno: i32, hint: Option<&str>) -> Self {
         let text = errno_text(errno);
         let reason = match hint {
             Some(hint) => format!("{text} ({hint})"),
@@ -54,7 +57,7 @@ impl Error {
         Self { what: what.into(), reason, errno: Some(errno) }
     }
 
-    /// For a reason that says it better than the text of `errno` would.
+    /// `reason` replaces the text of `errno`, where that would mislead.
     pub(crate) fn with_errno(
         what: impl Into<String>,
         errno: i32,
@@ -63,7 +66,7 @@ impl Error {
         Self { what: what.into(), reason: reason.into(), errno: Some(errno) }
     }
 
-    /// The same failure, with a reason that helps more than the kernel's.
+    /// The same error with another reason, where the kernel's text would mislead.
     pub(crate) fn because(self, reason: &str) -> Self {
         Self { reason: reason.to_owned(), ..self }
     }
@@ -78,17 +81,17 @@ impl Error {
         self.errno == Some(nix::libc::EEXIST)
     }
 
-    /// Something still leads to it (EBUSY).
-    pub fn is_busy(&self) -> bool {
+    /// Something still refers to it (EBUSY).
+    pub(crate) fn is_busy(&self) -> bool {
         self.errno == Some(nix::libc::EBUSY)
     }
 
     /// An interval overlaps another one in part (ENOTEMPTY, of sets of the packet filter).
-    pub fn is_overlap(&self) -> bool {
+    pub(crate) fn is_overlap(&self) -> bool {
         self.errno == Some(nix::libc::ENOTEMPTY)
     }
 
-    /// The object, or what holds it, is not there (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).
+    /// The object, or what it belongs to, does not exist (ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL).
     pub fn is_gone(&self) -> bool {
         use nix::libc::{EADDRNOTAVAIL, ENODEV, ENOENT, ENXIO, ESRCH};
         self.errno
@@ -102,13 +105,13 @@ impl Error {
     }
 }
 
-/// As the C library words it, which is what every other tool on the machine prints.
+/// The text of the C library, which every other tool on the machine prints.
 fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
 
-/// Says what was being done when an [`io::Error`] came back.
+/// Turns an error of the C library into one that says what was being done.
 pub(crate) trait Context<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }

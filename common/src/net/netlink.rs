@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::{Context, Error, Netns, Result, at_home};
 
-/// How often a question is asked again if the answer changed while the kernel gave it.
+/// How often a request is repeated if the table changed while the kernel was dumping it.
 const ATTEMPTS: usize = 50;
 
 /// `NLMSGERR_ATTR_MSG` of linux/netlink.h: the kernel's own words about a failure.
@@ -32,8 +32,8 @@ const EXTACK_TEXT: u16 = 1;
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
 thread_local! {
-    // Building one costs an epoll instance and a few allocations: all sockets share it. It runs
-    // only inside `block_on`, so between two calls no code of ours does.
+    // All sockets share one, because building it costs an epoll instance and a few allocations. It
+    // runs only inside `block_on`, so nothing happens in the background between two calls.
     static RUNTIME: io::Result<Runtime> =
         Builder::new_current_thread().enable_io().enable_time().build();
 }
@@ -74,7 +74,7 @@ impl Netlink {
     /// Opens a socket in `netns`; the thread is back in its own namespace when this returns.
     ///
     /// # Errors
-    /// As [`Netlink::open`] and [`Netns::enter`].
+    /// As [`Netlink::open`], or if the namespace cannot be entered.
     pub fn open_in(netns: &Netns) -> Result<Self> {
         netns.enter(Self::open)?
     }
@@ -87,7 +87,8 @@ impl Netlink {
         flags: u16,
         what: impl FnOnce() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>> {
-        self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags).map_err(|r| r.explain(what))
+        self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags)
+            .map_err(|error| error.explain(what))
     }
 
     /// Asks for one object. `None` if the kernel's answer is of a shape that we do not know.
@@ -96,7 +97,7 @@ impl Netlink {
         message: &RouteNetlinkMessage,
         what: impl FnOnce() -> String,
     ) -> Result<Option<RouteNetlinkMessage>> {
-        // The acknowledgement ends the answer even if the answer itself could not be decoded.
+        // With NLM_F_ACK the answer has an end even if the answer itself could not be decoded.
         self.repeat(message, NLM_F_REQUEST | NLM_F_ACK, what).map(|mut answer| answer.pop())
     }
 
@@ -110,8 +111,8 @@ impl Netlink {
         self.repeat(message, NLM_F_REQUEST | NLM_F_DUMP, what)
     }
 
-    /// Questions may be asked twice: after EINTR, which stands for a table that changed while it was
-    /// dumped, and after ENOBUFS, when the answer did not fit into the socket.
+    /// Requests that change nothing are repeated after EINTR, which means that the table changed while
+    /// it was dumped, and after ENOBUFS, when the answer did not fit into the socket.
     fn repeat(
         &self,
         message: &RouteNetlinkMessage,
@@ -121,8 +122,8 @@ impl Netlink {
         let mut attempt = 1;
         loop {
             match self.exchange(message.clone(), flags) {
-                Err(refusal) if refusal.is_transient() && attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome.map_err(|refusal| refusal.explain(what)),
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome.map_err(|error| error.explain(what)),
             }
         }
     }
@@ -131,13 +132,13 @@ impl Netlink {
         &self,
         message: RouteNetlinkMessage,
         flags: u16,
-    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refusal> {
+    ) -> std::result::Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut channel = self.channel.borrow_mut();
         with_runtime(|runtime| runtime.block_on(channel.exchange(message, flags)))
-            .unwrap_or_else(|error| Err(Refusal::new(libc::EIO, error.to_string())))
+            .unwrap_or_else(|error| Err(NetlinkError::new(libc::EIO, error.to_string())))
     }
 
-    /// Calls `look` until it finds something: now, and again after each message of the multicast
+    /// Calls `look` until it finds something: at once, and again after each message of the multicast
     /// group `group` (an `RTNLGRP_` number of linux/rtnetlink.h). `None` after `patience`.
     pub(super) fn wait_for<T>(
         &self,
@@ -175,29 +176,29 @@ impl Netlink {
         })?;
         match next {
             Ok(Ok(_)) => Ok(true),
-            Ok(Err(refusal)) => Err(refusal.explain(|| "wait for the kernel".into())),
+            Ok(Err(error)) => Err(error.explain(|| "wait for the kernel".into())),
             Err(_elapsed) => Ok(false),
         }
     }
 
-    /// How messages call a link: by its name in quotes, or by its number if it has gone. Asks the
-    /// kernel, so it is for failures only.
+    /// The link as error messages name it: its name in quotes, or its index if it does not exist any
+    /// more. This asks the kernel, so call it for errors only.
     pub(super) fn name_of(&self, index: u32) -> String {
         self.read_link(index)
             .map_or_else(|_| format!("link {index}"), |link| format!("{:?}", link.name))
     }
 }
 
-/// The connection is polled by whoever waits for an answer instead of being spawned: it ends, and
-/// the socket closes, exactly when its owner drops it.
+/// The connection is not spawned but polled by the call that waits for an answer: so it ends, and the
+/// socket is closed, when this value is dropped.
 struct Channel {
     connection: Connection<RouteNetlinkMessage>,
     handle: Handle,
-    // A closure, because the receiver's type is of a crate that nothing else here needs.
+    // A closure, because the type of the receiver is in a crate that is no dependency of this one.
     inbox: Box<dyn FnMut() -> Option<Message>>,
-    // As `connection` counts them: it numbers the requests from 1.
+    // The number of the last request: `connection` numbers them from 1.
     sequence: u32,
-    // A notification came while the answer to a request was awaited.
+    // Whether a notification has come while the answer to a request was awaited.
     noticed: bool,
 }
 
@@ -205,8 +206,8 @@ impl Channel {
     fn open() -> io::Result<Self> {
         let (mut connection, handle, mut messages) = rtnetlink::new_connection()?;
         let socket = connection.socket_mut().socket_mut();
-        // A kernel that lacks one of them (the youngest is of 4.20) gives errors without a reason,
-        // and dumps that are not filtered: worse, but correct.
+        // On a kernel without one of them (the youngest is of 4.20) errors have no reason and dumps
+        // are not filtered, which callers cope with: so failing to set them is no error.
         socket.set_ext_ack(true).ok();
         socket.set_cap_ack(true).ok();
         socket.set_netlink_get_strict_chk(true).ok();
@@ -222,12 +223,12 @@ impl Channel {
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
-    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refusal> {
+    ) -> std::result::Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
-        // Sent as a notification, so that all answers, acknowledgements and overruns come through
-        // the one inbox, in the kernel's order.
-        self.handle.notify(request).map_err(|_| Refusal::closed())?;
+        // rtnetlink hands over answers of a notification through one channel in the kernel's order,
+        // together with overruns, instead of one channel for each request.
+        self.handle.notify(request).map_err(|_| NetlinkError::closed())?;
         self.sequence += 1;
         let mut answer = Vec::new();
         let mut interrupted = false;
@@ -235,7 +236,7 @@ impl Channel {
             let NetlinkMessage { header, payload, .. } = self.receive().await?;
             if matches!(payload, NetlinkPayload::Overrun(_)) {
                 self.noticed = true;
-                return Err(Refusal::from_errno(libc::ENOBUFS));
+                return Err(NetlinkError::from_errno(libc::ENOBUFS));
             }
             if header.sequence_number == 0 {
                 self.noticed = true;
@@ -248,44 +249,47 @@ impl Channel {
                 NetlinkPayload::InnerMessage(message) => answer.push(message),
                 NetlinkPayload::Noop => {}
                 end => {
-                    Refusal::of(&header, &end)?;
+                    NetlinkError::of(&header, &end)?;
                     break;
                 }
             }
         }
         if interrupted {
-            return Err(Refusal::new(libc::EINTR, "it kept changing while it was read".into()));
+            return Err(NetlinkError::new(
+                libc::EINTR,
+                "it kept changing while it was read".into(),
+            ));
         }
         Ok(answer)
     }
 
-    async fn receive(&mut self) -> std::result::Result<Message, Refusal> {
+    async fn receive(&mut self) -> std::result::Result<Message, NetlinkError> {
         poll_fn(|context| self.poll_receive(context)).await
     }
 
     fn poll_receive(
         &mut self,
         context: &mut task::Context<'_>,
-    ) -> Poll<std::result::Result<Message, Refusal>> {
+    ) -> Poll<std::result::Result<Message, NetlinkError>> {
         if let Some(message) = (self.inbox)() {
             return Poll::Ready(Ok(message));
         }
         let closed = Pin::new(&mut self.connection).poll(context).is_ready();
         match (self.inbox)() {
             Some(message) => Poll::Ready(Ok(message)),
-            None if closed => Poll::Ready(Err(Refusal::closed())),
+            None if closed => Poll::Ready(Err(NetlinkError::closed())),
             None => Poll::Pending,
         }
     }
 }
 
-/// What the kernel said no with.
-struct Refusal {
+/// An error that the kernel sent (`nlmsgerr`), or one of the socket.
+struct NetlinkError {
     errno: i32,
     hint: Option<String>,
 }
 
-impl Refusal {
+impl NetlinkError {
     fn new(errno: i32, hint: String) -> Self {
         Self { errno, hint: Some(hint) }
     }
@@ -302,7 +306,7 @@ impl Refusal {
         [libc::EINTR, libc::ENOBUFS].contains(&self.errno)
     }
 
-    /// Of the message that ends an answer: an acknowledgement is an error of number 0.
+    /// The error of the message that ends an answer. An acknowledgement is an error of number 0.
     fn of(
         header: &NetlinkHeader,
         end: &NetlinkPayload<RouteNetlinkMessage>,

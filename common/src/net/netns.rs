@@ -50,25 +50,25 @@ impl Netns {
     }
 
     /// The path that it was opened by.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether another path leads to the same namespace.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         let identity = |found: Metadata| (found.dev(), found.ino());
         let own = self.file.metadata().map(identity);
         path == self.path
             || own.is_ok_and(|own| path.metadata().is_ok_and(|it| identity(it) == own))
     }
 
-    /// Runs `work` with the calling thread in this namespace, and takes the thread back to where it
-    /// was, also if `work` panics. Sockets that `work` opens stay in this namespace.
+    /// Runs `work` with the calling thread in this namespace, and returns the thread to the namespace
+    /// that it was in, also if `work` panics. Sockets that `work` opens stay in this namespace.
     ///
     /// # Errors
     /// If the namespace cannot be entered: EPERM without CAP_SYS_ADMIN, EINVAL for a file of procfs
     /// that is no network namespace. `work` has not run then.
-    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         at_home()?;
         let home = Self::current()?;
         setns(&self.file, CloneFlags::CLONE_NEWNET)
@@ -86,7 +86,7 @@ impl AsFd for Netns {
     }
 }
 
-/// Where the thread returns to when this is dropped.
+/// The namespace that the thread returns to when this is dropped.
 struct Home(Netns);
 
 impl Drop for Home {
@@ -102,9 +102,8 @@ thread_local! {
     static IS_ASTRAY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Refuses to do anything more where the thread is not in its own namespace: it would take a
-/// stranger's namespace for the host's, and every change, a rollback above all, would hit the wrong
-/// links.
+/// Fails after the thread could not return to its own namespace. Everything that followed, the rollback
+/// included, would otherwise change links of a container instead of the host's.
 ///
 /// # Errors
 /// When it could not return there.
@@ -117,7 +116,7 @@ pub(crate) fn at_home() -> Result<()> {
     Ok(())
 }
 
-/// As Go spells the texts of errors, which scripts of users look for.
+/// Go writes the texts of errors in lower case, and users' scripts search for them.
 fn lower_case(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())

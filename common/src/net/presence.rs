@@ -1,6 +1,6 @@
-//! What a process of this namespace says about itself for as long as it lives: an abstract unix
-//! socket (unix(7)). No file stands for it, it belongs to the network namespace, and the kernel
-//! removes it with its process, however that ends.
+//! A name that a process holds for as long as it lives: the name of an abstract unix socket (unix(7)).
+//! It belongs to the network namespace, leaves no file, and the kernel frees it when the process ends,
+//! even if it is killed.
 
 use super::{Context as _, Error, Result, at_home};
 use nix::libc;
@@ -10,14 +10,16 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// A name that no other process of the namespace has as long as this value lives.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     _socket: UnixDatagram,
 }
 
 impl Presence {
+    /// Takes the name until the value is dropped.
+    ///
     /// # Errors
     /// [`Error::is_exists`] if another process has the name.
-    pub fn announce(name: &str) -> Result<Self> {
+    pub(crate) fn announce(name: &str) -> Result<Self> {
         at_home()?;
         let what = || format!("announce {name:?}");
         let address = SocketAddr::from_abstract_name(name).doing(what)?;
@@ -30,8 +32,9 @@ impl Presence {
         }
     }
 
-    /// Whether a process has the name. In doubt one has.
-    pub fn is_announced(name: &str) -> bool {
+    /// Whether a process has the name. Only ECONNREFUSED proves that none has; any other error counts as
+    /// yes.
+    pub(crate) fn is_announced(name: &str) -> bool {
         let ask = || {
             let address = SocketAddr::from_abstract_name(name)?;
             UnixDatagram::unbound()?.connect_addr(&address)

@@ -125,7 +125,7 @@ impl Route {
         message
     }
 
-    /// One for each next hop; none if the message is not about a unicast route.
+    /// A route for each next hop; an empty list if the message is about another kind than unicast.
     fn from_message(message: RouteMessage) -> Vec<Self> {
         let RouteHeader { address_family, destination_prefix_length: prefix, scope, .. } =
             message.header;
@@ -235,7 +235,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// The unicast routes of one table. None for a table that does not exist.
+    /// The unicast routes of one table; an empty list for a table that does not exist.
     pub fn list_routes(&self, family: Family, table: u32) -> Result<Vec<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family.into();
@@ -277,7 +277,7 @@ fn is_unreachable(error: &Error) -> bool {
     error.errno().is_some_and(|errno| [libc::ENETUNREACH, libc::EHOSTUNREACH].contains(&errno))
 }
 
-/// The header has room for 255 tables; the attribute holds any.
+/// The header has one byte for the table; the attribute takes any number.
 fn set_table(message: &mut RouteMessage, table: u32) {
     message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.attributes.push(RouteAttribute::Table(table));

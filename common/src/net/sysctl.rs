@@ -21,8 +21,8 @@ pub fn read(path: &str) -> Result<Option<String>> {
     }
 }
 
-/// Makes a setting read `value`; whether that took a change. What reads so already is not written,
-/// so a read-only /proc that holds the right value will do.
+/// Sets a setting to `value`; returns whether it had another one. One that has the value already is
+/// not written, so that this also succeeds where /proc is read-only.
 ///
 /// # Errors
 /// If the setting does not exist ([`super::Error::is_gone`]), or the kernel refuses the value.

@@ -1,5 +1,4 @@
-//! From JSON to what it means: every conflict between keys is found here, before anything is
-//! touched.
+//! The configuration: what its keys mean, and which of them conflict.
 
 use crate::vlan::{TrunkEntry, Vlans};
 use common::attach::kept::GRACE_AGE;
@@ -12,7 +11,7 @@ use common::{Error, Result};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// The keys of a bridge network, as they stand in the file.
+/// The plugin's own keys of the network configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Config {
@@ -35,7 +34,7 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) bridge: IfName,
-    /// Bytes; the kernel's default without it.
+    /// In bytes; `None` for the kernel's default.
     pub(crate) mtu: Option<u32>,
     pub(crate) mac: Option<Mac>,
     pub(crate) hairpin: Hairpin,
@@ -43,7 +42,7 @@ pub(crate) struct Plan {
     /// Whether the container may send with its own hardware address only.
     pub(crate) spoof_check: bool,
     pub(crate) vlans: Option<Vlans>,
-    /// None for a network whose containers exchange frames only.
+    /// `None` for a network without addresses.
     pub(crate) layer3: Option<Layer3>,
     /// Whether the container's end is raised, even where it gets no address.
     pub(crate) raise: bool,
@@ -51,24 +50,24 @@ pub(crate) struct Plan {
     pub(crate) masquerade: Option<Scope>,
 }
 
-/// How a frame gets back to the port that it came from.
+/// How a frame can get back to the port that it came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hairpin {
     None,
-    /// The port sends it back.
+    /// The port is in hairpin mode.
     Port,
-    /// The bridge takes everything in.
+    /// The bridge is promiscuous, so that its own IP stack gets the frame and sends it back.
     PromiscuousBridge,
 }
 
 /// What the bridge is for the containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gateway {
-    /// A switch, no more.
+    /// It only switches frames.
     None,
     /// It has the gateways' addresses.
     Address {
-        /// Whether an address that is in the way is removed.
+        /// Whether a conflicting address of the bridge is removed.
         force: bool,
         /// Whether it is the containers' default route.
         is_default: bool,
@@ -113,11 +112,11 @@ impl Plan {
         plan.vlan_gateway().map(|_| plan)
     }
 
-    /// The name of the host's own end of the VLAN, which has the gateways' addresses in place of the
-    /// bridge: that would be in another VLAN.
+    /// The name of the link that has the gateways' addresses, and its VLAN, if the containers are in a
+    /// VLAN: the bridge's own addresses would be in another one.
     ///
     /// # Errors
-    /// Code 7 when no link can have it.
+    /// Code 7 when no link can have the name.
     pub(crate) fn vlan_gateway(&self) -> Result<Option<(IfName, u16)>> {
         let access = self.vlans.as_ref().and_then(|vlans| vlans.access);
         let Some(vlan) = access.filter(|_| self.is_gateway()) else { return Ok(None) };
@@ -131,8 +130,8 @@ impl Plan {
         }
     }
 
-    /// Where an address need not be unique on the host, because the host does not route it: the
-    /// bridge, or a VLAN of it.
+    /// The segment, a bridge or a VLAN of it, within which addresses must be unique. `None` if they must
+    /// be unique on the host, because the host routes them.
     pub(crate) fn segment(&self) -> Option<String> {
         if self.layer3.is_none() || self.is_gateway() || self.masquerade.is_some() {
             return None;
@@ -145,7 +144,7 @@ impl Plan {
         self.layer3.as_ref().map_or(GRACE_AGE, |layer3| layer3.grace_age)
     }
 
-    /// Whether IPv6 addresses are used without being probed for duplicates.
+    /// Whether IPv6 addresses are used without duplicate address detection.
     pub(crate) fn is_trusted(&self) -> bool {
         let addresses = self.layer3.as_ref().map(Layer3::ipv6_addresses);
         addresses != Some(Ipv6Addresses::Probed)

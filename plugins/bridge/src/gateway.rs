@@ -4,7 +4,7 @@ use crate::config::{Gateway, Plan};
 use crate::vlan_gateway::VlanGateway;
 use common::attach::forwarding;
 use common::cni::{Cidr, Ip, Route};
-use common::net::{AddressOptions, Link};
+use common::net::{AddressOptions, Family, Link};
 use common::{Error, Host, Result, Success};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -24,8 +24,9 @@ pub(crate) fn complete(gateway: Gateway, success: &mut Success) -> Result<()> {
         return Ok(());
     }
     for ip in &success.ips {
-        let is_same_family = |route: &Route| route.dst.is_ipv6() == ip.address.is_ipv6();
-        // A default route that IPAM gave stays the only one, with a next hop of its own or not.
+        let family = |address: &Cidr| Family::of(address.ip());
+        let is_same_family = |route: &Route| family(&route.dst) == family(&ip.address);
+        // A default route that IPAM gave is not doubled, even if it names no next hop.
         if !success.routes.iter().any(|route| route.is_default() && is_same_family(route)) {
             let everywhere = Cidr::default_of(ip.address.ip());
             success.routes.push(Route::new(everywhere, ip.gateway));
@@ -34,13 +35,13 @@ pub(crate) fn complete(gateway: Gateway, success: &mut Success) -> Result<()> {
     Ok(())
 }
 
-/// The address after the network's own.
+/// The first address of the subnet after the network address.
 fn first_address(address: &Cidr) -> Result<IpAddr> {
     let (network, bits) = match address.network() {
         IpAddr::V4(network) => (IpAddr::V4((u32::from(network).wrapping_add(1)).into()), 32),
         IpAddr::V6(network) => (IpAddr::V6((u128::from(network).wrapping_add(1)).into()), 128),
     };
-    // In a point-to-point subnet that address may be the container's own.
+    // In a subnet of one or two addresses that address may be the container's own.
     if address.prefix() + 1 >= bits {
         return Err(Error::config(format!(
             "{address} has no room for a gateway: give the range a \"gateway\", or the network no \
@@ -50,7 +51,7 @@ fn first_address(address: &Cidr) -> Result<IpAddr> {
     Ok(network)
 }
 
-/// The bridge's addresses: each gateway, in the subnet of the address that it serves.
+/// The bridge's addresses: each gateway, with the prefix length of the container's address.
 fn addresses(ips: &[Ip]) -> Result<Vec<IpNetwork>> {
     let mut wanted = Vec::new();
     for ip in ips {
@@ -64,7 +65,8 @@ fn addresses(ips: &[Ip]) -> Result<Vec<IpNetwork>> {
     Ok(wanted)
 }
 
-/// Refuses a link that has the name of a VLAN's gateway and cannot be it, before anything is touched.
+/// Refuses a link that has the name of the VLAN's gateway and cannot be that, before ADD changes
+/// anything.
 ///
 /// # Errors
 /// Code 7.
@@ -75,10 +77,10 @@ pub(crate) fn refuse_foreign(host: &Host, plan: &Plan, bridge: Option<&Link>) ->
     }
 }
 
-/// The link that has the gateways' addresses: the bridge, or the host's own end of its VLAN.
+/// The link that has the gateways' addresses: the bridge, or the gateway of the VLAN.
 ///
 /// # Errors
-/// When the kernel refuses; code 7 when that end's name belongs to something else.
+/// When the kernel refuses; code 7 when another link has the name of the VLAN's gateway.
 pub(crate) fn ensure_link(host: &Host, plan: &Plan, bridge: &Link) -> Result<Link> {
     match VlanGateway::of(plan)? {
         Some(gateway) => gateway.ensure(host, bridge),
@@ -89,16 +91,15 @@ pub(crate) fn ensure_link(host: &Host, plan: &Plan, bridge: &Link) -> Result<Lin
 /// Gives that link the gateways' addresses, and lets the host forward.
 ///
 /// # Errors
-/// When another address is in the way, and is not to be removed.
+/// Code 7 when the link has a conflicting address, unless `forceAddress` is set.
 pub(crate) fn ensure(host: &Host, plan: &Plan, link: &Link, ips: &[Ip]) -> Result<()> {
     let Gateway::Address { force, .. } = plan.gateway else { return Ok(()) };
     let wanted = addresses(ips)?;
     let found = host.netlink.list_addresses(link.index)?;
     let missing = wanted.iter().filter(|address| !found.iter().any(|f| f.address == **address));
     for address in missing {
-        let in_the_way = found.iter().map(|found| found.address);
-        for other in in_the_way.filter(|other| !wanted.contains(other) && conflicts(other, address))
-        {
+        let existing = found.iter().map(|found| found.address);
+        for other in existing.filter(|other| !wanted.contains(other) && conflicts(other, address)) {
             if !force {
                 return Err(conflict(&link.name, &other, address));
             }
@@ -115,7 +116,8 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, link: &Link, ips: &[Ip]) -> Resul
     forwarding::ensure(wanted.iter().map(IpNetwork::ip))
 }
 
-/// In IPv4 a bridge serves the subnets of one network; IPv6 knows several as a matter of course.
+/// As in the Go plugin: any other IPv4 address conflicts, because a bridge serves one IPv4 network; of
+/// IPv6, where links commonly have several networks, only one in an overlapping subnet does.
 fn conflicts(found: &IpNetwork, wanted: &IpNetwork) -> bool {
     match (found, wanted) {
         (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
@@ -136,7 +138,7 @@ fn conflict(bridge: &str, found: &IpNetwork, wanted: &IpNetwork) -> Error {
     ))
 }
 
-/// What CHECK finds missing.
+/// Every address and setting of the gateway that is missing.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

@@ -9,11 +9,11 @@ mod vlan_gateway;
 
 use common::attach::layer3::{describe, mark};
 use common::attach::sandbox::{Routing, interface, no_differences};
-use common::attach::veth::{self, HostEnd, Port};
+use common::attach::veth::{self, HostEnd};
 use common::attach::{Ipam, Kept, Site, Veth, host_end};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
-use common::net::Link;
+use common::net::{Link, Port};
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Owner, Plugin, Result, Status, Success, Undo,
 };
@@ -44,7 +44,7 @@ impl Plugin for Bridge {
         let (end, segment) = (host_end::host_name(&site.owner), plan.segment());
         let mut addresses = ipam.start(Some(&end), segment.as_deref(), undo)?;
         if found.is_none() {
-            // The bridge stays, whatever becomes of us: what may fail by bad input comes first.
+            // The bridge is shared and never rolled back, so it is made only after IPAM has succeeded.
             addresses.wait()?;
         }
         let bridge = switch::ensure(&site.host, plan, found)?;
@@ -52,13 +52,13 @@ impl Plugin for Bridge {
         if let Some(vlans) = &plan.vlans {
             vlans.apply(&site.host.netlink, pair.host.index)?;
         }
-        // While the container's end is down: not one frame gets through unchecked.
+        // Made while the container's end is down, so that no frame passes before the check.
         if let Some(mac) = pair.container.mac.filter(|_| plan.spoof_check) {
             SpoofCheck::open()?.create(mac, &site.owner, undo)?;
         }
         let answer = addresses.wait()?;
         mark(&site, &pair.host, segment.as_deref(), answer.as_ref())?;
-        // Ports have come meanwhile, with which its address may have changed.
+        // Read again, because the address of the bridge may have changed with the new port.
         let bridge = site.host.netlink.read_link(bridge.index)?;
         let gateway = gateway::ensure_link(&site.host, plan, &bridge)?;
         let mut interfaces = vec![interface(&bridge), interface(&pair.host)];
@@ -77,7 +77,8 @@ impl Plugin for Bridge {
         if let Some(scope) = &plan.masquerade {
             Masquerade::open()?.create(&success, scope, &site.owner, undo)?;
         }
-        // A look at the port, after which the kernel forwards through it.
+        // Reading the link makes the kernel notice its carrier, after which the port forwards; without
+        // this the first packets could be lost (see `read_link`).
         site.host.netlink.read_link(pair.host.index)?;
         Ok(success)
     }
@@ -92,10 +93,10 @@ impl Plugin for Bridge {
         if let Some(host) = errors.note(Host::open()) {
             errors.note(veth::delete(&host, request.netns.as_ref(), &owner, HostEnd::Port));
         }
-        // Not before the link is gone: somebody else may get the address at once.
+        // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
-        // Not before the link is gone: until then its frames are checked. The socket is closed
-        // here, after the deletion of the link, which has waited for the kernel already.
+        // After the deletion of the link, because its frames are checked until then. The socket too is
+        // closed after it: closing one waits for an RCU grace period, which has then passed.
         if let Some(filters) = &filters {
             errors.note(SpoofCheck::new(filters.nft()).delete(result, &owner));
         }

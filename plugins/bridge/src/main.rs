@@ -1,4 +1,4 @@
-//! The program. What it does reads like the specification in `lib.rs`.
+//! The executable; the plugin is in `lib.rs`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! A pod sends frames with its own hardware address as their source, and with no other.
+//! The spoof check (`macspoofchk`): frames of a container are dropped unless their source is the
+//! container's own hardware address.
 //!
 //! ```text
 //! table bridge girder {
@@ -17,7 +18,7 @@
 //! }
 //! ```
 //!
-//! There is one rule, however many pods there are.
+//! There is one rule for all containers, so its cost does not grow with their number.
 
 use common::Undo;
 use common::attach::Kept;
@@ -46,19 +47,20 @@ pub(crate) struct SpoofCheck {
 }
 
 impl SpoofCheck {
+    /// Opens the packet filter.
+    ///
     /// # Errors
     /// When the kernel has no nftables.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
     }
 
-    /// By this socket.
+    /// A check that uses a socket which is open already.
     pub(crate) fn new(nft: Nft) -> Self {
         Self { elements: Elements::new(nft) }
     }
 
-    /// From now on the host drops what comes from the attachment's veth with another source than
-    /// `mac`.
+    /// Makes the host drop frames from the attachment's veth whose source is not `mac`.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -77,8 +79,8 @@ impl SpoofCheck {
         Ok(Expected::Own(ExpectedElements::new(elements, comment, Rule.declare()?)))
     }
 
-    /// Removes what the attachment has. `success` saves a look at all elements; it need not be
-    /// there, nor true.
+    /// Removes the attachment's elements. `success` gives their keys, so that not all elements have to
+    /// be listed; it may be missing or wrong.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -95,7 +97,7 @@ impl SpoofCheck {
         Ok(())
     }
 
-    /// Removes what belongs to nobody who is kept.
+    /// Removes the elements that belong to no attachment that GC leaves alone.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -103,7 +105,7 @@ impl SpoofCheck {
         self.elements.sweep(&[PORTS, MACS], kept)
     }
 
-    /// Whether the result's hardware address is the only one that gets through.
+    /// A sentence if other source addresses than the one of the result get through.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -117,7 +119,7 @@ impl SpoofCheck {
     }
 }
 
-/// The container's hardware address: that of its interface in a result.
+/// The hardware address of the container's interface in a result.
 fn mac_of(success: Option<&Success>, owner: &Owner) -> Option<Mac> {
     let ifname = owner.as_str().rsplit(' ').next();
     let mut interfaces = success?.interfaces.iter();
@@ -126,7 +128,7 @@ fn mac_of(success: Option<&Success>, owner: &Owner) -> Option<Mac> {
     own?.mac.as_deref()?.parse().ok()
 }
 
-/// The host's end, under the name that the result tells.
+/// The name of the host's end in a result, which may be the former one.
 fn port_of(success: &Success, owner: &Owner) -> String {
     let names = link_names(owner);
     let is_named = |name: &&String| success.interfaces.iter().any(|entry| entry.name == **name);
@@ -140,7 +142,7 @@ fn elements(port: &str, mac: Option<Mac>) -> Vec<OwnedElement> {
     all.map(|(set, key)| OwnedElement { set, key, data: None }).collect()
 }
 
-/// The one rule, and the sets that it asks.
+/// The rule, and the sets that it looks up.
 struct Rule;
 
 impl SharedRuleset for Rule {
@@ -173,7 +175,8 @@ impl SharedRuleset for Rule {
         Ok(batch)
     }
 
-    /// The name is the attachment's own: whatever is there is left over.
+    /// The key is the name of the attachment's own link, so an element of it is left from an earlier
+    /// attachment and may always be replaced.
     fn may_replace(&self, _: &OwnedElement, _: &Element) -> Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The bridge itself: shared by all attachments, made by the first, never removed.
+//! The bridge itself: shared by all attachments, made by the first one, never removed.
 
 use crate::config::{Hairpin, Plan};
 use common::attach::link::mac_difference;
@@ -6,10 +6,10 @@ use common::attach::veth::ignore_router_advertisements;
 use common::net::{Link, LinkKind, LinkSpec, Mac, has_given_mac};
 use common::{Error, Host, Result, Success};
 
-/// The bridge, if it is there.
+/// The bridge, if it exists.
 ///
 /// # Errors
-/// Code 7 when its name belongs to something else, or when it cannot keep VLANs apart.
+/// Code 7 when another kind of link has its name, or when it does not filter VLANs and has to.
 pub(crate) fn find(host: &Host, plan: &Plan) -> Result<Option<Link>> {
     let name = plan.bridge.as_str();
     let refuse =
@@ -26,7 +26,7 @@ pub(crate) fn find(host: &Host, plan: &Plan) -> Result<Option<Link>> {
     Ok(Some(link))
 }
 
-/// The bridge, up, made if [`find`] found none.
+/// The bridge, raised, and made if [`find`] found none.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -53,14 +53,14 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
     Ok(link)
 }
 
-/// A bridge that was given no address of its own has the one of a port, or none, and another one as
-/// ports come and go: containers would look for their gateway where it is no more. So the address
-/// that it has is given to it, before our port comes.
+/// Gives the bridge the hardware address that it has, before it gets another port. A bridge that was
+/// given none takes that of a port and changes it as ports come and go, while containers still send
+/// to the gateway's former address.
 fn keep_mac(host: &Host, link: &Link) -> Result<()> {
     if has_given_mac(link) {
         return Ok(());
     }
-    // Zeros are what its last port has left it with.
+    // A bridge that has lost its last port has an address of zeros.
     let mac = match link.mac.filter(|mac| mac.0 != [0; 6]) {
         Some(mac) => mac,
         None => Mac::of_host(&link.name)?,
@@ -70,7 +70,8 @@ fn keep_mac(host: &Host, link: &Link) -> Result<()> {
 
 fn create(host: &Host, plan: &Plan) -> Result<Link> {
     let name = plan.bridge.as_str();
-    // An address that is given at birth stays; the kernel's own choice changes with the ports.
+    // An address that is given when the bridge is made stays; one that the kernel chooses changes
+    // with the ports.
     let spec = LinkSpec {
         name,
         mac: Some(Mac::of_host(name)?),
@@ -81,13 +82,14 @@ fn create(host: &Host, plan: &Plan) -> Result<Link> {
     };
     match host.netlink.create_link(&spec) {
         Ok(link) => {
-            // Told, and not just left, to have this size, it keeps it: else one small port, and the
-            // kernel ends the bridge's IPv6. Being told what is the case already does not count.
+            // A bridge keeps an MTU that was set. Otherwise it takes that of its smallest port, and
+            // below 1280 bytes the kernel ends its IPv6. Setting the value that it has already has no
+            // effect, so another one is set first.
             host.netlink.set_mtu(link.index, link.mtu.min(65534) + 1)?;
             host.netlink.set_mtu(link.index, link.mtu)?;
             Ok(link)
         }
-        // Another attachment was quicker.
+        // The ADD of another attachment has made it meanwhile.
         Err(error) if error.is_exists() => find(host, plan)?.ok_or_else(|| error.into()),
         Err(error) => Err(Error::from(error).context(format!("failed to create bridge {name:?}"))),
     }
@@ -102,14 +104,14 @@ pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String
         Some(entry) if entry.is_in_sandbox() => {
             differences.push(format!("Interface {} should not be in sandbox", bridge.name));
         }
-        // Nobody asks for the address of a switch, and one that was given none changes it.
+        // The address of a bridge that only switches is of no use, and it changes if none was given.
         Some(_) if !plan.is_gateway() && !has_given_mac(bridge) => {}
         Some(entry) => differences.extend(mac_difference(bridge, entry.mac.as_deref())),
     }
     if !bridge.is_up {
         differences.push(format!("bridge {} is down", bridge.name));
     }
-    // Only what is missing: a packet capture makes a bridge promiscuous, too.
+    // The reverse is no difference: a packet capture makes a bridge promiscuous, too.
     if plan.hairpin == Hairpin::PromiscuousBridge && !bridge.is_promiscuous {
         differences.push(format!("bridge {} is not in promiscuous mode", bridge.name));
     }

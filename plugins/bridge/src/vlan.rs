@@ -1,4 +1,4 @@
-//! Which VLANs a container's port carries.
+//! The VLANs of a container's port.
 
 use common::net::{Link, Netlink, Vlan};
 use common::{Error, Result, Success};
@@ -28,10 +28,13 @@ pub(crate) struct Vlans {
 }
 
 impl Vlans {
-    /// IEEE 802.1Q: 0 and 4095 are reserved.
+    /// The largest number: IEEE 802.1Q reserves 0 and 4095.
     pub(crate) const MAX: u16 = 4094;
 
-    /// Expands `vlanTrunk`.
+    /// The VLANs of `vlanTrunk`, ascending.
+    ///
+    /// # Errors
+    /// Code 7 for an incomplete range or an invalid number.
     pub(crate) fn collect_trunk(entries: &[TrunkEntry]) -> Result<Vec<u16>> {
         let valid = |id: i64, what: &str| {
             u16::try_from(id)
@@ -62,7 +65,8 @@ impl Vlans {
         Ok(vlans.into_iter().collect())
     }
 
-    /// What a port with these VLANs has, but for the bridge's default one.
+    /// The VLANs of such a port, without the bridge's default one. A trunk without an access VLAN has
+    /// VLAN 1 for untagged frames, as in the Go plugin.
     fn wanted(&self) -> Vec<Vlan> {
         let native = self.access.or((!self.trunk.is_empty()).then_some(1));
         let native = native.map(|vid| Vlan { vid, pvid: true, untagged: true });
@@ -72,7 +76,7 @@ impl Vlans {
         native.into_iter().chain(tagged).collect()
     }
 
-    /// Makes the port carry them.
+    /// Gives the port these VLANs, and removes others unless the default one is to stay.
     pub(crate) fn apply(&self, host: &Netlink, port: u32) -> Result<()> {
         let wanted = self.wanted();
         if wanted.is_empty() {
@@ -193,7 +197,7 @@ mod tests {
         let foreign = "is in VLAN 8, too, which is not its own";
         assert_eq!(differences(Some(9), &[], false, &[vlan(8, false), nine]), foreign);
         assert_eq!(differences(Some(9), &[], true, &[vlan(8, false), nine]), foreign);
-        // The default one is kept, or it leaks.
+        // The default one is a difference unless it is to be kept.
         assert_eq!(differences(Some(9), &[], true, &[default, nine]), "");
         assert!(differences(Some(9), &[], false, &[default, nine]).contains("VLAN 1, too"));
         let tagged = differences(Some(9), &[], false, &[vlan(9, false)]);
@@ -201,7 +205,7 @@ mod tests {
         let trunk = [vlan(1, true), vlan(5, false), vlan(6, false)];
         assert_eq!(differences(None, &[5, 6], false, &trunk), "");
         assert_eq!(differences(None, &[5], false, &trunk), foreign.replace('8', "6"));
-        // Without VLANs of its own it has what the bridge gives.
+        // Without VLANs of its own, the port has the one that the bridge gives.
         assert_eq!(differences(None, &[], false, &[vlan(1, true)]), "");
         assert!(!differences(None, &[], false, &[vlan(1, true), nine]).is_empty());
     }

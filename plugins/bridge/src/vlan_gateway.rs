@@ -1,6 +1,6 @@
-//! The host's own end of a VLAN, `<bridge>.<vlan>`, where a gateway's addresses go: the bridge itself
-//! would be in another VLAN. It is one end of a veth pair whose other end is a port of the bridge.
-//! Shared by all attachments, and never removed.
+//! The gateway of a VLAN: a link `<bridge>.<vlan>` of the host that has the gateways' addresses, because
+//! those of the bridge itself would be in another VLAN. It is one end of a veth pair whose other end is
+//! a port of the bridge. It is shared by all attachments, and never removed.
 
 use crate::config::Plan;
 use crate::vlan::Vlans;
@@ -9,7 +9,7 @@ use common::cni::IfName;
 use common::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Netns, Peer, Vlan};
 use common::{Error, Host, Result};
 
-/// What it is to be.
+/// The gateway of a VLAN, as it is to be.
 pub(crate) struct VlanGateway {
     name: IfName,
     vlan: u16,
@@ -17,30 +17,30 @@ pub(crate) struct VlanGateway {
     vlans: Vlans,
 }
 
-/// What a link of that name is found to be.
+/// What a link with the gateway's name is.
 #[derive(Clone, Debug)]
 enum Kind {
-    /// One end of a pair, as we make it, and as the Go plugins do.
+    /// One end of a pair, as this plugin and the Go plugin make it.
     Pair {
         /// The other end.
         port: Link,
-        /// Which that is in.
+        /// The VLANs of that end.
         vlans: Vec<Vlan>,
-        /// Which the bridge puts its ports into.
+        /// The VLAN that the bridge gives to each new port.
         default: Option<u16>,
     },
-    /// `ip link add link <bridge> name <bridge>.<vlan> type vlan id <vlan>`, of an administrator.
+    /// What an administrator makes by `ip link add link <bridge> name <bridge>.<vlan> type vlan id <vlan>`.
     Tagging {
         vlan: u16,
-        /// Which the bridge itself is in.
+        /// The VLANs of the bridge itself.
         vlans: Vec<Vlan>,
     },
-    /// A link that leads into another namespace.
-    Away,
+    /// A link whose other end is in another namespace.
+    OtherNamespace,
     Other,
 }
 
-/// What is wrong with one that is ours.
+/// What has to be repaired in a link that can be the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Flaw {
     Detached,
@@ -50,10 +50,10 @@ enum Flaw {
 }
 
 impl VlanGateway {
-    /// The one of a plan. `None` if the bridge itself is the gateway, or nobody.
+    /// The gateway of a plan; `None` if the bridge itself is the gateway, or there is none.
     ///
     /// # Errors
-    /// Code 7 when its name is none.
+    /// Code 7 when no link can have its name.
     pub(crate) fn of(plan: &Plan) -> Result<Option<Self>> {
         let keep_default = plan.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
         Ok(plan.vlan_gateway()?.map(|(name, vlan)| Self {
@@ -63,10 +63,10 @@ impl VlanGateway {
         }))
     }
 
-    /// Refuses a link of that name that cannot be it, before anything is touched.
+    /// Refuses a link of that name that cannot be the gateway, before ADD changes anything.
     ///
     /// # Errors
-    /// Code 7.
+    /// Code 7, with the reason why it cannot.
     pub(crate) fn refuse_foreign(&self, host: &Netlink, bridge: Option<&Link>) -> Result<()> {
         match host.find_link(self.name.as_str())? {
             Some(link) => self.examine(host, &link, bridge).map(drop),
@@ -74,10 +74,10 @@ impl VlanGateway {
         }
     }
 
-    /// The link, made or repaired.
+    /// The link, made if it is missing, and repaired.
     ///
     /// # Errors
-    /// Code 7 when its name belongs to something else.
+    /// Code 7 when a link of that name cannot be the gateway.
     pub(crate) fn ensure(&self, host: &Host, bridge: &Link) -> Result<Link> {
         let link = match host.netlink.find_link(self.name.as_str())? {
             Some(link) => link,
@@ -91,7 +91,7 @@ impl VlanGateway {
             if flaws.contains(&Flaw::Detached) {
                 host.netlink.set_master(port.index, Some(bridge.index))?;
             }
-            // A port that was attached just now has no VLAN of ours.
+            // A port has lost its VLANs when it was detached from the bridge.
             if flaws.iter().any(|flaw| matches!(flaw, Flaw::Detached | Flaw::Vlans(_))) {
                 self.vlans.apply(&host.netlink, port.index)?;
             }
@@ -106,7 +106,7 @@ impl VlanGateway {
         Ok(link)
     }
 
-    /// The pair, which [`VlanGateway::ensure`] then finds in want of everything else.
+    /// The pair alone, detached and down: [`VlanGateway::ensure`] then repairs it like any other.
     fn create(&self, host: &Host, bridge: &Link) -> Result<Link> {
         let (here, port) = (Netns::current()?, Mac::random()?);
         let spec = LinkSpec {
@@ -119,7 +119,7 @@ impl VlanGateway {
         };
         match host.netlink.create_link(&spec) {
             Ok(link) => Ok(link),
-            // Another attachment was quicker.
+            // The ADD of another attachment has made it meanwhile.
             Err(error) if error.is_exists() => {
                 host.netlink.find_link(self.name.as_str())?.ok_or_else(|| error.into())
             }
@@ -127,7 +127,7 @@ impl VlanGateway {
         }
     }
 
-    /// The link, if it is there, and every difference from what it should be.
+    /// The link, if it exists, and every difference from what it should be.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -136,7 +136,7 @@ impl VlanGateway {
         let Some(link) = host.netlink.find_link(name.as_str())? else {
             return Ok((None, vec![format!("gateway interface {name} not found")]));
         };
-        let kind = self.look(&host.netlink, &link, Some(bridge))?;
+        let kind = self.read_kind(&host.netlink, &link, Some(bridge))?;
         let differences = match self.judge(&link, &kind, Some(bridge)) {
             Ok(flaws) => flaws.iter().flat_map(|flaw| self.describe(flaw, bridge)).collect(),
             Err(reason) => {
@@ -165,7 +165,7 @@ impl VlanGateway {
         link: &Link,
         bridge: Option<&Link>,
     ) -> Result<(Kind, Vec<Flaw>)> {
-        let kind = self.look(host, link, bridge)?;
+        let kind = self.read_kind(host, link, bridge)?;
         match self.judge(link, &kind, bridge) {
             Ok(flaws) => Ok((kind, flaws)),
             Err(reason) => {
@@ -178,10 +178,10 @@ impl VlanGateway {
         }
     }
 
-    fn look(&self, host: &Netlink, link: &Link, bridge: Option<&Link>) -> Result<Kind> {
+    fn read_kind(&self, host: &Netlink, link: &Link, bridge: Option<&Link>) -> Result<Kind> {
         let default = |bridge: &Link| host.read_default_vlan(bridge.index);
         Ok(match (link.kind.as_deref(), link.peer) {
-            (Some("veth" | "vlan"), _) if link.peer_netns.is_some() => Kind::Away,
+            (Some("veth" | "vlan"), _) if link.peer_netns.is_some() => Kind::OtherNamespace,
             (Some("veth"), Some(port)) => Kind::Pair {
                 port: host.read_link(port)?,
                 vlans: host.list_vlans(port)?,
@@ -195,7 +195,7 @@ impl VlanGateway {
         })
     }
 
-    /// What is wrong with it, if it can be the one, and why it cannot.
+    /// What has to be repaired, or the reason why the link cannot be the gateway.
     fn judge(&self, link: &Link, kind: &Kind, bridge: Option<&Link>) -> Result<Vec<Flaw>, String> {
         let down = (!link.is_up).then_some(Flaw::Down);
         let index = bridge.map(|bridge| bridge.index);
@@ -208,7 +208,8 @@ impl VlanGateway {
                         port.name
                     ));
                 }
-                // An attachment's end, or a pair that somebody uses in a way of his own.
+                // An alias names the owner of an attachment's end. A detached pair whose other end has
+                // no name as `create` chooses it was made for another purpose.
                 if port.alias.is_some() || detached.is_some() && !port.name.starts_with("veth") {
                     return Err(format!("its other end, {}, is somebody's own", port.name));
                 }
@@ -234,7 +235,7 @@ impl VlanGateway {
                     Err(format!("the bridge itself takes no tagged frames of that VLAN; {way}"))
                 }
             }
-            Kind::Away => Err("it leads into another network namespace".into()),
+            Kind::OtherNamespace => Err("it leads into another network namespace".into()),
             Kind::Other => Err(match &link.kind {
                 Some(kind) => format!("it is a {kind}"),
                 None => "it is neither a veth nor a vlan".to_owned(),
@@ -242,8 +243,8 @@ impl VlanGateway {
         }
     }
 
-    /// Networks share it, of which one may keep the default VLAN and another not, so that is
-    /// neither asked for nor too much.
+    /// Networks that share the gateway may differ in `preserveDefaultVlan`, so the default VLAN is no
+    /// difference, whether the port has it or not.
     fn port_differences(&self, found: &[Vlan], default: Option<u16>) -> Vec<String> {
         Vlans { keep_default: true, ..self.vlans.clone() }.differences(found, default)
     }
@@ -311,10 +312,10 @@ mod tests {
             &flaws(&gateway, &pair(port.clone(), &[leak, ACCESS]))[..],
             [Flaw::Vlans(_)]
         ));
-        // Another network on the bridge may keep what the bridge gives.
+        // Another network of the bridge may keep the default VLAN.
         let default = Vlan { vid: 1, pvid: false, untagged: true };
         assert_eq!(flaws(&gateway, &pair(port.clone(), &[default, ACCESS])), []);
-        // The bridge was removed, and made again.
+        // The bridge was deleted and made again.
         let detached = pair(Link { master: None, ..port }, &[]);
         assert_eq!(flaws(&gateway, &detached), [Flaw::Detached]);
         assert_eq!(judge(&gateway, &detached, false).unwrap(), [Flaw::Detached]);
@@ -337,7 +338,7 @@ mod tests {
         refused(&gateway, &pair(uplink, &[]), "uplink, is somebody's own");
         let owned = Link { alias: Some("net c1 eth0".to_owned()), ..port() };
         refused(&gateway, &pair(owned, &[ACCESS]), "is somebody's own");
-        refused(&gateway, &Kind::Away, "another network namespace");
+        refused(&gateway, &Kind::OtherNamespace, "another network namespace");
         refused(&link(8, "br0.9", "dummy"), &Kind::Other, "it is a dummy");
     }
 

@@ -2,10 +2,10 @@
 
 use common::attach::sandbox::no_differences;
 use common::cni::{Error, Interface, Ip};
-use common::net::Link;
+use common::net::{Address, Family, Link};
 use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo};
 
-/// Linux calls it that in every namespace, and it cannot be renamed; `CNI_IFNAME` is not asked.
+/// The kernel gives it this name in every namespace, so `CNI_IFNAME` is ignored.
 const LO: &str = "lo";
 
 /// The plugin.
@@ -45,7 +45,7 @@ impl Plugin for Loopback {
     }
 
     fn gc(_: &Gc<'_>, _: &mut Errors) {
-        // lo lives and dies with its namespace.
+        // The kernel makes and deletes lo with its namespace.
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -67,8 +67,9 @@ fn describe(sandbox: &Sandbox, lo: &Link) -> Result<Success> {
             stray.address.to_string()
         )));
     }
-    let first = |is_ipv6| addresses.iter().find(|found| found.address.is_ipv6() == is_ipv6);
-    let ips = [first(false), first(true)].into_iter().flatten();
+    let is_of = |found: &Address, family| Family::of(found.address.ip()) == family;
+    let first = |family| addresses.iter().find(|found| is_of(found, family));
+    let ips = Family::ALL.into_iter().filter_map(first);
     let ips =
         ips.map(|found| Ip { address: found.address.into(), gateway: None, interface: Some(0) });
     let mac = Some("00:00:00:00:00:00".to_owned());

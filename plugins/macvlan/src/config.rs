@@ -1,4 +1,4 @@
-//! From JSON to what it means: every conflict between keys is found here, before anything is touched.
+//! The configuration: what its keys mean, and which of them conflict.
 
 use common::attach::{Layer3, link::Side, link_keys};
 use common::cni::Call;
@@ -6,7 +6,7 @@ use common::net::{Mac, MacvlanMode};
 use common::{Error, Result};
 use serde::Deserialize;
 
-/// The plugin's own keys, as they stand in the file.
+/// The plugin's own keys of the network configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Config {
@@ -21,17 +21,17 @@ struct Config {
 /// What the configuration means.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// None for the link of the default route.
+    /// `None` for the link of the default route.
     pub(crate) master: Option<String>,
-    /// Where that is.
+    /// The side that the master is on.
     pub(crate) side: Side,
     pub(crate) mode: MacvlanMode,
-    /// As it is given: how large it may be tells the master.
+    /// In bytes, as given: ADD compares it with that of the master.
     pub(crate) mtu: i64,
     pub(crate) mac: Option<Mac>,
-    /// Packets; the kernel's default without it.
+    /// In packets; `None` for the kernel's default.
     pub(crate) bc_queue_len: Option<u32>,
-    /// None for a link that carries frames only.
+    /// `None` for a link without addresses.
     pub(crate) layer3: Option<Layer3>,
 }
 

@@ -48,7 +48,7 @@ impl Plugin for Macvlan {
             parent: plan.side,
         };
         let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
-        // The host does not route what is on the master's wire.
+        // Addresses must be unique on the master's wire only, because the host does not route them.
         let mut addresses = ipam.start(None, Some(&master.name), undo)?;
         let link = link.create(&site, undo)?;
         let interfaces = vec![site.sandbox.interface(&link)];
@@ -63,7 +63,7 @@ impl Plugin for Macvlan {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
         errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
-        // Not before the link is gone: somebody else may get the address at once.
+        // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
     }
 
@@ -89,7 +89,7 @@ impl Plugin for Macvlan {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
-        // The link lives and dies with the container's namespace.
+        // The kernel deletes the link with the container's namespace.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
     }
 

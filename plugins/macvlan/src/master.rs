@@ -3,7 +3,7 @@
 use common::net::{Family, Link, MAIN_TABLE, Netlink};
 use common::{Error, Result};
 
-/// The link of that name, or the one by which this namespace's default route leaves.
+/// The link of that name, or the one of this namespace's default route.
 ///
 /// # Errors
 /// Code 7 when there is none.
@@ -26,10 +26,10 @@ pub(crate) fn find(netlink: &Netlink, name: Option<&str>) -> Result<Link> {
         .details("name the link to use: \"master\": \"eth0\""))
 }
 
-/// The size in bytes that is asked for; `None` for the master's own.
+/// The MTU in bytes that is asked for; `None` for the master's.
 ///
 /// # Errors
-/// Code 7 for one that the master has no room for.
+/// Code 7 for one that is larger than the master's.
 pub(crate) fn mtu(master: &Link, given: i64) -> Result<Option<u32>> {
     match u32::try_from(given) {
         Ok(0) => Ok(None),

@@ -1,4 +1,4 @@
-//! From JSON to what it means.
+//! The configuration: what its keys mean.
 
 use common::Result;
 use common::attach::{Layer3, link_keys};
@@ -6,7 +6,7 @@ use common::cni::Call;
 use common::filter::masquerade::Scope;
 use serde::Deserialize;
 
-/// The plugin's own keys, as they stand in the file.
+/// The plugin's own keys of the network configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -16,9 +16,9 @@ struct Config {
 /// What the configuration means.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Bytes, of both ends; the kernel's default without it.
+    /// Of both ends, in bytes; `None` for the kernel's default.
     pub(crate) mtu: Option<u32>,
-    /// None for a pair that carries frames only.
+    /// `None` for a pair without addresses.
     pub(crate) layer3: Option<Layer3>,
     pub(crate) masquerade: Option<Scope>,
 }

@@ -16,20 +16,21 @@ const HOST: u8 = 254;
 /// The host's route to an address of the container.
 fn route(link: &Link, ips: &[Ip], ip: &Ip) -> Route {
     let family = Family::of(ip.address.ip());
-    // The kernel sends from the link's first address of the family.
+    // As a source the kernel takes the link's first address of the family, which is the gateway of
+    // `first`; a route of another gateway has to name its own.
     let first = ips.iter().find(|other| Family::of(other.address.ip()) == family);
     let prefsrc = ip.gateway.filter(|_| first.is_some_and(|first| first.gateway != ip.gateway));
     let (oif, scope) = (Some(link.index), Some(HOST));
     Route { oif, scope, prefsrc, ..Route::to(ip.address.ip().into()) }
 }
 
-/// Gives the host's end the gateways' addresses and the routes to the container, which go with it,
-/// and lets the host forward.
+/// Gives the host's end the gateways' addresses and the routes to the container, and lets the host
+/// forward. There is no undo, because the kernel removes both with the link.
 ///
 /// # Errors
 /// Code 7 when IPAM gave an address no gateway; naming what the kernel refused.
 pub(crate) fn configure(host: &Host, link: &Link, ips: &[Ip]) -> Result<()> {
-    // The ends of all containers have the same one: nobody else is asked whether it is free.
+    // Without duplicate address detection: the host's ends of all containers have the same gateway.
     let options = AddressOptions { nodad: true, noprefixroute: false };
     for ip in ips {
         let gateway = ip.required_gateway()?;
@@ -41,7 +42,7 @@ pub(crate) fn configure(host: &Host, link: &Link, ips: &[Ip]) -> Result<()> {
     forwarding::ensure(addresses(ips))
 }
 
-/// What of that is missing, by the result of ADD.
+/// Everything that [`configure`] made for the result of ADD and that is missing.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -49,7 +50,7 @@ pub(crate) fn verify(host: &Host, result: &Success) -> Result<Vec<String>> {
     let ends = result.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
     let mut differences = forwarding::verify(addresses(&result.ips))?;
     for end in ends {
-        // That it is missing has been said.
+        // `veth::verify` has reported that it is missing.
         let Some(link) = host.netlink.find_link(&end.name)? else { continue };
         let found = host.netlink.list_addresses(link.index)?;
         for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {

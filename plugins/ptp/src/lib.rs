@@ -6,10 +6,11 @@ mod host;
 use common::attach::kept::GRACE_AGE;
 use common::attach::layer3::{describe, mark};
 use common::attach::sandbox::{Routing, interface, no_differences};
-use common::attach::veth::{self, HostEnd, Port};
+use common::attach::veth::{self, HostEnd};
 use common::attach::{Ipam, Kept, Site, Veth, host_end};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
+use common::net::Port;
 use common::{
     Add, Call, Check, Del, Errors, Gc, Host, Owner, Plugin, Result, Status, Success, Undo,
 };
@@ -55,7 +56,8 @@ impl Plugin for Ptp {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
-        // It is closed after the deletion of the link, with which it then waits for the kernel.
+        // Its sockets are closed after the deletion of the link: closing one waits for an RCU grace
+        // period, which has then passed.
         let mut filters = Filters::open(errors);
         if let Some(filters) = &mut filters {
             filters.delete(request.prev_result.as_ref(), &owner, errors);
@@ -63,7 +65,7 @@ impl Plugin for Ptp {
         if let Some(host) = errors.note(Host::open()) {
             errors.note(veth::delete(&host, request.netns.as_ref(), &owner, HostEnd::Alone));
         }
-        // Not before the link is gone: somebody else may get the address at once.
+        // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
     }
 

@@ -2,12 +2,12 @@
 //! by plugins that do not know them.
 
 use crate::attach::Owner;
-use crate::attach::in_use::{Containers, has_link};
+use crate::attach::in_use::Containers;
 use crate::cni::Result;
 use crate::filter::elements::{BRIDGE, Elements, has_veth_note, table};
 use crate::filter::masquerade;
 use crate::net::nft::{Key, SetName, TableFamily, address};
-use crate::net::{Family, Netlink};
+use crate::net::{Family, Netlink, has_link};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
