@@ -146,6 +146,31 @@ fn an_ipam_plugin_that_is_killed_costs_no_address() {
     });
 }
 
+/// What the ADD would have complained of, had it lived.
+#[test]
+fn an_ipam_plugin_that_is_killed_costs_no_earlier_lease() {
+    case(|bed| {
+        let warm = Warm::new(bed, config::pods());
+        let real = bin_dir().join("host-local").display().to_string();
+        let (earlier, pod) = (bed.sandbox("earlier"), bed.sandbox("pod"));
+        let mut ipam = config::pods();
+        ipam["type"] = json!("host-local");
+        let leased = bed.network(ipam).call("ADD", "c1").netns(earlier.path());
+        leased.env("GIRDER_LINK", "lo").run().success();
+        let before = bed.leases("pods");
+        bed.script(
+            "host-local",
+            &format!("#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exec {real}\nkill -KILL $$\n"),
+        );
+        let outcome = warm.network.add(&pod, "c1");
+        assert!(outcome.error().msg.contains("signal"), "{outcome}");
+        assert_eq!(bed.leases("pods"), before);
+        // A DEL of the runtime ends it, whichever ADD it was.
+        warm.network.call("DEL", "c1").netns(pod.path()).run().silent();
+        assert!(bed.leases("pods").into_values().all(|owner| owner == "first eth0"));
+    });
+}
+
 /// What a firewall that is killed leaves, with this configuration.
 fn kill_firewall(bed: &Testbed, keys: Value) {
     drop_forwarded(bed);

@@ -1,4 +1,4 @@
-//! Every plugin where it lacks a privilege or a resource: it answers, with an error if it must, and
+//! Every plugin without a privilege or a resource: it answers, with an error if it must, and
 //! a failed ADD leaves nothing.
 
 use serde_json::{Value, json};

@@ -145,18 +145,18 @@ pub struct Entry {
 
 impl Entry {
     fn new(network: &NetworkName, lease: &Lease, state: State) -> Self {
-        let holder = &lease.holder;
+        let holder = &lease.origin;
         Self {
             network: network.to_string(),
             addresses: lease.addresses.clone(),
-            container: lease.owner.container(),
-            ifname: lease.owner.ifname(),
+            container: lease.lessee.container(),
+            ifname: lease.lessee.ifname(),
             pod: holder.pod.as_ref().map(|(space, name)| format!("{space}/{name}")),
             since: holder.time,
             age: now().saturating_sub(holder.time),
             state: name_of(state),
             netns: holder.netns.clone(),
-            link: holder.link.clone(),
+            link: holder.link.as_ref().map(|link| link.name.clone()),
         }
     }
 }
@@ -189,7 +189,7 @@ pub fn list(leased: &Leased) -> Result<Vec<Entry>> {
 pub fn attachments(leased: &Leased) -> Result<Vec<Attachment>> {
     let is_gone = |state: State| state.is_proven_gone() || state == State::Nobodys;
     let attachment = |lease: &Lease| {
-        let (container, ifname) = (lease.owner.container(), lease.owner.ifname());
+        let (container, ifname) = (lease.lessee.container(), lease.lessee.ifname());
         Some(Attachment { container: container.parse().ok()?, ifname: ifname.parse().ok()? })
     };
     let leases = states(leased)?;

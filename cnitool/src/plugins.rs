@@ -79,7 +79,8 @@ pub fn kinds() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use serde_json::json;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::Path;
 
     #[test]
@@ -98,5 +99,48 @@ mod tests {
         let row = |known: &Known| (known.kind.to_owned(), known.role == Role::Ipam);
         assert_eq!(PLUGINS.iter().map(row).collect::<BTreeMap<_, _>>(), folders);
         assert_eq!(PLUGINS.len(), folders.len());
+    }
+
+    /// The keys that a plugin asks of the object that is its own: the whole configuration, or `ipam`.
+    fn keys(known: &Known) -> BTreeSet<String> {
+        let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]});
+        let document = json!({
+            "cniVersion": "1.0.0", "name": "net", "type": known.kind, "ipam": ipam
+        });
+        let reading = Reading::new(document);
+        // What it says of the values does not matter here.
+        drop((known.examine)(&reading));
+        let root = reading.document();
+        let own = if known.role == Role::Ipam { &root["ipam"] } else { root };
+        let asked = reading.known(own.as_object().unwrap()).unwrap_or_default();
+        asked.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What stands in backticks in the first column of the first table of a plugin's page, whose head
+    /// is `key`.
+    fn keys_of_page(path: &Path) -> BTreeSet<String> {
+        let page = std::fs::read_to_string(path).unwrap();
+        let rows = page.lines().skip_while(|line| !line.starts_with("| key ")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let cells = rows.map(|row| row.split('|').nth(1).unwrap_or_default().to_owned());
+        let words = |cell: String| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        cells.flat_map(|cell| -> Vec<String> { words(cell) }).collect()
+    }
+
+    #[test]
+    fn every_key_is_on_the_page_of_its_plugin_and_no_other() {
+        let of_every_network = keys(find("loopback").unwrap());
+        for known in PLUGINS {
+            let parent = if known.role == Role::Ipam { "ipam" } else { "plugins" };
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            let page = root.join(parent).join(known.kind).join("README.md");
+            let mut own = keys(known);
+            if known.role == Role::Ipam {
+                own.remove("type");
+            } else {
+                own.retain(|key| !of_every_network.contains(key));
+            }
+            assert_eq!(keys_of_page(&page), own, "{}", page.display());
+        }
     }
 }

@@ -239,3 +239,36 @@ fn no_gc_comes_between_a_lease_and_its_link() {
         assert_eq!(bed.leases("net"), bed.lease_files("net"));
     });
 }
+
+/// It is looked for where it was when it was recorded.
+#[test]
+fn in_another_network_namespace_a_missing_link_proves_nothing() {
+    case(|bed| {
+        let ipam = newest(bed, "10.1.2.0/30", &json!({}));
+        bed.ip("link add veth-c1 type bridge");
+        add(&ipam, "c1", "veth-c1").success();
+        let other = bed.sandbox("other");
+        let nsenter = format!("/usr/bin/nsenter --net={} --", other.path());
+        let elsewhere = |container: &str, link: &str| {
+            ipam.call(container).env("GIRDER_LINK", link).under(&nsenter).run()
+        };
+        elsewhere("c2", "veth-c2").fails_with(11, "1 of 1 in use");
+        elsewhere("c1", "veth-c1").fails_with(999, DUPLICATE);
+        let gc = ipam.network.call("GC", "").config(&with_valid(&ipam, &[])).under(&nsenter);
+        gc.run().silent();
+        assert_eq!(owners(bed), ["c1 eth0"]);
+        // Nor does one of that name there.
+        other.ip("link add veth-c1 type bridge");
+        bed.ip("link del veth-c1");
+        elsewhere("c2", "veth-c2").fails_with(11, "1 of 1 in use");
+        // Where it was, it does.
+        assert_eq!(ip(&add(&ipam, "c2", "veth-c2")), "10.1.2.2/30");
+        assert_eq!(owners(bed), ["c2 eth0"]);
+    });
+}
+
+fn with_valid(ipam: &Ipam<'_>, valid: &[Value]) -> Value {
+    let mut config = ipam.network.config().clone();
+    config["cni.dev/valid-attachments"] = json!(valid);
+    config
+}

@@ -179,7 +179,7 @@ fn fifty_adds_race_gc_and_lose_no_address() {
 
 /// Runs a call that may have so much memory and no more, and that must succeed, or fail with words.
 fn within(bed: &Testbed, ipam: &Ipam<'_>, verb: &str, container: &str) -> String {
-    /// Address space in KiB. What is resident is less.
+    /// Address space in KiB. What is in memory is less.
     const LIMIT: u32 = 12 << 10;
     let script = format!("ulimit -v {LIMIT}; exec {}/host-local", bin_dir().display());
     let netns = format!("CNI_NETNS={}", ipam.pod.path());

@@ -23,14 +23,14 @@ fn survives(network: &Network<'_>, pod: &Sandbox, verb: &str, death: Death) -> b
 fn a_killed_add_is_cleaned_up_by_one_del() {
     case(|bed| {
         let (neighbour, network) = (bed.neighbour(), bed.network(macvlan(&json!({}))));
-        let resident = bed.sandbox("earlier");
-        network.add(&resident, "earlier").success();
+        let earlier = bed.sandbox("earlier");
+        network.add(&earlier, "earlier").success();
         let before = bed.snapshot();
         let deaths = Death::each(|death| {
             let pod = bed.sandbox("pod");
             let survived = survives(&network, &pod, "ADD", death);
             if survived {
-                assert_eq!(seen(&neighbour, &resident, "203.0.113.10"), "203.0.113.2", "{death:?}");
+                assert_eq!(seen(&neighbour, &earlier, "203.0.113.10"), "203.0.113.2", "{death:?}");
             }
             network.call("DEL", "c1").netns(pod.path()).run().silent();
             assert!(pod.has_only_lo(), "{death:?}: {}", pod.ip("link"));
@@ -39,7 +39,7 @@ fn a_killed_add_is_cleaned_up_by_one_del() {
             survived
         });
         assert!(deaths > 15, "it was hardly ever killed");
-        network.check(&resident, "earlier").silent();
+        network.check(&earlier, "earlier").silent();
     });
 }
 

@@ -23,8 +23,8 @@ fn survives(network: &Network<'_>, pod: &Sandbox, verb: &str, death: Death) -> b
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
 fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Network<'_>, &Sandbox)) {
     let (neighbour, network) = (bed.neighbour(), bed.network(config));
-    let resident = bed.sandbox("earlier");
-    network.add(&resident, "earlier").success();
+    let earlier = bed.sandbox("earlier");
+    network.add(&earlier, "earlier").success();
     bed.settle();
     let before = bed.snapshot();
     let deaths = Death::each(|death| {
@@ -40,8 +40,8 @@ fn kill_add(bed: &Testbed, config: Value, clean: impl Fn(&Network<'_>, &Sandbox)
         survived
     });
     assert!(deaths > 20, "it was hardly ever killed");
-    assert_eq!(seen(&resident, &neighbour, "2001:db8:ffff::2"), "2001:db8:ffff::1");
-    network.check(&resident, "earlier").silent();
+    assert_eq!(seen(&earlier, &neighbour, "2001:db8:ffff::2"), "2001:db8:ffff::1");
+    network.check(&earlier, "earlier").silent();
 }
 
 #[test]

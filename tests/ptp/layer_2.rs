@@ -57,15 +57,15 @@ fn it_needs_no_ipam_plugin_for_any_verb() {
     case(|bed| {
         let network = bed.network(ptp(&json!({"ipam": null, "cniVersion": "1.1.0"})));
         network.status().silent();
-        let (resident, pod) = (bed.sandbox("earlier"), bed.sandbox("pod"));
-        network.add(&resident, "earlier").success();
+        let (earlier, pod) = (bed.sandbox("earlier"), bed.sandbox("pod"));
+        network.add(&earlier, "earlier").success();
         let before = bed.snapshot();
         network.add(&pod, "c1").success();
         network.gc(&["earlier", "c1"]).silent();
         network.check(&pod, "c1").silent();
         network.call("DEL", "c1").run().silent();
         bed.assert_unchanged_since(&before);
-        network.check(&resident, "earlier").silent();
+        network.check(&earlier, "earlier").silent();
     });
 }
 

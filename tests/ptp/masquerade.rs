@@ -106,17 +106,17 @@ fn rules_go_although_the_interface_has_lost_its_addresses() {
     case(|bed| {
         for backend in BACKENDS {
             let network = bed.network(masqueraded(&json!({"ipMasqBackend": backend})));
-            let (resident, pod) = (bed.sandbox("earlier"), bed.sandbox("pod"));
-            network.add(&resident, "earlier").success();
+            let (earlier, pod) = (bed.sandbox("earlier"), bed.sandbox("pod"));
+            network.add(&earlier, "earlier").success();
             let before = rules(bed);
             network.add(&pod, "c1").success();
             pod.ip("addr flush dev eth0");
             network.del(&pod, "c1").silent();
             assert_eq!(rules(bed), before, "{backend:?}");
-            network.del(&resident, "earlier").silent();
+            network.del(&earlier, "earlier").silent();
             bed.succeed("nft", &["flush", "ruleset"]);
             bed.succeed("rm", &["-r", "/var/lib/cni/networks"]);
-            resident.destroy();
+            earlier.destroy();
             pod.destroy();
         }
     });

@@ -108,7 +108,7 @@ fn del_of_theirs_removes_cable_routes_and_lease_of_ours() {
             theirs.run(bed, ("DEL", "c1"), &pod, &config).silent();
             assert!(pod.has_only_lo());
             assert_eq!(before.lines("link ").count(), bed.snapshot().lines("link ").count());
-            assert_eq!(bed.route_lines("-4").len(), 1, "the resident's");
+            assert_eq!(bed.route_lines("-4").len(), 1, "the earlier pod's");
             let held: Vec<_> = bed.lease_files("links").into_values().collect();
             assert!(held.iter().all(|owner| owner.starts_with("earlier ")), "{held:?}");
             // Ours make up their mind by what is there, too.

@@ -8,8 +8,8 @@ use crate::restore;
 use common::Result;
 use common::net::Family;
 use common::net::iptables::has_legacy;
-use common::net::nft::{self, Nft};
-use firewall::policy::{Firewall, Refusal, Sender};
+use common::net::nft::{Nft, TableFamily};
+use firewall::policy::{BlockingChain, Firewall, Sender};
 use std::collections::BTreeMap;
 
 /// Whether what the attachments should have is there.
@@ -62,17 +62,17 @@ pub(super) fn leftovers(
 
 /// Chains of others that drop what pods send, and rules in two places.
 pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
-    let mut refused = Vec::<(Refusal, Vec<String>)>::new();
-    for refusal in Firewall::open()?.find_refusals(senders)? {
-        let address = refusal.address().map(|address| address.to_string());
-        match refused.iter_mut().find(|(other, _)| other.is_same(&refusal)) {
+    let mut blocking = Vec::<(BlockingChain, Vec<String>)>::new();
+    for chain in Firewall::open()?.find_blocking_chains(senders)? {
+        let address = chain.address().map(|address| address.to_string());
+        match blocking.iter_mut().find(|(other, _)| other.is_same(&chain)) {
             Some((_, addresses)) => addresses.extend(address),
-            None => refused.push((refusal, address.into_iter().collect())),
+            None => blocking.push((chain, address.into_iter().collect())),
         }
     }
     let mut findings: Vec<_> =
-        refused.iter().map(|(refusal, addresses)| of_chain(refusal, addresses)).collect();
-    let chains = Nft::open()?.list_chains(nft::Family::Ip)?;
+        blocking.iter().map(|(chain, addresses)| of_chain(chain, addresses)).collect();
+    let chains = Nft::open()?.list_chains(TableFamily::Ip)?;
     for table in ["filter", "nat"] {
         let is_here = chains.iter().any(|chain| chain.table == table && chain.hook.is_some());
         if is_here && has_legacy(Family::V4, table) {
@@ -89,17 +89,17 @@ pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn of_chain(refusal: &Refusal, addresses: &[String]) -> Finding {
+fn of_chain(chain: &BlockingChain, addresses: &[String]) -> Finding {
     let whose = match addresses {
         [] => String::new(),
         [one] => format!(" (of {one})"),
         [first, others @ ..] => format!(" (of {first} and {} others)", others.len()),
     };
-    let what = format!("{}{whose}", refusal.sentence());
-    if refusal.is_certain {
-        return Finding::problem(what, refusal.way_out());
+    let what = format!("{}{whose}", chain.sentence());
+    if chain.is_certain {
+        return Finding::problem(what, chain.way_out());
     }
-    let way_out = refusal.way_out();
+    let way_out = chain.way_out();
     Finding::note(
         what,
         format!("intended, if its rules accept what pods need; otherwise {way_out}"),

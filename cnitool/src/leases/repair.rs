@@ -36,15 +36,15 @@ impl Selector {
         match self {
             Self::Address(address) => lease.addresses.contains(address),
             Self::Container(container, ifname) => {
-                lease.owner.container() == *container
-                    && ifname.as_ref().is_none_or(|ifname| lease.owner.ifname() == *ifname)
+                lease.lessee.container() == *container
+                    && ifname.as_ref().is_none_or(|ifname| lease.lessee.ifname() == *ifname)
             }
         }
     }
 }
 
 fn describe(lease: &Lease, state: State) -> String {
-    let (container, ifname) = (lease.owner.container(), lease.owner.ifname());
+    let (container, ifname) = (lease.lessee.container(), lease.lessee.ifname());
     let addresses = reclaim::list(&lease.addresses);
     let state = name_of(state);
     format!("{addresses} of container {container:?}, interface {ifname:?} ({state})")
@@ -53,9 +53,9 @@ fn describe(lease: &Lease, state: State) -> String {
 /// Why the holder of a lease may be alive.
 fn sign_of_life(lease: &Lease, state: State) -> Option<String> {
     if state == State::Lives {
-        return Some(format!("its namespace is at {}", lease.holder.netns));
+        return Some(format!("its namespace is at {}", lease.origin.netns));
     }
-    let link = lease.holder.link.as_deref().filter(|link| in_use::is_attachment_alive(link));
+    let link = reclaim::link_here(lease).filter(|link| in_use::is_attachment_alive(link));
     let link = link.map(|link| format!("its link {link} is there")).filter(|_| {
         // Names of links come again with the boot.
         state != State::EarlierBoot

@@ -89,15 +89,17 @@ fn wide(number: usize) -> u128 {
 fn largest_free(set: &RangeSet, taken: &mut [u128]) -> u128 {
     taken.sort_unstable();
     let mut largest = 0;
-    for span in set.after(None) {
+    for interval in set.after(None) {
         // None behind the last address of all.
-        let mut start = Some(span.first);
-        for address in taken.iter().filter(|address| (span.first..=span.last).contains(address)) {
+        let mut start = Some(interval.first);
+        for address in
+            taken.iter().filter(|address| (interval.first..=interval.last).contains(address))
+        {
             largest = largest.max(start.map_or(0, |start| address.saturating_sub(start)));
             start = address.checked_add(1);
         }
-        let end = start.filter(|start| *start <= span.last);
-        largest = largest.max(end.map_or(0, |start| (span.last - start).saturating_add(1)));
+        let end = start.filter(|start| *start <= interval.last);
+        largest = largest.max(end.map_or(0, |start| (interval.last - start).saturating_add(1)));
     }
     largest
 }

@@ -34,12 +34,12 @@ impl Event {
     fn parse(network: &str, line: &[u8]) -> Option<Self> {
         let fields = check(line)?;
         let lease = Lease::parse(fields)?;
-        let holder = &lease.holder;
+        let holder = &lease.origin;
         Some(Self {
             network: network.to_owned(),
             event: if fields.starts_with("leased ") { "leased" } else { "released" },
-            container: lease.owner.container(),
-            ifname: lease.owner.ifname(),
+            container: lease.lessee.container(),
+            ifname: lease.lessee.ifname(),
             pod: holder.pod.as_ref().map(|(space, name)| format!("{space}/{name}")),
             time: holder.time,
             addresses: lease.addresses,

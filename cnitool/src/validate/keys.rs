@@ -69,8 +69,9 @@ struct List {
 pub(super) fn of_list(document: Value, findings: &mut Findings) {
     let reading = Reading::new(document);
     drop(reading.read::<List>());
-    Comparison { reading: &reading, section: None, ipam: None, findings }.value(
+    Comparison { reading: &reading, bare: &reading, section: None, ipam: None, findings }.value(
         reading.document(),
+        None,
         Some("a list"),
         "",
     );
@@ -99,7 +100,7 @@ impl Readers<'_> {
             misread.extend(error);
             let is_wrong = !misread.is_empty();
             for (index, error) in misread.iter().enumerate() {
-                // What lacks the value that was taken away is wrong for no other reason.
+                // A value was left out because it cannot be read: what then misses it is no other fault.
                 let mut earlier = misread[..index].iter();
                 if !earlier.any(|earlier| earlier.path().starts_with(error.path())) {
                     findings.add(Level::Error, join(at, error.path()), error.sentence());
@@ -133,14 +134,30 @@ impl Readers<'_> {
         let document = reading.document();
         let section = document.as_object().and_then(|keys| get(keys, "ipam"));
         let ipam = self.ipam.filter(|(_, known)| known.is_some()).map(|(name, _)| name);
-        Comparison { reading, section, ipam, findings }.value(document, known.map(|_| name), at);
+        let bare = Reading::new(bare(document, 1).unwrap_or_default());
+        drop(self.read(&bare));
+        let mut comparison = Comparison { reading, bare: &bare, section, ipam, findings };
+        comparison.value(document, Some(bare.document()), known.map(|_| name), at);
     }
+}
+
+/// The document without what a plugin could refuse, down to `depth`. One that refuses reads no
+/// further, and its other keys would look as if it did not know them.
+fn bare(document: &Value, depth: u8) -> Option<Value> {
+    let keys = document.as_object()?.iter();
+    let kept = keys.filter_map(|(key, value)| match key.as_str() {
+        "name" | "cniVersion" | "type" => Some((key.clone(), value.clone())),
+        _ if depth > 0 => Some((key.clone(), bare(value, depth - 1)?)),
+        _ => None,
+    });
+    Some(Value::Object(kept.collect()))
 }
 
 /// A document compared with what its readers ask for. Without an owner, who would not know it, a key
 /// is not looked at.
 struct Comparison<'a> {
     reading: &'a Reading,
+    bare: &'a Reading,
     /// The value of `ipam`, and who owns what is in it.
     section: Option<&'a Value>,
     ipam: Option<&'a str>,
@@ -148,22 +165,32 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn value(&mut self, given: &Value, owner: Option<&str>, at: &str) {
+    /// `bare` is the same place in the bare document, if it is there.
+    fn value(&mut self, given: &Value, bare: Option<&Value>, owner: Option<&str>, at: &str) {
         let is_section = self.section.is_some_and(|section| std::ptr::eq(section, given));
         let owner = if is_section { self.ipam } else { owner };
         match given {
-            Value::Object(keys) => self.object(keys, owner, at),
+            Value::Object(keys) => {
+                self.object(keys, bare.and_then(Value::as_object), owner, at);
+            }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.value(item, owner, &format!("{at}[{index}]"));
+                    self.value(item, None, owner, &format!("{at}[{index}]"));
                 }
             }
             _ => {}
         }
     }
 
-    fn object(&mut self, keys: &Map<String, Value>, owner: Option<&str>, at: &str) {
-        let Some(known) = self.reading.known(keys) else { return };
+    fn object(
+        &mut self,
+        keys: &Map<String, Value>,
+        bare: Option<&Map<String, Value>>,
+        owner: Option<&str>,
+        at: &str,
+    ) {
+        let Some(mut known) = self.reading.known(keys) else { return };
+        known.extend(bare.and_then(|keys| self.bare.known(keys)).unwrap_or_default());
         for (key, value) in keys {
             let path = join(at, key);
             // The runtime's own, and what people write because JSON has no comments.
@@ -184,7 +211,7 @@ impl Comparison<'_> {
                 }
                 _ => {}
             }
-            self.value(value, owner, &path);
+            self.value(value, bare.and_then(|keys| keys.get(key)), owner, &path);
         }
     }
 }
@@ -290,29 +317,31 @@ mod tests {
 
     #[test]
     fn every_value_that_cannot_be_read_is_named_at_once() {
+        let mut found = found(json!({
+            "type": "bridge", "isGateway": "true", "MTU": 1.5, "vlan": "5", "ipMasq": "v5",
+            "vlanTrunk": [{"id": 1}, {"id": [], "minID": {}}], "capabilities": {"mac": "on"},
+            "odd": 1,
+            "ipam": {"type": "host-local", "ranges": {}, "reclaim": "often",
+                "routes": [{"dst": 5}], "subnet": "10.1.0.0"},
+        }));
+        found.sort_unstable();
         assert_eq!(
-            found(json!({
-                "type": "bridge", "isGateway": "true", "MTU": 1.5, "vlan": "5", "ipMasq": "v5",
-                "vlanTrunk": [{"id": 1}, {"id": [], "minID": {}}], "capabilities": {"mac": "on"},
-                "odd": 1, "hairpinMode": true, "promiscMode": true,
-                "ipam": {"type": "host-local", "ranges": {}, "reclaim": "often",
-                    "routes": [{"dst": 5}], "subnet": "10.1.0.0"},
-            })),
+            found,
             [
                 "error: x.capabilities.mac: must be true or false, not a string",
-                "error: x.ipam.reclaim: unknown variant `often`, expected one of `boot`, `netns`, \
-                 `never`",
-                "error: x.ipam.ranges: must be a list, not an object",
-                "error: x.ipam.subnet: invalid CIDR address: 10.1.0.0 (an address and a length, as \
-                 10.1.0.0/24)",
-                "error: x.ipam.routes[0].dst: must be a string, not 5",
-                "error: x.isGateway: must be true or false, not a string",
                 "error: x.ipMasq: invalid value: string \"v5\", expected true, false, \"v4\" or \
                  \"v6\"",
+                "error: x.ipam.ranges: must be a list, not an object",
+                "error: x.ipam.reclaim: unknown variant `often`, expected one of `boot`, `netns`, \
+                 `never`",
+                "error: x.ipam.routes[0].dst: must be a string, not 5",
+                "error: x.ipam.subnet: invalid CIDR address: 10.1.0.0 (an address and a length, as \
+                 10.1.0.0/24)",
+                "error: x.isGateway: must be true or false, not a string",
                 "error: x.mtu: must be a whole number, not 1.5",
                 "error: x.vlan: must be a number, not a string",
-                "error: x.vlanTrunk[1].minID: must be a number, not an object",
                 "error: x.vlanTrunk[1].id: must be a number, not a list",
+                "error: x.vlanTrunk[1].minID: must be a number, not an object",
                 "warning: x.odd: bridge does not know this key",
             ]
         );
@@ -350,32 +379,33 @@ mod tests {
 
     #[test]
     fn what_a_plugin_refuses_does_not_hide_its_keys() {
-        let known = |document: &Value| {
-            let reading = Reading::new(document.clone());
-            let kinds = [&document["type"], &document["ipam"]["type"]];
-            let known = kinds.into_iter().filter_map(|kind| plugins::find(kind.as_str()?));
-            let refused = known.filter(|known| (known.examine)(&reading).is_err()).count();
-            assert_eq!(reading.misread(), None);
-            let keys = |path| reading.known(reading.document().pointer(path)?.as_object()?);
-            (refused, ["", "/ipam", "/runtimeConfig"].map(|path| keys(path).unwrap_or_default()))
-        };
-        let names = json!({"name": "n", "cniVersion": "1.1.0", "runtimeConfig": {}});
-        for (kind, refused) in [
-            ("bridge", json!({"hairpinMode": true, "promiscMode": true})),
-            ("bridge", json!({"vlan": 5000})),
-            ("bridge", json!({"bridge": "a/b"})),
-            ("portmap", json!({"backend": "x"})),
-            ("firewall", json!({"backend": "x"})),
+        let all = json!({
+            "type": "bridge", "isGateway": true, "ipMasq": true, "ipMasqBackend": "", "dns": {},
+            "enabledad": true, "mtu": 1500, "portIsolation": true, "vlanTrunk": [{"id": 5}],
+            "args": {"cni": {}}, "runtimeConfig": {}, "oddd": 1,
+            "ipam": {"type": "host-local", "graceAge": 1, "dataDir": "/x", "sticky": "pod",
+                "exclude": [], "resolvConf": "", "statusOnFull": "fail", "routes": [], "oddd": 1},
+        });
+        for refused in [
+            json!({"hairpinMode": true, "promiscMode": true}),
+            json!({"vlan": 5000}),
+            json!({"bridge": "a/b"}),
+            json!({"ipMasqBackend": "x"}),
+            json!({"mtu": 1_000_000}),
+            json!({"runtimeConfig": {"mac": "x"}}),
+            json!({"disableContainerInterface": true}),
         ] {
-            let mut good = names.clone();
-            good["type"] = kind.into();
-            good["ipam"] = json!({"type": "host-local", "subnet": "10.1.0.0/24"});
-            let mut bad = good.clone();
-            bad["ipam"] = json!({"type": "host-local"});
-            bad.as_object_mut().unwrap().extend(refused.as_object().unwrap().clone());
-            let ((none, known_of_good), (both, known_of_bad)) = (known(&good), known(&bad));
-            assert_eq!((none, both), (0, 2), "{bad}");
-            assert_eq!(known_of_good, known_of_bad, "{bad}");
+            let mut document = all.clone();
+            document.as_object_mut().unwrap().extend(refused.as_object().unwrap().clone());
+            let found = found(document);
+            assert!(found[0].starts_with("warning: x.ipam.oddd: host-local does"), "{found:?}");
+            assert!(found[1].starts_with("warning: x.oddd: bridge does not know"), "{found:?}");
+            assert!(found[2].starts_with("error: x.ipam: no IP ranges specified"), "{found:?}");
+            assert!(found[3].starts_with("error: x: ") && found.len() == 4, "{found:?}");
+        }
+        for (kind, refused) in [("portmap", "snat"), ("firewall", "ingressPolicy")] {
+            let found = found(json!({"type": kind, "backend": "x", refused: null, "oddd": 1}));
+            assert!(found[0].starts_with("warning: x.oddd: ") && found.len() == 2, "{found:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The environment: `CNI_*` and `CNI_ARGS`, read once, parsed once.
 //!
-//! Beside the variables of the specification there are three that a main plugin sets for the IPAM
+//! Beside the variables of the specification there are four that a main plugin sets for the IPAM
 //! plugin it runs. The Go plugins neither set nor read them, so both sides work without:
 //!
 //! | variable | value |
 //! |---|---|
 //! | `GIRDER_LINK` | the name of the host's link that the main plugin will create, and that cannot outlive the container's namespace: as long as it exists, the lease is in use ([`Add::link`](super::Add::link)) |
 //! | `GIRDER_SEGMENT` | the layer-2 segment that the container joins, where this host does not route it: an address must be unique within it only ([`Add::segment`](super::Add::segment)) |
+//! | `GIRDER_ADD` | a name that no other ADD has, for the ADD ([`Add::name`](super::Add::name)) and for the DEL that rolls it back ([`Del::undoes`](super::Del::undoes)) |
 //! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own IPAM plugin |
 
 use super::{Code, Error, Result};
@@ -215,6 +216,7 @@ impl Display for NetnsPath {
 
 pub(super) const LINK: &str = "GIRDER_LINK";
 pub(super) const SEGMENT: &str = "GIRDER_SEGMENT";
+pub(super) const ADD: &str = "GIRDER_ADD";
 pub(super) const DEPTH: &str = "GIRDER_DEPTH";
 
 /// The raw environment. An empty variable counts as absent, as in the Go library.
@@ -229,6 +231,7 @@ pub(super) struct Environment {
     pub(super) netns_override: Option<String>,
     pub(super) link: Option<String>,
     pub(super) segment: Option<String>,
+    pub(super) add: Option<String>,
     pub(super) depth: u32,
 }
 
@@ -250,6 +253,7 @@ impl Environment {
             netns_override: variable("CNI_NETNS_OVERRIDE"),
             link: variable(LINK),
             segment: variable(SEGMENT),
+            add: variable(ADD),
             depth: variable(DEPTH).and_then(|depth| depth.parse().ok()).unwrap_or(0),
         }
     }

@@ -1,7 +1,7 @@
 //! Other plugins: found in `CNI_PATH`, run with the same environment and the same bytes on stdin
 //! (specification, section "Plugin Delegation").
 
-use super::args::{DEPTH, LINK, SEGMENT};
+use super::args::{ADD, DEPTH, LINK, SEGMENT};
 use super::{Code, Context as _, Error, Result, Success, Undo, Verb, Version, report};
 use serde_json::Value;
 use std::cell::Cell;
@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// A plugin that serves a part of another one's request, as an IPAM plugin does.
 #[derive(Clone, Debug)]
@@ -53,8 +54,9 @@ impl Delegate {
     /// `segment` are as in [`Add`](super::Add).
     ///
     /// The rollback runs its DEL from the moment that the process has been started, unless it answers
-    /// with an error. After an error the delegate keeps no state of this ADD, and a DEL would release
-    /// what an earlier ADD of the same attachment has: that it exists may be what the error says.
+    /// with an error, after which it keeps no state of this ADD. The DEL names the ADD that it undoes:
+    /// a delegate that was killed may have been about to refuse this ADD because of what an earlier
+    /// ADD of the same attachment has. The Go plugins ignore that name, and release this as well.
     ///
     /// # Errors
     /// When it cannot be executed.
@@ -65,15 +67,16 @@ impl Delegate {
         undo: &mut Undo,
     ) -> Result<Running> {
         let is_del_owed = Rc::new(Cell::new(false));
-        let (delegate, is_owed) = (self.clone(), Rc::clone(&is_del_owed));
+        let (delegate, is_owed, name) = (self.clone(), Rc::clone(&is_del_owed), new_name());
+        let undone = name.clone();
         undo.push(format!("ADD of {}", self.executable.display()), move || {
-            if is_owed.get() { delegate.del() } else { Ok(()) }
+            if is_owed.get() { delegate.call(Verb::Del, &undone) } else { Ok(()) }
         });
         let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
         // Set to the empty string, which counts as absent, if there is none: otherwise the delegate
         // would inherit the one of this process.
         let [link, segment] = [link, segment].map(Option::unwrap_or_default);
-        let environment = [verb, (LINK, link), (SEGMENT, segment), (DEPTH, &depth)];
+        let environment = [verb, (LINK, link), (SEGMENT, segment), (ADD, &name), (DEPTH, &depth)];
         let mut child = spawn(&self.executable, &environment)?;
         is_del_owed.set(true);
         let fed = feed(&mut child, &self.executable, &self.stdin);
@@ -84,30 +87,32 @@ impl Delegate {
     /// # Errors
     /// Those of the delegate, unchanged.
     pub(crate) fn del(&self) -> Result<()> {
-        self.call(Verb::Del)
+        self.call(Verb::Del, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
     pub(crate) fn check(&self) -> Result<()> {
-        self.call(Verb::Check)
+        self.call(Verb::Check, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
     pub(crate) fn gc(&self) -> Result<()> {
-        self.call(Verb::Gc)
+        self.call(Verb::Gc, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
     pub(crate) fn status(&self) -> Result<()> {
-        self.call(Verb::Status)
+        self.call(Verb::Status, "")
     }
 
-    fn call(&self, verb: Verb) -> Result<()> {
+    /// `undoes` is the name of the ADD that a DEL takes back. Empty is as good as absent, also if ours
+    /// has one: that is about us.
+    fn call(&self, verb: Verb, undoes: &str) -> Result<()> {
         let depth = self.depth.to_string();
-        let environment = [("CNI_COMMAND", verb.as_str()), (DEPTH, &depth)];
+        let environment = [("CNI_COMMAND", verb.as_str()), (ADD, undoes), (DEPTH, &depth)];
         execute(&self.executable, &environment, &self.stdin).map(drop)
     }
 }
@@ -150,6 +155,12 @@ impl Drop for Running {
             self.collect(child);
         }
     }
+}
+
+/// Names an ADD: no two of one attachment begin in the same nanosecond.
+fn new_name() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos().to_string()
 }
 
 /// Finds the executable of a plugin `type` in the directories of `CNI_PATH`.

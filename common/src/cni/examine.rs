@@ -1,7 +1,7 @@
 //! A configuration that is read in order to learn which keys the plugins know, and which value they
 //! cannot read, as `cnitool validate` does. A plugin that serves a call does not need this.
 
-use super::json;
+use super::{Call, Plugin, Result, Verb, json};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -65,6 +65,28 @@ impl Reading {
 
     pub(super) fn note(&self, object: &Map<String, Value>, asked: Asked) {
         self.asked.borrow_mut().push((object, asked));
+    }
+}
+
+/// Has a plugin understand a configuration as its ADD does, and touches nothing. The plugin's keys
+/// are known to `reading` from then on.
+///
+/// # Errors
+/// What ADD finds wrong with it.
+pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
+    P::load(&Call::examined(reading)?).map(drop)
+}
+
+impl Call {
+    /// An ADD of a configuration that is only examined, understood without an environment.
+    ///
+    /// # Errors
+    /// Codes 1, 6 and 7 as for any call.
+    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
+        let mut call =
+            Self::without_environment(Verb::Add, reading.document().to_string().into_bytes())?;
+        call.network.reading = Some(Rc::clone(reading));
+        Ok(call)
     }
 }
 

@@ -32,8 +32,8 @@ pub use args::{Attachment, CniArgs, ContainerId, IfName, NetnsPath, NetworkName,
 pub use config::Network;
 pub use delegate::Delegate;
 pub use error::{Code, Context, Error, Errors, Result, report};
-pub use examine::Reading;
-pub use plugin::{Plugin, examine};
+pub use examine::{Reading, examine};
+pub use plugin::Plugin;
 pub use request::{Add, Call, Check, Del, Gc, Status};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
 pub use run::run;

@@ -1,8 +1,6 @@
 //! What a plugin is.
 
-use super::examine::Reading;
 use super::{Add, Call, Check, Del, Errors, Gc, Result, Status, Success, Undo};
-use std::rc::Rc;
 
 /// A plugin: the configuration that it has loaded, and what it does for each verb.
 pub trait Plugin: Sized {
@@ -55,13 +53,4 @@ pub trait Plugin: Sized {
     /// # Errors
     /// Code 50 when it could not.
     fn status(&self, request: &Status<'_>) -> Result<()>;
-}
-
-/// Loads a configuration as the plugin's ADD does, without changing anything on the host. The
-/// plugin's keys are known to `reading` from then on.
-///
-/// # Errors
-/// What ADD finds wrong with it.
-pub fn examine<P: Plugin>(reading: &Rc<Reading>) -> Result<()> {
-    P::load(&Call::examined(reading)?).map(drop)
 }

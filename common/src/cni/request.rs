@@ -2,13 +2,11 @@
 
 use super::args::Environment;
 use super::config::Keys;
-use super::examine::Reading;
 use super::{
     Attachment, CniArgs, Delegate, Error, IfName, NetnsPath, Network, Result, Success, Verb,
     Version, delegate,
 };
 use std::path::PathBuf;
-use std::rc::Rc;
 
 /// How many plugins may wait for each other. The deepest useful chain is a wrapper (Multus), flannel,
 /// bridge and host-local; a configuration that names a plugin as its own IPAM plugin would start
@@ -39,18 +37,7 @@ impl Call {
         Ok((call, result))
     }
 
-    /// An ADD of a configuration that is only examined, for which there is no environment.
-    ///
-    /// # Errors
-    /// Codes 1, 6 and 7 as for any call.
-    pub fn examined(reading: &Rc<Reading>) -> Result<Self> {
-        let mut call =
-            Self::without_environment(Verb::Add, reading.document().to_string().into_bytes())?;
-        call.network.reading = Some(Rc::clone(reading));
-        Ok(call)
-    }
-
-    fn without_environment(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
+    pub(super) fn without_environment(verb: Verb, stdin: Vec<u8>) -> Result<Self> {
         let keys = Keys::parse(stdin)?;
         let version = keys.version()?;
         let network = Network::new(keys)?;
@@ -120,6 +107,8 @@ pub struct Add<'a> {
     /// plugin attaches, if this host does not route it: the same address may then be in use in
     /// another segment. `None` if addresses must be unique on the host.
     pub segment: Option<String>,
+    /// The main plugin's name for this ADD, which no other ADD has.
+    pub name: Option<String>,
 }
 
 /// DEL (specification, section "DEL"). The namespace may be gone, and the runtime may have lost the
@@ -134,6 +123,9 @@ pub struct Del<'a> {
     pub netns: Option<NetnsPath>,
     /// The final result of ADD, if the runtime still has it.
     pub prev_result: Option<Success>,
+    /// The [name](Add::name) of the ADD that the main plugin rolls back by this DEL, because that ADD was
+    /// not answered. What another ADD of the same attachment has made must then stay.
+    pub undoes: Option<String>,
 }
 
 /// CHECK (specification, section "CHECK").

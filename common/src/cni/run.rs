@@ -140,7 +140,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
             let mut undo = Undo::new();
             let link = call.environment.link();
             let segment = call.environment.segment.clone();
-            let request = Add { call, attachment, netns, prev_result, link, segment };
+            let name = call.environment.add.clone();
+            let request = Add { call, attachment, netns, prev_result, link, segment, name };
             let success = plugin.add(&request, &mut undo)?;
             let answer = success.encode(call.version);
             if P::KEEPS_UNCONVERTIBLE && answer.is_err() {
@@ -158,7 +159,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
                 report(error);
                 None
             });
-            P::del(&Del { call, attachment, netns, prev_result }, &mut errors);
+            let undoes = call.environment.add.clone();
+            P::del(&Del { call, attachment, netns, prev_result, undoes }, &mut errors);
         }
         Verb::Check => {
             let plugin = P::load(call)?;

@@ -1,33 +1,38 @@
-//! ExpectedElements that attachments own in sets and maps of the packet filter that they share.
+//! Elements that attachments own in sets and maps of the packet filter that they share.
 //!
-//! Whose an element is, is in its comment: the owner, and perhaps notes after it. So what one
-//! attachment has is found by its keys, if they are known, and otherwise by a look at all elements.
+//! The comment of an element names its owner, and perhaps has notes after it. So what one attachment
+//! has is found by its keys, if they are known, and otherwise by a look at all elements.
 
 mod change;
 mod comment;
+mod deletion;
 mod lookup;
 mod unused;
 
 pub use comment::{Comment, VETH, has_veth_note, notes};
 
-use crate::attach::Owner;
-use crate::attach::host_end;
-use crate::attach::kept::Kept;
-use crate::cni::Undo;
-use crate::cni::{Code, Error, Result};
-use crate::net::Netlink;
-use crate::net::nft::{Batch, Data, Element, Family, Key, Make, Nft, SetName, Table};
+use crate::attach::{Kept, Owner};
+use crate::cni::{Result, Undo};
+use crate::net::Family;
+use crate::net::nft::{Batch, Data, Element, Key, Make, Nft, SetName, Table, TableFamily};
 use change::Change;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// Where everything about addresses is, for each address family.
-pub const TABLES: [Table<'static>; 2] =
-    [Table { family: Family::Ip, name: "girder" }, Table { family: Family::Ip6, name: "girder" }];
+/// The name of our tables.
+const NAME: &str = "girder";
+
+/// Where everything about the addresses of a family is.
+pub const fn table(family: Family) -> Table<'static> {
+    match family {
+        Family::V4 => Table { family: TableFamily::Ip, name: NAME },
+        Family::V6 => Table { family: TableFamily::Ip6, name: NAME },
+    }
+}
 
 /// Where everything about frames is.
-pub const BRIDGE: Table<'static> = Table { family: Family::Bridge, name: "girder" };
+pub const BRIDGE: Table<'static> = Table { family: TableFamily::Bridge, name: NAME };
 
 /// The comment of these tables.
 pub const ABOUT: Option<&str> = Some("Girder, CNI plugins");
@@ -40,9 +45,9 @@ pub type Shared = SetName<'static>;
 pub struct OwnedElement {
     /// The set or map that it is in.
     pub set: Shared,
-    /// Which packets it is about.
+    /// Which packets match it.
     pub key: Key,
-    /// Where it leads, in a map.
+    /// What becomes of them, in a map.
     pub data: Option<Data>,
 }
 
@@ -57,8 +62,8 @@ impl OwnedElement {
     }
 }
 
-/// The rules that ask for elements, and the sets and chains behind them: shared by all attachments,
-/// and never undone.
+/// Rules that look elements up, with their tables, sets and chains: shared by all attachments, and
+/// never undone.
 pub trait SharedRuleset {
     /// Makes what is shared: tables, sets, chains, rules. Committing it again changes nothing.
     ///
@@ -66,25 +71,25 @@ pub trait SharedRuleset {
     /// When it cannot be expressed.
     fn declare(&self) -> Result<Batch>;
 
-    /// Where an element may be that has to go before this one can come.
+    /// Where there may be an element that has to be deleted before this one can be made.
     fn conflicting_keys(&self, element: &OwnedElement) -> Vec<(Shared, Key)> {
         vec![(element.set, element.key.clone())]
     }
 
-    /// Where nothing may be that overlaps an element, but the kernel does not look: it refuses an
-    /// element only if another one has one of its ends, in the same set.
+    /// Where there may be no element that overlaps this one. The kernel refuses an interval only if
+    /// another one of the same set has one of its ends.
     fn overlapping_keys(&self, _element: &OwnedElement) -> Vec<(Shared, Key)> {
         Vec::new()
     }
 
-    /// Allows an element that is in the way to be replaced.
+    /// Whether an element of [`conflicting_keys`](Self::conflicting_keys) may be deleted.
     ///
     /// # Errors
-    /// It may not be.
+    /// If not: who has it.
     fn may_replace(&self, element: &OwnedElement, found: &Element) -> Result<()>;
 }
 
-/// As many elements are looked for one by one; where there are more, the whole set is listed.
+/// Up to so many elements are looked up one by one. Of more, listing the whole set is faster.
 pub const FEW: usize = 64;
 
 /// How often an ADD tries again when others change the same elements at the same time.
@@ -99,19 +104,24 @@ impl Elements {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self::new(Nft::open()?))
     }
 
-    /// The packet filter itself, for what has no owner.
-    pub fn nft(&mut self) -> &mut Nft {
-        &mut self.nft
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { nft }
     }
 
-    /// Makes all elements or none. What is in the way is replaced atomically, or is an
-    /// error; what this owner has already stays, also if the ADD fails.
+    /// Its socket, for what has no owner.
+    pub fn nft(&self) -> Nft {
+        self.nft.clone()
+    }
+
+    /// Makes all elements or none. Conflicting ones are replaced atomically, or are an error; what
+    /// this owner has already stays, also if the ADD fails.
     ///
     /// # Errors
-    /// When the kernel refuses, or something in the way does not yield.
+    /// When the kernel refuses, or [`SharedRuleset::may_replace`] does.
     pub fn create(
         &mut self,
         elements: &[OwnedElement],
@@ -122,7 +132,8 @@ impl Elements {
         self.ensure(ruleset)?;
         let mut change = Change::new(elements.iter().map(|one| (one.set, one.with(comment))));
         let Some((set, first)) = change.first() else { return Ok(()) };
-        // So that, should the answer be lost, it can be told whether the kernel has made them.
+        // Should the kernel's answer be lost, the first element tells whether there was a change:
+        // so it has to be one that was not there before.
         let is_new = self.find(set, &first.key)?.is_none();
         if !is_new || !self.find_overlapping(elements, ruleset)?.is_empty() {
             change = self.plan(elements, comment, ruleset)?;
@@ -130,7 +141,7 @@ impl Elements {
         let sent = Rc::new(RefCell::new(Change::default()));
         let known = Rc::clone(&sent);
         undo.push(format!("elements of {}", comment.text()), move || {
-            known.take().take_back(&mut Self::open()?)
+            known.take().roll_back(&mut Self::open()?)
         });
         let mut declaration = Batch::new();
         for attempt in 1.. {
@@ -140,22 +151,23 @@ impl Elements {
             match self.nft.commit(batch) {
                 Ok(()) => break,
                 Err(error) if attempt == ATTEMPTS => return Err(error.into()),
-                // In one transaction with the elements: a GC in between would remove what nobody
-                // uses yet.
+                // A GC may have deleted chains that nothing led to. They are made in the transaction
+                // of the elements that lead to them, so that the next GC finds them in use.
                 Err(error) if error.is_gone() => declaration = ruleset.declare()?,
                 Err(error) if error.is_exists() || error.is_overlap() => declaration = Batch::new(),
                 Err(error) => return Err(error.into()),
             }
             change = self.plan(elements, comment, ruleset)?;
         }
-        // Of two that come at the same time, the later one at least sees the other.
+        // Of two ADDs that run at the same time, at least the one that commits later finds the
+        // other's elements here.
         for (element, found) in self.find_overlapping(elements, ruleset)? {
             ruleset.may_replace(element, &found)?;
         }
         Ok(())
     }
 
-    /// What is left to do where something may be there already.
+    /// The change that makes these elements where others may be there already.
     fn plan(
         &mut self,
         elements: &[OwnedElement],
@@ -163,13 +175,13 @@ impl Elements {
         ruleset: &impl SharedRuleset,
     ) -> Result<Change> {
         let mut change = Change::new(elements.iter().map(|one| (one.set, one.with(comment))));
-        for (set, element) in self.find_in_the_way(elements, &comment.owner, ruleset)? {
+        for (set, element) in self.find_conflicting(elements, &comment.owner, ruleset)? {
             change.replace(set, element);
         }
         Ok(change)
     }
 
-    /// Mends what is shared where it is not whole.
+    /// Makes the shared ruleset where a part of it is missing.
     fn ensure(&mut self, ruleset: &impl SharedRuleset) -> Result<()> {
         let declaration = ruleset.declare()?;
         if !self.is_declared(&declaration)? {
@@ -178,7 +190,7 @@ impl Elements {
         Ok(())
     }
 
-    /// Whether what a declaration declares is there.
+    /// Whether every rule of a declaration is there.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -192,7 +204,7 @@ impl Elements {
         Ok(self.nft.commit(batch)?)
     }
 
-    /// Whether the rules that ask for the elements are there.
+    /// Whether the rules that look the elements up are there.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -200,20 +212,21 @@ impl Elements {
         self.is_declared(&ruleset.declare()?)
     }
 
-    /// Removes what is in the way of elements that are not made here.
+    /// Deletes what conflicts with elements that are not made, because iptables does their work.
     ///
     /// # Errors
-    /// When something does not yield; when the kernel refuses.
-    pub fn displace(
+    /// When the kernel refuses, or [`SharedRuleset::may_replace`] does.
+    pub fn delete_conflicting(
         &mut self,
         elements: &[OwnedElement],
         owner: &Owner,
         ruleset: &impl SharedRuleset,
     ) -> Result<()> {
-        let in_the_way = self.find_in_the_way(elements, owner, ruleset)?;
+        let generation = self.nft.read_generation()?;
+        let conflicting = self.find_conflicting(elements, owner, ruleset)?;
         let comments: BTreeSet<_> =
-            in_the_way.iter().filter_map(|(_, found)| found.comment.clone()).collect();
-        self.delete_judged(&in_the_way, |comment| comments.contains(comment)).map(drop)
+            conflicting.iter().filter_map(|(_, found)| found.comment.clone()).collect();
+        self.delete_found(generation, &conflicting, |comment| comments.contains(comment))
     }
 
     /// The element in which the first value of `key` lies, if there is one.
@@ -224,39 +237,25 @@ impl Elements {
         Ok(self.nft.find_element(set.table, set.name, key)?)
     }
 
-    /// Removes those of these elements whose comment is `ours`: how many there were.
+    /// Deletes every element of these sets whose comment is `dead`, and says which.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn delete(
-        &mut self,
-        spots: &[(Shared, Key)],
-        ours: impl Fn(&str) -> bool,
-    ) -> Result<usize> {
-        let is_ours = |element: &Element| element.comment.as_deref().is_some_and(&ours);
-        let mut there = self.find_all(spots)?;
-        there.retain(|(_, element)| is_ours(element));
-        self.delete_judged(&there, &ours)
-    }
-
-    /// Removes every element of these sets whose comment is `dead`, and says which.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
+    /// As [`delete`](Self::delete).
     pub fn delete_where(
         &mut self,
         sets: &[Shared],
         dead: impl Fn(&str) -> bool,
     ) -> Result<Vec<(Shared, Element)>> {
+        let generation = self.nft.read_generation()?;
         let found = self.list_where(sets, &dead)?;
-        self.delete_judged(&found, dead)?;
+        self.delete_found(generation, &found, dead)?;
         Ok(found)
     }
 
-    /// Removes every element of these sets that belongs to nobody who is kept.
+    /// Deletes every element of these sets that belongs to nobody who is kept.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// As [`delete`](Self::delete).
     pub fn sweep(&mut self, sets: &[Shared], kept: &Kept<'_>) -> Result<()> {
         self.delete_where(sets, |comment| kept.is_stale(comment)).map(drop)
     }
@@ -302,23 +301,6 @@ impl Elements {
         }
         Ok(missing)
     }
-}
-
-/// Refuses to take what belongs to an address from another attachment that lives: its link is there.
-///
-/// # Errors
-/// Code 11 that names the other one.
-fn refuse_living(found: &Element, owner: &Owner) -> Result<()> {
-    let comment = found.comment.as_deref().unwrap_or_default();
-    if owner.is_same_interface(comment) {
-        return Ok(());
-    }
-    let Some(other) = Owner::read(comment) else { return Ok(()) };
-    let Some(link) = host_end::find(&Netlink::open()?, &other)? else { return Ok(()) };
-    let (key, other) = (&found.key, other.as_str());
-    let msg = format!("{key} is in use already, by {other:?} behind link {}", link.name);
-    Err(Error::new(Code::TryAgain, msg)
-        .details("subnets that this host routes must not overlap, whatever their bridge or VLAN"))
 }
 
 /// A link's name as the kernel compares it: sixteen bytes, filled up with NUL.

@@ -4,13 +4,14 @@
 use super::{Legacy, Masquerade};
 use crate::attach::{Kept, Owner};
 use crate::cni::{Errors, Result, Success};
-use crate::net::nft;
+use crate::net::nft::Nft;
 
 /// The packet filter, for DEL and GC.
 ///
 /// Drop it after the link has been deleted: a socket that is closed after a deletion waits for the
 /// kernel, which the deletion of the link does anyway.
 pub struct Filters {
+    nft: Nft,
     masquerade: Masquerade,
     legacy: Legacy,
 }
@@ -19,12 +20,16 @@ impl Filters {
     /// `None` on a kernel without nftables, where nobody has anything.
     pub fn open(errors: &mut Errors) -> Option<Self> {
         let open = || -> Result<Option<Self>> {
-            if !nft::is_available()? {
-                return Ok(None);
-            }
-            Ok(Some(Self { masquerade: Masquerade::open()?, legacy: Legacy::open()? }))
+            let Some(nft) = Nft::open_available()? else { return Ok(None) };
+            let masquerade = Masquerade::new(nft.clone());
+            Ok(Some(Self { masquerade, legacy: Legacy::new(nft.clone()), nft }))
         };
         errors.note(open()).flatten()
+    }
+
+    /// The socket that all of it is deleted by.
+    pub fn nft(&self) -> Nft {
+        self.nft.clone()
     }
 
     /// Deletes what the attachment has, and what the Go plugins have made for it before the node was

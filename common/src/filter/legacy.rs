@@ -1,41 +1,50 @@
-//! What the reference plugins, written in Go, leave in the packet filter for an attachment, so that
-//! a node can be upgraded under its pods: chains of iptables, tables of nft(8), chains of a spoof
-//! check. What of it is there is asked of the kernel; where there is nothing, that is a look at a
-//! few names.
+//! What the Go plugins leave in the packet filter for an attachment, so that a node can be upgraded
+//! under its pods: chains of iptables, tables of nft(8), chains of a spoof check. What of it is there
+//! is asked of the kernel; where there is nothing, a look at a few names tells that.
 //!
 //! A chain of theirs is of a network and a container, whatever the interface.
+//!
+//! iptables has two kinds, whose tables do not know each other: those of iptables-nft are tables of
+//! nftables, and those of iptables-legacy are shown and changed by its own programs only.
 
-mod redirects;
+mod host_ports;
+mod translation;
 
-pub use redirects::Redirected;
+pub use host_ports::{LegacyContainer, LegacyHostPort};
 
 use crate::attach::Owner;
 use crate::attach::kept::Kept;
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
 use crate::filter::elements::port_key;
-use crate::net::nft::{Batch, Family, KnownRule, Nft, Table};
-use crate::net::{self, iptables};
+use crate::net::nft::{Batch, KnownRule, Nft, Table, TableFamily};
+use crate::net::{self, Family, iptables};
 use sha2::{Digest as _, Sha512};
 use std::cell::OnceCell;
 
-/// Masquerading by `nft`.
-const MASQUERADE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+/// Where `bridge` masquerades by nft(8).
+const MASQUERADE: Table<'_> = Table { family: TableFamily::Inet, name: "cni_plugins_masquerade" };
 const MASQUERADING: &str = "masq_checks";
-/// Ports of the host by `nft`, in both families.
+/// Where `portmap` translates by nft(8), in both families.
 const HOSTPORT: &str = "cni_hostport";
-/// The spoof check.
-const BRIDGE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
+/// Where `bridge` checks hardware addresses.
+const BRIDGE: Table<'_> = Table { family: TableFamily::Bridge, name: "nat" };
 const SPOOF_CHECKS: &str = "PREROUTING";
-/// Where iptables decides whose port of the host it is.
+/// What the chain that checks an interface's hardware address is called before the container's ID.
+const SPOOF_CHECK_PREFIX: &str = "cni-br-iface-";
+/// The chain of iptables that finds out whose port of the host it is.
 pub const DNAT: &str = "CNI-HOSTPORT-DNAT";
+/// What the chain that translates for a container is called before its hash.
+const DNAT_PREFIX: &str = "CNI-DN-";
+/// The same of the chain that masqueraded for it before 0.8.
+const SNAT_PREFIX: &str = "CNI-SN-";
 
-/// Looks for what the reference has left, and removes it.
+/// What the Go plugins have left, found and deleted.
 pub struct Legacy {
     nft: Nft,
 }
 
 /// A chain of iptables, and where it is entered from.
-struct Entered {
+struct EnteredChain {
     name: String,
     parents: &'static [&'static str],
 }
@@ -44,10 +53,15 @@ impl Legacy {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self::new(Nft::open()?))
     }
 
-    /// Removes what `bridge` has made: masquerading, and the spoof check.
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { nft }
+    }
+
+    /// Deletes what `bridge` has made: masquerading, and the spoof check.
     pub fn delete_masquerade(&mut self, owner: &Owner, errors: &mut Errors) {
         let Attachment { container, ifname } = owner.attachment();
         self.delete_chains(&[masquerade(owner.network(), container.as_str())], errors);
@@ -55,30 +69,30 @@ impl Legacy {
         errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
             rule.comment().is_some_and(|other| other.starts_with(&comment))
         }));
-        let chain = format!("cni-br-iface-{container}-{ifname}");
+        let chain = format!("{SPOOF_CHECK_PREFIX}{container}-{ifname}");
         let outcome = self.delete_spoof_check(&chain);
         errors.note(outcome);
     }
 
-    /// Removes what `portmap` has made.
+    /// Deletes what `portmap` has made.
     pub fn delete_ports(&mut self, owner: &Owner, errors: &mut Errors) {
         let container = owner.attachment().container.as_str();
         self.delete_chains(&ports(owner.network(), container), errors);
-        self.delete_rules_of(container, errors);
+        self.delete_nft_host_ports(container, errors);
     }
 
-    /// Of nft, whose rules do not tell the network.
-    fn delete_rules_of(&mut self, container: &str, errors: &mut Errors) {
-        for family in net::Family::ALL {
+    /// Those of nft(8), whose rules tell the container but not the network.
+    fn delete_nft_host_ports(&mut self, container: &str, errors: &mut Errors) {
+        for family in Family::ALL {
             let table = Table { family: family.into(), name: HOSTPORT };
             for chain in ["hostports", "hostip_hostports", "masquerading"] {
-                let ours = |rule: &KnownRule| rule.comment() == Some(container);
+                let ours = |rule: &KnownRule| rule.comment().as_deref() == Some(container);
                 errors.note(self.delete_rules(table, chain, ours));
             }
         }
     }
 
-    /// Removes what `bridge` has made for attachments that nobody keeps, as far as its rules name
+    /// Deletes what `bridge` has made for attachments that nobody keeps, as far as its rules name
     /// them.
     pub fn sweep_masquerade(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
         let network = kept.network();
@@ -90,7 +104,7 @@ impl Legacy {
         errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
             let comment = rule.comment().filter(|comment| comment.starts_with(&of_network));
             let Some(comment) = comment else { return false };
-            // In doubt all stay.
+            // Where it cannot be told who is kept, nothing is deleted.
             let spared = spared.get_or_init(|| kept.list().ok());
             spared.as_ref().is_some_and(|spared| {
                 let is_of =
@@ -102,33 +116,34 @@ impl Legacy {
         errors.note(outcome);
     }
 
-    /// They do not tell their network, but the link of the host, which ends with the container.
+    /// Their rules do not tell the network, but the link of the host, which ends with the container.
     fn sweep_spoof_checks(&mut self) -> Result<()> {
         if self.nft.find_chain(BRIDGE, SPOOF_CHECKS)?.is_none() {
             return Ok(());
         }
         let links = net::Netlink::open()?.list_links()?;
         for rule in self.nft.list_rules(BRIDGE, SPOOF_CHECKS)? {
-            let instance = rule.comment().and_then(|comment| comment.strip_prefix("macspoofchk-"));
+            let comment = rule.comment().unwrap_or_default();
             let lives = links.iter().any(|link| rule.contains(&port_key(&link.name)));
-            if let (Some(instance), false) = (instance, lives) {
-                self.delete_spoof_check(&format!("cni-br-iface-{instance}"))?;
+            if let (Some(instance), false) = (comment.strip_prefix("macspoofchk-"), lives) {
+                self.delete_spoof_check(&format!("{SPOOF_CHECK_PREFIX}{instance}"))?;
             }
         }
         Ok(())
     }
 
-    /// The same for `portmap`.
+    /// Deletes what `portmap` has made by iptables for attachments that nobody keeps.
     pub fn sweep_ports(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
         for container in self.stale(kept, &[DNAT], errors) {
             self.delete_chains(&ports(kept.network(), &container), errors);
         }
     }
 
+    /// The containers that rules of these chains name, and that nobody keeps.
     fn stale(&mut self, kept: &Kept<'_>, parents: &[&str], errors: &mut Errors) -> Vec<String> {
         let before = format!("name: \"{}\" id: \"", kept.network());
         let mut named: Vec<String> = Vec::new();
-        for family in net::Family::ALL {
+        for family in Family::ALL {
             for parent in parents {
                 let rules = self.nft.list_rules(nat(family), parent);
                 let rules = errors.note(rules.map_err(Error::from)).unwrap_or_default();
@@ -139,14 +154,16 @@ impl Legacy {
                         .map(str::to_owned),
                 );
             }
-            // The older kind's quotes are escaped.
+            // iptables-legacy-save escapes quotes.
             let before = before.replace('"', "\\\"");
             let of_parent = |line: &String| {
                 parents.iter().any(|parent| line.starts_with(&format!("-A {parent} ")))
             };
             let container =
                 |line: String| Some(line.split_once(&before)?.1.split('\\').next()?.to_owned());
-            named.extend(list_legacy(family).into_iter().filter(of_parent).filter_map(container));
+            named.extend(
+                list_iptables_legacy(family).into_iter().filter(of_parent).filter_map(container),
+            );
         }
         named.sort();
         named.dedup();
@@ -155,14 +172,14 @@ impl Legacy {
         named
     }
 
-    fn delete_chains(&mut self, chains: &[Entered], errors: &mut Errors) {
-        for family in net::Family::ALL {
+    fn delete_chains(&mut self, chains: &[EnteredChain], errors: &mut Errors) {
+        for family in Family::ALL {
             for chain in chains {
                 errors.note(self.delete_chain(nat(family), chain));
             }
             if iptables::has_legacy(family, "nat") {
-                match delete_legacy(family, chains) {
-                    // Then nobody can list them either.
+                match delete_iptables_legacy(family, chains) {
+                    // Without the programs, nobody can even list them.
                     Err(error) if error.is_gone() => {
                         report(format_args!("rules of iptables may be left: {error}"));
                     }
@@ -172,9 +189,9 @@ impl Legacy {
         }
     }
 
-    /// A chain of the newer kind of iptables, and the rules that lead to it.
-    fn delete_chain(&mut self, table: Table<'_>, chain: &Entered) -> Result<()> {
-        // Another process may change the parents while we look.
+    /// Deletes a chain of iptables-nft, and the rules that lead to it.
+    fn delete_chain(&mut self, table: Table<'_>, chain: &EnteredChain) -> Result<()> {
+        // Rules that lead to the chain may come and go between the look and the deletion.
         const ATTEMPTS: usize = 3;
         for attempt in 1.. {
             if self.nft.find_chain(table, &chain.name)?.is_none() {
@@ -203,7 +220,7 @@ impl Legacy {
         chain: &str,
         is_ours: impl Fn(&KnownRule) -> bool,
     ) -> Result<()> {
-        // Cheaper than a list of nothing.
+        // A list of rules that are not there costs more than this look.
         if self.nft.find_chain(table, chain)?.is_none() {
             return Ok(());
         }
@@ -241,29 +258,28 @@ impl Legacy {
     }
 }
 
-/// Where the newer kind of iptables translates.
-fn nat(family: net::Family) -> Table<'static> {
+/// Where iptables-nft translates.
+fn nat(family: Family) -> Table<'static> {
     Table { family: family.into(), name: "nat" }
 }
 
-fn masquerade(network: &NetworkName, container: &str) -> Entered {
+fn masquerade(network: &NetworkName, container: &str) -> EnteredChain {
     let name = format!("CNI-{}", hash(&[network.as_str(), container], 24));
-    Entered { name, parents: &["POSTROUTING"] }
+    EnteredChain { name, parents: &["POSTROUTING"] }
 }
 
-/// `SN` is of versions before 0.8.
-fn ports(network: &NetworkName, container: &str) -> [Entered; 2] {
+fn ports(network: &NetworkName, container: &str) -> [EnteredChain; 2] {
     let hash = hash(&[network.as_str(), container], 21);
-    let chain = |kind: &str, parents| Entered { name: format!("CNI-{kind}-{hash}"), parents };
-    [chain("DN", &[DNAT][..]), chain("SN", &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
+    let chain = |prefix: &str, parents| EnteredChain { name: format!("{prefix}{hash}"), parents };
+    [chain(DNAT_PREFIX, &[DNAT][..]), chain(SNAT_PREFIX, &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
 }
 
-/// Where a container's connections are masqueraded.
+/// The chain of iptables that masquerades a container's connections.
 pub fn masquerade_chain(owner: &Owner) -> String {
     masquerade(owner.network(), owner.attachment().container.as_str()).name
 }
 
-/// Where `portmap` translates for a container.
+/// The chain of iptables that translates for a container.
 pub fn port_chain(owner: &Owner) -> String {
     let [chain, _] = ports(owner.network(), owner.attachment().container.as_str());
     chain.name
@@ -282,8 +298,8 @@ fn hash(parts: &[&str], digits: usize) -> String {
     text
 }
 
-/// Rules in the table of the older kind, if there is one and its program shows them.
-fn list_legacy(family: net::Family) -> Vec<String> {
+/// The rules of iptables-legacy, if it has a table and its program shows them.
+fn list_iptables_legacy(family: Family) -> Vec<String> {
     if !iptables::has_legacy(family, "nat") {
         return Vec::new();
     }
@@ -293,12 +309,13 @@ fn list_legacy(family: net::Family) -> Vec<String> {
     })
 }
 
-/// The same in tables of the older kind, of which only the programs know.
-fn delete_legacy(family: net::Family, chains: &[Entered]) -> net::Result<()> {
+/// Deletes chains of iptables-legacy, and the rules that lead to them.
+fn delete_iptables_legacy(family: Family, chains: &[EnteredChain]) -> net::Result<()> {
     let _lock = iptables::lock()?;
     let saved = iptables::save_legacy(family, "nat")?;
-    let is_there =
-        |chain: &&Entered| saved.iter().any(|line| line.starts_with(&format!(":{} ", chain.name)));
+    let is_there = |chain: &&EnteredChain| {
+        saved.iter().any(|line| line.starts_with(&format!(":{} ", chain.name)))
+    };
     let mut script = String::new();
     for chain in chains.iter().filter(is_there) {
         let leads_there = |line: &&String| line.ends_with(&format!("-j {}", chain.name));
@@ -319,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_reference() {
+    fn names_are_those_of_the_go_plugins() {
         let network = |name: &str| name.parse::<NetworkName>().unwrap();
         assert_eq!(masquerade(&network("test"), "1234").name, "CNI-2bbe0c48b91a7d1b8a6753a8");
         let attachment =

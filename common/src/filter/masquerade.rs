@@ -7,7 +7,7 @@
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment "pods c1 eth0" : goto masquerade-10.1.0.0/24 }
 //!     }
-//!     chain masquerade-10.1.0.0/24 {        # a chain per subnet, and per list of exceptions
+//!     chain masquerade-10.1.0.0/24 {        # a chain per subnet, and per ipMasqExclude
 //!         ip daddr 10.1.0.0/24 return
 //!         ip daddr 224.0.0.0/4 return
 //!         masquerade
@@ -27,12 +27,13 @@ use crate::attach::owner::{Owner, digest};
 use crate::cni::Undo;
 use crate::cni::{Cidr, Error, Result, Success};
 use crate::filter::elements::{
-    ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, TABLES,
+    ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, table,
 };
 use crate::filter::restore::{Expected, ExpectedElements};
+use crate::net::Family;
 use crate::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field, Hook,
-    Make, Policy, SRCNAT, Set, SetName, Verdict, octets,
+    AddressField, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field,
+    Hook, Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
 };
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,10 +46,12 @@ pub use scope::Scope;
 
 pub(super) const MAP: &str = "masqueraded";
 const POSTROUTING: &str = "postrouting";
+/// What the chain of a subnet is called before the subnet.
+const CHAIN_PREFIX: &str = "masquerade-";
 
 /// The packet filter, for the elements of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`](crate::net::nft::Nft).
+/// Drop it after the link has been deleted: see [`Nft`].
 pub struct Masquerade {
     elements: Elements,
 }
@@ -58,6 +61,11 @@ impl Masquerade {
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// By this socket.
+    pub fn new(nft: Nft) -> Self {
+        Self { elements: Elements::new(nft) }
     }
 
     /// Masquerades what comes from the addresses of `success`, as far as it is in `scope`.
@@ -92,8 +100,8 @@ impl Masquerade {
     ) -> Result<Vec<Expected>> {
         if scope.backend == Backend::Iptables {
             let (success, scope, owner) = (success.clone(), scope.clone(), owner.clone());
-            let recorded = iptables::Recorded { success, scope, owner };
-            return Ok(vec![Expected::External(Box::new(recorded))]);
+            let rules = iptables::ExpectedRules { success, scope, owner };
+            return Ok(vec![Expected::External(Box::new(rules))]);
         }
         let comment = Comment::new(owner);
         let of_subnet = |subnet: Subnet| {
@@ -103,7 +111,7 @@ impl Masquerade {
         subnets(success, scope).into_iter().map(of_subnet).collect()
     }
 
-    /// Removes what the attachment has. `success` saves a look at all elements, if it is there and
+    /// Deletes what the attachment has. `success` saves a look at all elements, if it is there and
     /// its addresses are those that we find.
     ///
     /// # Errors
@@ -112,21 +120,21 @@ impl Masquerade {
         let ours = |comment: &str| owner.is_in(comment);
         let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
         let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
-        let spots: Vec<_> = ips.iter().map(|ip| address(ip.address.ip())).collect();
+        let keys: Vec<_> = ips.iter().map(|ip| address(ip.address.ip())).collect();
         // Not all of them need be masqueraded, but if one is, they are those of the ADD.
-        if self.elements.delete(&spots, ours)? == 0 {
+        if self.elements.delete(&keys, ours)? == 0 {
             self.elements.delete_where(&MAPS, ours)?;
         }
         Ok(())
     }
 
-    /// Removes what belongs to nobody who is kept, and chains that nobody's elements lead to.
+    /// Deletes what belongs to nobody who is kept, and chains that nobody's elements lead to.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
         self.elements.sweep(&MAPS, kept)?;
-        self.elements.delete_unused_chains(|name| name.starts_with("masquerade-"))
+        self.elements.delete_unused_chains(|name| name.starts_with(CHAIN_PREFIX))
     }
 
     /// Every address of the result that is not masqueraded as it should be.
@@ -155,11 +163,14 @@ impl Masquerade {
     }
 }
 
-const MAPS: [Shared; 2] =
-    [SetName { table: TABLES[0], name: MAP }, SetName { table: TABLES[1], name: MAP }];
+const MAPS: [Shared; 2] = [map(Family::V4), map(Family::V6)];
+
+const fn map(family: Family) -> Shared {
+    SetName { table: table(family), name: MAP }
+}
 
 fn map_of(ip: IpAddr) -> Shared {
-    MAPS[usize::from(ip.is_ipv6())]
+    map(Family::of(ip))
 }
 
 /// A pod's address in its subnet, and what is not masqueraded there.
@@ -173,7 +184,8 @@ fn subnets(success: &Success, scope: &Scope) -> Vec<Subnet> {
     let wanted = success.ips.iter().map(|ip| ip.address).filter(|address| scope.has(address));
     wanted
         .map(|address| {
-            let same_family = |network: &&Cidr| network.is_ipv6() == address.is_ipv6();
+            let family = |cidr: &Cidr| Family::of(cidr.ip());
+            let same_family = |network: &&Cidr| family(network) == family(&address);
             let exclude = scope.exclude.iter().filter(same_family);
             let mut exclude: Vec<_> = exclude.copied().collect();
             exclude.sort();
@@ -190,12 +202,12 @@ impl Subnet {
         OwnedElement { set: map_of(ip), key: octets(ip).into(), data }
     }
 
-    /// The name tells all that the rules depend on, so a chain that is there is the right one.
-    /// nft's own language knows no colon in a name, and must be able to read back what it lists.
+    /// The name tells all that the rules depend on, so a chain of that name is the right one. It has
+    /// no colon, which nft(8) could not read back.
     fn chain(&self) -> String {
         let address = &self.address;
         let name =
-            format!("masquerade-{}/{}", address.network(), address.prefix()).replace(':', "_");
+            format!("{CHAIN_PREFIX}{}/{}", address.network(), address.prefix()).replace(':', "_");
         if self.exclude.is_empty() {
             return name;
         }
@@ -231,19 +243,26 @@ impl SharedRuleset for Subnet {
             .table(Make::Ensure, table, ABOUT)
             .set(Make::Ensure, &map)
             .empty_chain(&Chain { base: Some(base), ..Chain::named(table, POSTROUTING) })
-            .rule(table, POSTROUTING, &[Expr::Vmap(&[Field::Address(Address::Source)], MAP)], None)
+            .rule(
+                table,
+                POSTROUTING,
+                &[Expr::Vmap(&[Field::Address(AddressField::Source)], MAP)],
+                None,
+            )
             .empty_chain(&Chain::named(table, &chain));
         let exclude = self.exclude.iter().map(|network| **network);
         for destination in [*self.address, multicast].into_iter().chain(exclude) {
-            let exprs =
-                [Expr::Within(Address::Destination, destination), Expr::Verdict(Verdict::Return)];
+            let exprs = [
+                Expr::Within(AddressField::Destination, destination),
+                Expr::Verdict(Verdict::Return),
+            ];
             batch.rule(table, &chain, &exprs, None);
         }
         batch.rule(table, &chain, &[Expr::Masquerade], None);
         Ok(batch)
     }
 
-    /// An attachment that nobody cleaned up has left it: IPAM says whose address it is now.
+    /// IPAM says whose address it is now: another owner's element is left over.
     fn may_replace(&self, _: &OwnedElement, _: &Element) -> Result<()> {
         Ok(())
     }

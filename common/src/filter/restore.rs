@@ -1,5 +1,5 @@
-//! The packet filter made anew, after somebody has flushed it: `nft flush ruleset`, a restart of
-//! nftables, a reload of firewalld.
+//! What attachments have in the packet filter, made anew after somebody has flushed it:
+//! `nft flush ruleset`, a restart of nftables, a reload of firewalld.
 
 mod leftover;
 
@@ -21,8 +21,8 @@ pub trait Filtering: Plugin {
     /// When the result does not tell, or the kernel cannot be asked.
     fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>>;
 
-    /// Whether somebody else may have been asked, who is asked again by CHECK and ADD of the plugin's
-    /// own program. An ADD of such a plugin may be repeated.
+    /// Whether an attachment may have something in an external backend, which CHECK of the plugin's own
+    /// program tells, and its ADD makes. The ADD of such a plugin may be repeated.
     fn uses_external_backend(&self) -> bool {
         false
     }
@@ -32,11 +32,11 @@ pub trait Filtering: Plugin {
 pub enum Expected {
     /// In our own tables.
     Own(Box<ExpectedElements>),
-    /// In those of a program or a daemon.
+    /// In an external backend: a program or a daemon.
     External(Box<dyn External>),
 }
 
-/// Elements, with the shared ruleset that asks for them.
+/// Elements, with the shared ruleset that looks them up.
 #[derive(Debug)]
 pub struct ExpectedElements {
     elements: Vec<OwnedElement>,
@@ -51,9 +51,9 @@ impl ExpectedElements {
     }
 }
 
-/// What is made by asking somebody else.
+/// What an external backend makes: a program or a daemon.
 pub trait External {
-    /// What several attachments may expect alike, and is then asked for once. None for what is one
+    /// A name for what several attachments expect alike: it is made once. None for what is one
     /// attachment's own.
     fn shared(&self) -> Option<String> {
         None
@@ -62,17 +62,17 @@ pub trait External {
     /// What is missing, as sentences.
     ///
     /// # Errors
-    /// When it cannot be asked.
+    /// When the backend cannot be asked.
     fn verify(&self) -> Result<Vec<String>>;
 
-    /// Makes it, again if it is there.
+    /// Makes it. What is there already stays.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the backend refuses.
     fn create(&self, undo: &mut Undo) -> Result<()>;
 }
 
-/// What an attachment has, as the plugin tells from what CHECK would read from stdin; and
+/// What an attachment should have, as the plugin tells from what CHECK would read from stdin; and
 /// [`Filtering::uses_external_backend`].
 ///
 /// # Errors
@@ -87,18 +87,18 @@ pub fn expected_state<P: Filtering>(
     Ok((expected_state, plugin.uses_external_backend()))
 }
 
-/// What is not there of what should be.
+/// What attachments should have, and have not.
 pub struct Missing {
     filter: Elements,
     batch: Batch,
     external: Vec<Box<dyn External>>,
-    /// Whose elements come, and into which sets.
+    /// Whose elements are to be made, and in which sets.
     coming: BTreeSet<(Owner, Shared)>,
-    /// Groups of rules that are not whole.
+    /// How many declarations have rules that are missing.
     pub rules: usize,
-    /// Elements that are not there.
+    /// How many elements are missing.
     pub elements: usize,
-    /// What others have instead, as sentences. It is left alone.
+    /// Elements that are another attachment's by now, as sentences. They are left alone.
     pub taken: Vec<String>,
 }
 
@@ -128,7 +128,7 @@ impl Missing {
             }
         }
         missing.look_at_elements(own)?;
-        // Who cannot be asked cannot make it either, and says why then.
+        // A backend that cannot be asked stays in the list: `restore` fails with its reason.
         external.retain(|one| one.verify().map_or(true, |missing| !missing.is_empty()));
         missing.rules += external.len();
         missing.external = external;
@@ -156,7 +156,7 @@ impl Missing {
         for declaration in declarations {
             let is_whole = self.filter.is_declared(&declaration)?;
             self.rules += usize::from(!is_whole);
-            // Sets without rules are whole even where there are none.
+            // A declaration without rules is whole even where its sets are missing.
             if !is_whole || self.elements > 0 {
                 self.batch.append(declaration);
             }
@@ -170,16 +170,16 @@ impl Missing {
         self.rules == 0 && self.elements == 0
     }
 
-    /// Makes it. In our own tables that is all at once or not at all, so that no packet meets half
-    /// of it; elsewhere it is so for each attachment, and comes last: until then nothing is let
-    /// through that is not kept apart as it should be.
+    /// Makes it: in our own tables all at once or not at all, so that no packet meets half of it.
+    /// External backends come last, attachment by attachment: what they let through is restricted by
+    /// our own tables.
     ///
     /// `who_lives` is asked when the elements are there. An attachment may have been deleted since it
     /// was looked at, and its DEL has not found what was made after it: that is deleted here. A DEL
-    /// that is still on its way may leave something, which is GC's.
+    /// that is still running may leave something, which GC deletes.
     ///
     /// # Errors
-    /// When the kernel refuses, or who else was asked.
+    /// When the kernel or an external backend refuses.
     pub fn restore(mut self, who_lives: impl FnOnce() -> Result<BTreeSet<Owner>>) -> Result<()> {
         self.filter.commit(self.batch)?;
         let mut errors = Errors::default();

@@ -1,8 +1,7 @@
 //! The choice of an address.
 
-use crate::block::{Block, Mark};
 use crate::config::{Plan, Request};
-use crate::range::{RangeSet, Span, address, number};
+use crate::range::{Interval, RangeSet, address};
 use common::attach::in_use::Use;
 use common::cni::{Context as _, Ip};
 use common::{Code, Error, Result};
@@ -19,12 +18,11 @@ pub enum Choice {
 
 /// What the choice depends on, beside the plan.
 pub trait Known {
-    /// What is known about 256 addresses in a row, by the [`number`] of the first one without its
-    /// last eight bits.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn block(&mut self, number: u128) -> Result<Block>;
+    /// Whether somebody holds an address.
+    fn is_held(&self, address: IpAddr) -> bool;
+
+    /// The first of these that nobody holds, and that is kept for nobody.
+    fn first_free(&self, interval: Interval) -> Option<u128>;
 
     /// The address that was handed out last from the range set of this index.
     fn last(&self, index: usize) -> Option<IpAddr>;
@@ -49,10 +47,7 @@ pub fn choose(plan: &Plan, known: &mut impl Known, wishes: &[IpAddr]) -> Result<
         let request = requests.iter().position(|request| set.contains(request.ip));
         let address = match request.map(|found| requests.remove(found)) {
             Some(request) => grant(&request, set, known).map(Some),
-            None => match wished(set, known, wishes)? {
-                Some(address) => Ok(Some(address)),
-                None => next_free(set, known, index),
-            },
+            None => Ok(wished(set, known, wishes).or_else(|| next_free(set, known, index))),
         };
         let address = address.context(format_args!("failed to allocate for range {index}"))?;
         let Some(address) = address else { return Ok(Choice::Exhausted(index)) };
@@ -66,11 +61,8 @@ pub fn choose(plan: &Plan, known: &mut impl Known, wishes: &[IpAddr]) -> Result<
 }
 
 /// Whether the next ADD would find nothing.
-///
-/// # Errors
-/// When it cannot be known.
-pub fn is_exhausted(set: &RangeSet, known: &mut impl Known) -> Result<bool> {
-    Ok(Free::new(set, None).next(known)?.is_none())
+pub fn is_exhausted(set: &RangeSet, known: &impl Known) -> bool {
+    Free::new(set, None).next(known).is_none()
 }
 
 fn grant(request: &Request, set: &RangeSet, known: &mut impl Known) -> Result<IpAddr> {
@@ -83,7 +75,7 @@ fn grant(request: &Request, set: &RangeSet, known: &mut impl Known) -> Result<Ip
     if !set.is_usable(ip) {
         return Err(Error::new(request.source.code(), msg).details("it is excluded"));
     }
-    if mark_of(known, ip)? == Mark::Held {
+    if known.is_held(ip) {
         return Err(Error::new(Code::TryAgain, msg).details("another container has it"));
     }
     match known.find_use(ip) {
@@ -92,61 +84,44 @@ fn grant(request: &Request, set: &RangeSet, known: &mut impl Known) -> Result<Ip
     }
 }
 
-fn mark_of(known: &mut impl Known, ip: IpAddr) -> Result<Mark> {
-    let number = number(ip);
-    Ok(known.block(number >> 8)?.mark_of(number))
-}
-
 /// The first wish that can be met.
-fn wished(set: &RangeSet, known: &mut impl Known, wishes: &[IpAddr]) -> Result<Option<IpAddr>> {
-    for ip in wishes.iter().filter(|ip| set.is_usable(**ip)) {
-        if mark_of(known, *ip)? != Mark::Held && known.find_use(*ip).is_none() {
-            return Ok(Some(*ip));
-        }
-    }
-    Ok(None)
+fn wished(set: &RangeSet, known: &impl Known, wishes: &[IpAddr]) -> Option<IpAddr> {
+    let is_free = |ip: IpAddr| !known.is_held(ip) && known.find_use(ip).is_none();
+    wishes.iter().copied().find(|ip| set.is_usable(*ip) && is_free(*ip))
 }
 
 /// Round robin: going on after the last one keeps a released address unused for as long as
 /// possible, so that whoever still knows it does not reach a stranger.
-fn next_free(set: &RangeSet, known: &mut impl Known, index: usize) -> Result<Option<IpAddr>> {
+fn next_free(set: &RangeSet, known: &mut impl Known, index: usize) -> Option<IpAddr> {
     let mut free = Free::new(set, known.last(index));
-    while let Some(number) = free.next(known)? {
+    while let Some(number) = free.next(known) {
         let ip = address(number);
-        let Some(found) = known.find_use(ip) else { return Ok(Some(ip)) };
+        let Some(found) = known.find_use(ip) else { return Some(ip) };
         known.pass_over(ip, &found);
         // One route may make all of a network addresses of this host.
         free.skip(crate::range::number(found.last));
     }
-    Ok(None)
+    None
 }
 
-/// The free addresses of a set in the order in which they are handed out. It looks at 256 addresses
-/// at once, so n leases cost n / 256 steps.
+/// The free addresses of a set in the order in which they are handed out.
 struct Free {
-    spans: std::vec::IntoIter<Span>,
-    rest: Option<Span>,
+    intervals: std::vec::IntoIter<Interval>,
+    rest: Option<Interval>,
 }
 
 impl Free {
     fn new(set: &RangeSet, last: Option<IpAddr>) -> Self {
-        Self { spans: set.after(last).into_iter(), rest: None }
+        Self { intervals: set.after(last).into_iter(), rest: None }
     }
 
-    fn next(&mut self, known: &mut impl Known) -> Result<Option<u128>> {
+    fn next(&mut self, known: &impl Known) -> Option<u128> {
         loop {
-            let Some(span) = self.rest.take().or_else(|| self.spans.next()) else {
-                return Ok(None);
-            };
-            let block = span.first >> 8;
-            let last = span.last.min(block << 8 | 0xff);
-            let bits = known.block(block)?;
-            let [from, to] = [span.first, last].map(|number| number.to_le_bytes()[0]);
-            let free = bits.first_free(from, to).map(|place| block << 8 | u128::from(place));
-            let seen = free.unwrap_or(last);
-            self.rest = (seen < span.last).then(|| Span { first: seen + 1, ..span });
-            if free.is_some() {
-                return Ok(free);
+            let interval = self.rest.take().or_else(|| self.intervals.next())?;
+            if let Some(free) = known.first_free(interval) {
+                self.rest =
+                    (free < interval.last).then(|| Interval { first: free + 1, ..interval });
+                return Some(free);
             }
         }
     }
@@ -155,7 +130,7 @@ impl Free {
     fn skip(&mut self, last: u128) {
         self.rest = self.rest.take().and_then(|rest| match rest.first > last {
             true => Some(rest),
-            false => (rest.last > last).then(|| Span { first: last + 1, ..rest }),
+            false => (rest.last > last).then(|| Interval { first: last + 1, ..rest }),
         });
     }
 }
@@ -164,7 +139,7 @@ impl Free {
 mod tests {
     use super::*;
     use crate::config::Source;
-    use crate::range::Limits;
+    use crate::range::{Limits, number};
     use std::collections::HashSet;
 
     fn ip(text: &str) -> IpAddr {
@@ -185,27 +160,25 @@ mod tests {
         taken: &'a [IpAddr],
         kept: &'a [IpAddr],
         last: Option<IpAddr>,
-        tenants: &'a [IpAddr],
-        /// The bits in which the addresses of a row differ that one of `tenants` begins.
+        users: &'a [IpAddr],
+        /// The bits in which the addresses of a row differ that one of `users` begins.
         row: u128,
     }
 
     impl<'a> List<'a> {
         fn new(taken: &'a [IpAddr], last: Option<IpAddr>) -> Self {
-            Self { taken, kept: &[], last, tenants: &[], row: 0 }
+            Self { taken, kept: &[], last, users: &[], row: 0 }
         }
     }
 
     impl Known for List<'_> {
-        fn block(&mut self, block: u128) -> Result<Block> {
-            let words = |list: &[IpAddr]| {
-                let mut words = [0_u128; 2];
-                for number in list.iter().map(|ip| number(*ip)).filter(|ip| ip >> 8 == block) {
-                    words[usize::from(number & 0x80 != 0)] |= 1 << (number & 0x7f);
-                }
-                words
-            };
-            Ok(Block { held: words(self.taken), kept: words(self.kept) })
+        fn is_held(&self, address: IpAddr) -> bool {
+            self.taken.contains(&address)
+        }
+
+        fn first_free(&self, interval: Interval) -> Option<u128> {
+            let is_taken = |ip: &IpAddr| self.taken.contains(ip) || self.kept.contains(ip);
+            (interval.first..=interval.last).find(|number| !is_taken(&address(*number)))
         }
 
         fn last(&self, _: usize) -> Option<IpAddr> {
@@ -213,7 +186,7 @@ mod tests {
         }
 
         fn find_use(&self, address: IpAddr) -> Option<Use> {
-            let by = self.tenants.contains(&address).then(|| "somebody".to_owned())?;
+            let by = self.users.contains(&address).then(|| "somebody".to_owned())?;
             Some(Use { by, last: crate::range::address(number(address) | self.row) })
         }
 
@@ -221,7 +194,7 @@ mod tests {
     }
 
     fn next_free(set: &RangeSet, taken: &[IpAddr], last: Option<IpAddr>) -> Option<IpAddr> {
-        super::next_free(set, &mut List::new(taken, last), 0).unwrap()
+        super::next_free(set, &mut List::new(taken, last), 0)
     }
 
     fn choose(plan: &Plan, taken: &[IpAddr]) -> Result<Vec<Ip>> {
@@ -352,9 +325,9 @@ mod tests {
     fn wishes_are_met_where_nobody_is_and_what_is_kept_is_spared() {
         let set = set(&["10.0.0.0/29"]);
         let plan = plan(vec![set.clone()], &[]);
-        let (taken, kept, tenants) =
+        let (taken, kept, users) =
             (ips(&["10.0.0.2"]), ips(&["10.0.0.3", "10.0.0.6"]), ips(&["10.0.0.4"]));
-        let mut list = List { kept: &kept, tenants: &tenants, ..List::new(&taken, None) };
+        let mut list = List { kept: &kept, users: &users, ..List::new(&taken, None) };
         let mut choose = |wish: &str| match super::choose(&plan, &mut list, &ips(&[wish])).unwrap()
         {
             Choice::Ips(ips) => ips[0].address.ip().to_string(),
@@ -380,9 +353,9 @@ mod tests {
     #[test]
     fn a_row_that_is_in_use_is_one_step_however_long() {
         let next = |subnets: &[&str], first: &str, row: u128, last: Option<IpAddr>| {
-            let tenants = ips(&[first]);
-            let mut list = List { tenants: &tenants, row, ..List::new(&[], last) };
-            super::next_free(&set(subnets), &mut list, 0).unwrap()
+            let users = ips(&[first]);
+            let mut list = List { users: &users, row, ..List::new(&[], last) };
+            super::next_free(&set(subnets), &mut list, 0)
         };
         assert_eq!(next(&["10.0.0.0/29"], "10.0.0.2", 1, None), Some(ip("10.0.0.4")));
         assert_eq!(next(&["10.0.0.0/29"], "10.0.0.2", 7, None), None);
@@ -405,8 +378,9 @@ mod tests {
 
     /// A plain loop over all addresses, as slow and as obvious as can be.
     fn model(set: &RangeSet, taken: &HashSet<IpAddr>, last: Option<IpAddr>) -> Option<IpAddr> {
-        let spans = set.after(None).into_iter();
-        let all: Vec<_> = spans.flat_map(|span| span.first..=span.last).map(address).collect();
+        let intervals = set.after(None).into_iter();
+        let all: Vec<_> =
+            intervals.flat_map(|interval| interval.first..=interval.last).map(address).collect();
         let start = match last.filter(|last| set.contains(*last)) {
             Some(last) => {
                 let range = last.to_string().starts_with("10.0.1");
@@ -448,8 +422,8 @@ mod tests {
                 let list: Vec<_> = taken.iter().copied().collect();
                 let chosen = next_free(&set, &list, last);
                 assert_eq!(chosen, model(&set, &taken, last), "{set} {taken:?} {last:?}");
-                let mut list = List::new(&list, None);
-                assert_eq!(chosen.is_none(), is_exhausted(&set, &mut list).unwrap());
+                let list = List::new(&list, None);
+                assert_eq!(chosen.is_none(), is_exhausted(&set, &list));
                 last = chosen.or(last);
                 taken.extend(chosen);
             }

@@ -2,7 +2,7 @@
 
 use crate::range::{Limits, RangeSet};
 use crate::resolv;
-use crate::value::{Block, OptionalIp, RequestedIp};
+use crate::value::{Excluded, OptionalIp, RequestedIp};
 use common::attach::kept::GRACE_AGE;
 use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Verb, Version};
 use common::{Call, Code, Error, Network, Result};
@@ -75,6 +75,8 @@ pub enum StatusOnFull {
 /// # Errors
 /// Code 7, and 4 for `CNI_ARGS`.
 pub fn load(call: &Call) -> Result<(Pool, Plan)> {
+    // First: whoever examines a configuration learns our keys from what is read, and ranges that
+    // make no sense end that.
     let pool = Pool::load(&call.network)?;
     let plan = match call.verb {
         Verb::Add => Plan::load_with_requests(call)?,
@@ -312,7 +314,7 @@ struct Ipam {
     range_start: OptionalIp,
     range_end: OptionalIp,
     gateway: OptionalIp,
-    exclude: Vec<Block>,
+    exclude: Vec<Excluded>,
     routes: Vec<Route>,
     resolv_conf: Option<String>,
     status_on_full: StatusOnFull,
@@ -337,7 +339,7 @@ struct Range {
     range_start: OptionalIp,
     range_end: OptionalIp,
     gateway: OptionalIp,
-    exclude: Vec<Block>,
+    exclude: Vec<Excluded>,
 }
 
 impl From<Range> for Limits {
@@ -347,7 +349,7 @@ impl From<Range> for Limits {
             start: range.range_start.0,
             end: range.range_end.0,
             gateway: range.gateway.0,
-            exclude: range.exclude.into_iter().map(|block| block.0).collect(),
+            exclude: range.exclude.into_iter().map(|excluded| excluded.0).collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::record::{HEADER, Lease, check};
 use common::cni::{Context as _, report};
 use common::{Code, Error, Result, file};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Write as _};
+use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -70,29 +70,24 @@ impl LeaseFile {
     /// Code 6 for a file of a later version, 5 when it cannot be read.
     pub fn replay(&mut self) -> Result<Log> {
         self.pending.clear();
-        let log = self.read()?;
-        (self.length, self.found) = (log.length, log.found);
-        Ok(log)
-    }
-
-    /// The same without a change of anything: what is pending is part of it.
-    ///
-    /// # Errors
-    /// As [`LeaseFile::replay`].
-    pub fn read(&self) -> Result<Log> {
-        let mut log = match &self.file {
+        let log = match &self.file {
             Some(_) => Log::read(&mut BufReader::with_capacity(CHUNK, self.reopen()?))
                 .context(format_args!("cannot use {}", self.path.display()))?,
             None => Log::default(),
         };
-        let mut offset = self.end_of_file();
-        for line in self.pending.split_inclusive('\n') {
-            if let Some(fields) = check(line.as_bytes()) {
-                log.apply(offset, fields)?;
-            }
-            offset += u64::try_from(line.len()).unwrap_or(u64::MAX);
-        }
+        (self.length, self.found) = (log.length, log.found);
         Ok(log)
+    }
+
+    /// What the file says to its end, if `known` is what it says up to there; none if anything
+    /// behind that is not as it should be.
+    pub fn replay_after(&self, end: u64, mut known: Log) -> Option<Log> {
+        let length = usize::try_from(self.length.checked_sub(end)?).ok()?;
+        let mut tail = vec![0; length];
+        self.file.as_ref()?.read_exact_at(&mut tail, end).ok()?;
+        (known.length, known.found) = (end, end);
+        known.replay(&mut tail.as_slice()).ok()?;
+        (known.damage.is_none() && known.length == self.length).then_some(known)
     }
 
     /// How many bytes of lines are not on the disk yet.
@@ -112,12 +107,14 @@ impl LeaseFile {
         self.length + u64::try_from(header + self.pending.len()).unwrap_or(u64::MAX)
     }
 
-    /// Adds whole lines, for [`LeaseFile::flush`].
-    pub fn push(&mut self, lines: &str) {
-        self.pending.push_str(lines);
+    /// Adds a whole line, for [`LeaseFile::flush`]; where it will be.
+    pub fn push(&mut self, line: &str) -> u64 {
+        let end = self.end();
+        self.pending.push_str(line);
+        end
     }
 
-    /// Takes back what was pushed when the end was there.
+    /// Removes what was pushed when the end was there.
     pub fn truncate(&mut self, end: u64) {
         let excess = self.end().saturating_sub(end);
         let excess = usize::try_from(excess).unwrap_or(usize::MAX);
@@ -215,19 +212,19 @@ impl LeaseFile {
         }
     }
 
-    /// Every line at one of these offsets, which are in order and not pending, in one pass.
+    /// Every line at one of these offsets.
     ///
     /// # Errors
     /// Code 5.
-    pub fn leases_at(&self, offsets: &[u64], mut tell: impl FnMut(Lease)) -> Result<()> {
-        for offset in offsets {
-            let Some(lease) = self.lease_at(*offset) else {
-                let msg = format!("cannot use {}: it has changed meanwhile", self.path.display());
-                return Err(Error::new(Code::Io, msg));
-            };
-            tell(lease);
-        }
-        Ok(())
+    pub fn leases_at(&self, offsets: &[u64]) -> Result<Vec<Lease>> {
+        let lease = |offset: &u64| self.lease_at(*offset).ok_or_else(|| self.changed());
+        offsets.iter().map(lease).collect()
+    }
+
+    /// The error of whoever looks for a line and finds another one.
+    pub fn changed(&self) -> Error {
+        let msg = format!("cannot use {}: it has changed meanwhile", self.path.display());
+        Error::new(Code::Io, msg)
     }
 
     /// Replaces the file by one without what says nothing any more, and without what is damaged.
@@ -237,7 +234,8 @@ impl LeaseFile {
     /// Code 5.
     pub fn compact(&mut self, log: &Log) -> Result<()> {
         let temporary = self.path.with_extension("new");
-        let text = log.compacted(&mut BufReader::with_capacity(CHUNK, self.reopen()?));
+        let good = self.reopen()?.take(self.length);
+        let text = log.compacted(&mut BufReader::with_capacity(CHUNK, good));
         let replaced = text.and_then(|text| {
             file::replace(&self.path, &temporary, 0o600, |file| file.write_all(&text))
         });

@@ -13,28 +13,28 @@
 //! | [`change`] | how they are written down and ended |
 //! | [`record`] | the lines of a lease file, as they are written |
 //! | [`log`] | what a lease file says |
+//! | [`table`] | a sorted table, in which the log has it |
 //! | [`file`](mod@file) | a lease file as bytes |
-//! | [`mirror`] | the directory as the Go plugin keeps it |
-//! | [`reconcile`] | what follows when somebody else has changed that |
 //! | [`index`] | the derived file that makes a call fast |
-//! | [`block`] | what the index says about 256 addresses in a row |
+//! | [`directory`] | the Go-compatible directory |
+//! | [`reconcile`] | what follows when somebody else has changed that |
 //! | [`lock`] | the lock on a network's directory |
 //! | [`value`] | values of a configuration that are texts with a grammar |
 //! | [`resolv`] | name servers for the result |
 
 pub mod allocator;
-pub mod block;
 pub mod change;
 pub mod config;
+pub mod directory;
 pub mod file;
 pub mod index;
 pub mod lock;
 pub mod log;
-pub mod mirror;
 pub mod range;
 pub mod reclaim;
 pub mod reconcile;
 pub mod record;
 pub mod resolv;
 pub mod store;
+pub mod table;
 pub mod value;

@@ -133,13 +133,13 @@ fn parse_stat<'a>(stat: &'a str, uptime: &str) -> Option<(&'a str, &'a str, u64)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::Directory;
+    use crate::store::tests::Temporary;
 
     const SHORT: Duration = Duration::from_millis(50);
 
     #[test]
     fn locks_a_path_and_names_the_holder() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let path = directory.path().join("lock");
         let lock = Lock::acquire(&path, SHORT).unwrap();
         let error = Lock::acquire(&path, SHORT).unwrap_err();
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn gets_the_lock_as_soon_as_it_is_free() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let path = directory.path().join("lock");
         let lock = Lock::acquire(&path, SHORT).unwrap();
         std::thread::scope(|scope| {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_lock_on_a_file_that_was_removed_is_none() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let path = directory.path().join("lock");
         let _old = Lock::acquire(&path, SHORT).unwrap();
         let file = File::open(&path).unwrap();

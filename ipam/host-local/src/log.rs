@@ -1,11 +1,14 @@
-//! What a lease file says: its lines ([`record`](crate::record)), checked and replayed.
+//! What a lease file says: its lines ([`record`](crate::record)), checked and replayed. This is the
+//! one place that knows what a line does to what is held and kept.
 
+use crate::file::LeaseFile;
 use crate::range::number;
-use crate::record::{Brief, Event, HEADER, Owner, check};
+use crate::record::{Brief, Event, HEADER, check};
+use crate::table::Table;
 use common::cni::Context as _;
 use common::{Code, Error, Result};
-use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
+use std::ops::RangeInclusive;
 
 /// A longer line is damage. The lease of an attachment that has a whole /16 is shorter.
 pub(crate) const LONGEST_LINE: u64 = 16 << 20;
@@ -22,50 +25,76 @@ pub fn hash(parts: &[&str]) -> u64 {
     hash
 }
 
-/// Stands for an attachment, by [`Owner::as_str`](crate::record::Owner::as_str).
-pub fn hash_of_owner(owner: &str) -> u64 {
-    hash(&[owner])
-}
-
-/// Stands for whoever has an address of which nothing tells whose it is.
-pub fn hash_of_unknown() -> u64 {
-    hash_of_owner(Owner::new("", "").as_str())
+/// Stands for an attachment, by [`Lessee::as_str`](crate::record::Lessee::as_str).
+pub fn hash_of_lessee(lessee: &str) -> u64 {
+    hash(&[lessee])
 }
 
 /// Stands for a sticky key, which is one per interface.
-pub fn hash_of_key(owner: &str, key: &str) -> u64 {
-    hash(&["sticky", owner.split(' ').nth(1).unwrap_or_default(), key])
+pub fn hash_of_key(lessee: &str, key: &str) -> u64 {
+    hash(&["sticky", lessee.split(' ').nth(1).unwrap_or_default(), key])
 }
 
-/// An address that is held.
-#[derive(Clone, Copy, Debug)]
-pub struct Held {
-    /// Where in the file the line is that says so.
-    pub line: u64,
-    /// [`hash_of_owner`].
-    pub owner: u64,
+/// What is known about an address, and where in the file the line is that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is in use.
+    Held {
+        /// Of a `leased`.
+        line: u64,
+        /// [`hash_of_lessee`].
+        lessee: u64,
+    },
+    /// It is free, but kept for a pod.
+    Kept {
+        /// Of a `released`.
+        line: u64,
+        /// [`hash_of_key`].
+        key: u64,
+    },
 }
 
-/// The latest lease under a sticky key.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// Where in the file the line is that says so: `leased`, or `released` if it is over.
-    pub line: u64,
-    /// The addresses that are free and kept for the pod.
-    pub addresses: Vec<u128>,
+impl Mark {
+    /// Where the line is.
+    pub fn line(self) -> u64 {
+        let (Self::Held { line, .. } | Self::Kept { line, .. }) = self;
+        line
+    }
+
+    /// Whether the address is in use.
+    pub fn is_held(self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+
+    fn encode(self) -> [u64; 2] {
+        match self {
+            Self::Held { line, lessee } => [line << 1, lessee],
+            Self::Kept { line, key } => [line << 1 | 1, key],
+        }
+    }
+
+    fn decode([line, hash]: [u64; 2]) -> Self {
+        match line & 1 {
+            0 => Self::Held { line: line >> 1, lessee: hash },
+            _ => Self::Kept { line: line >> 1, key: hash },
+        }
+    }
 }
 
-/// A lease file, replayed. Addresses are [`number`]s.
-#[derive(Debug, Default)]
+/// A lease file, replayed: all of it, or what follows after what the index says. Addresses are
+/// [`number`]s.
+#[derive(Clone, Debug, Default)]
 pub struct Log {
-    /// Every address that is held.
-    pub held: HashMap<u128, Held>,
-    /// Every sticky key, by [`hash_of_key`].
-    pub kept: HashMap<u64, Kept>,
-    keeper: HashMap<u128, u64>,
-    extensions: u64,
+    /// [`Mark`]s by address. One that is kept under a key of which [`Log::keys`] knows a later line
+    /// counts as free: nobody has to look for it then.
+    pub(crate) addresses: Table,
+    /// Sticky keys by [`hash_of_key`]: the line of the latest lease, `leased` or `released`, and how
+    /// many addresses are kept by it.
+    pub(crate) keys: Table,
+    /// How many lines must stay whatever becomes of the leases.
+    pub(crate) extensions: u64,
     /// How many lines it has.
-    pub lines: u64,
+    pub(crate) lines: u64,
     /// How much of the file is good. What follows was not written to its end.
     pub length: u64,
     /// The length of the file.
@@ -93,12 +122,22 @@ impl Log {
             FirstLine::Torn => {}
             FirstLine::Bad => log.damage = Some(1),
         }
+        log.replay(file)?;
+        Ok(log)
+    }
+
+    /// Goes on with what follows in the file.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub fn replay(&mut self, file: &mut dyn BufRead) -> Result<()> {
+        let mut line = Vec::new();
         let mut number = 1;
         let mut bad: Option<usize> = None;
         let mut complete_and_bad = 0;
         loop {
-            let offset = log.found;
-            if !log.read_line(file, &mut line)? {
+            let offset = self.found;
+            if !self.read_line(file, &mut line)? {
                 break;
             }
             number += 1;
@@ -107,17 +146,17 @@ impl Log {
                 complete_and_bad += usize::from(line.ends_with(b"\n") && !line.contains(&0));
                 continue;
             };
-            log.damage = log.damage.or(bad);
-            if log.length == 0 {
-                log.damage = log.damage.or(Some(1));
+            self.damage = self.damage.or(bad);
+            if self.length == 0 {
+                self.damage = self.damage.or(Some(1));
             }
-            log.apply(offset, good).context(format_args!("line {number}"))?;
-            log.length = log.found;
+            self.apply(offset, good).context(format_args!("line {number}"))?;
+            self.length = self.found;
         }
         if complete_and_bad > 1 {
-            log.damage = log.damage.or(bad);
+            self.damage = self.damage.or(bad);
         }
-        Ok(log)
+        Ok(())
     }
 
     /// Whether there was one more line, or a part of one.
@@ -151,81 +190,144 @@ impl Log {
         })
     }
 
+    /// Adds a whole line at the end of the file that the log is of.
+    ///
+    /// # Errors
+    /// As [`Log::apply`]; then nothing was added.
+    pub fn append(&mut self, line: &str, file: &mut LeaseFile) -> Result<()> {
+        if let Some(fields) = check(line.as_bytes()) {
+            self.apply(file.end(), fields)?;
+        }
+        file.push(line);
+        Ok(())
+    }
+
     fn lease(&mut self, line: u64, brief: Brief<'_>) -> Option<()> {
-        let owner = hash_of_owner(brief.owner);
+        let lessee = hash_of_lessee(brief.lessee);
         for address in brief.addresses()? {
-            let address = number(address);
-            self.held.insert(address, Held { line, owner });
-            self.forget(address);
+            self.set(number(address), Some(Mark::Held { line, lessee }));
         }
         if let Some(key) = brief.sticky {
-            self.replace(hash_of_key(brief.owner, key), Kept { line, addresses: Vec::new() });
+            self.keys.set(hash_of_key(brief.lessee, key).into(), Some([line, 0]));
         }
         Some(())
     }
 
     fn release(&mut self, line: u64, brief: Brief<'_>) -> Option<()> {
-        let owner = hash_of_owner(brief.owner);
+        let lessee = hash_of_lessee(brief.lessee);
         let mut ended = Vec::new();
         let mut addresses: Vec<_> = brief.addresses()?.into_iter().map(number).collect();
-        addresses.retain(|address| match self.held.get(address) {
-            Some(held) if held.owner == owner => {
-                ended.push(held.line);
-                self.held.remove(address).is_some()
+        addresses.retain(|address| match self.mark_of(*address) {
+            Some(Mark::Held { line, lessee: holder }) if holder == lessee => {
+                ended.push(line);
+                self.set(*address, None);
+                true
             }
             // Where a file has been rewritten, the line of the lease is gone.
-            found => found.is_none(),
+            found => !matches!(found, Some(Mark::Held { .. })),
         });
-        if let Some(key) = brief.sticky {
-            let key = hash_of_key(brief.owner, key);
-            // A pod that has got another lease meanwhile does not come back to this one.
-            if self.kept.get(&key).is_some_and(|latest| !ended.contains(&latest.line)) {
-                return Some(());
-            }
-            for address in &addresses {
-                self.forget(*address);
-            }
-            let kept = addresses.clone();
-            self.replace(key, Kept { line, addresses });
-            self.keeper.extend(kept.into_iter().map(|address| (address, key)));
+        let Some(key) = brief.sticky.map(|key| hash_of_key(brief.lessee, key)) else {
+            return Some(());
+        };
+        // A pod that has got another lease meanwhile does not come back to this one.
+        if self.keys.get(key.into()).is_some_and(|[latest, _]| !ended.contains(&latest)) {
+            return Some(());
         }
+        addresses.sort_unstable();
+        addresses.dedup();
+        for address in &addresses {
+            self.set(*address, Some(Mark::Kept { line, key }));
+        }
+        let kept = u64::try_from(addresses.len()).unwrap_or(u64::MAX);
+        self.keys.set(key.into(), Some([line, kept]));
         Some(())
     }
 
-    /// Whoever it was kept for, has lost it.
-    fn forget(&mut self, address: u128) {
-        let Some(key) = self.keeper.remove(&address) else { return };
-        if let Some(kept) = self.kept.get_mut(&key) {
-            kept.addresses.retain(|other| *other != address);
-            if kept.addresses.is_empty() {
-                self.kept.remove(&key);
-            }
+    /// Whoever an address was kept for has lost it, and the key with the last one.
+    fn set(&mut self, address: u128, mark: Option<Mark>) {
+        if let Some(Mark::Kept { line, key }) = self.mark_of(address) {
+            let left = self.keys.get(key.into()).map_or(0, |[_, kept]| kept.saturating_sub(1));
+            self.keys.set(key.into(), (left > 0).then_some([line, left]));
         }
+        self.addresses.set(address, mark.map(Mark::encode));
     }
 
-    fn replace(&mut self, key: u64, kept: Kept) {
-        for address in self.kept.insert(key, kept).into_iter().flat_map(|old| old.addresses) {
-            self.keeper.remove(&address);
+    /// What is known about an address; nothing if it is free for anybody.
+    pub fn mark_of(&self, address: u128) -> Option<Mark> {
+        self.addresses.get(address).map(Mark::decode).filter(|mark| self.counts(*mark))
+    }
+
+    /// Every address of these that is not free for anybody, in order.
+    pub fn marks(&self, range: RangeInclusive<u128>) -> impl Iterator<Item = (u128, Mark)> + '_ {
+        let marks = self.addresses.range(range).map(|(key, values)| (key, Mark::decode(values)));
+        marks.filter(|(_, mark)| self.counts(*mark))
+    }
+
+    /// The same of all addresses.
+    pub fn all(&self) -> impl Iterator<Item = (u128, Mark)> + '_ {
+        self.marks(0..=u128::MAX)
+    }
+
+    /// The first address from the first to the last one that is free for anybody.
+    pub fn first_free(&self, first: u128, last: u128) -> Option<u128> {
+        let mut free = first;
+        for (address, _) in self.marks(first..=last) {
+            if address > free {
+                break;
+            }
+            free = address.checked_add(1)?;
         }
+        (free <= last).then_some(free)
+    }
+
+    /// Whether it is not outdated.
+    fn counts(&self, mark: Mark) -> bool {
+        counts(mark, &self.keys)
+    }
+
+    /// The lines of what this attachment may hold, by [`hash_of_lessee`], in order.
+    pub fn lines_of(&self, lessee: u64) -> Vec<u64> {
+        let found = self.addresses.find(lessee).into_iter();
+        in_order(found.filter_map(|(_, values)| match Mark::decode(values) {
+            Mark::Held { line, .. } => Some(line),
+            Mark::Kept { .. } => None,
+        }))
+    }
+
+    /// The line of the latest lease under a key, by [`hash_of_key`].
+    pub fn latest(&self, key: u64) -> Option<u64> {
+        self.keys.get(key.into()).map(|[line, _]| line)
+    }
+
+    /// Where the lines are that say what is held, in order.
+    pub fn held_lines(&self) -> Vec<u64> {
+        in_order(self.all().filter(|(_, mark)| mark.is_held()).map(|(_, mark)| mark.line()))
+    }
+
+    /// Where the lines are that say what is kept, in order.
+    pub fn kept_lines(&self) -> Vec<u64> {
+        in_order(self.all().filter(|(_, mark)| !mark.is_held()).map(|(_, mark)| mark.line()))
     }
 
     /// Where the lines are that still say something, but for extensions, in order.
     pub fn live_lines(&self) -> Vec<u64> {
-        let held = self.held.values().map(|held| held.line);
-        // A key whose addresses are held is told by the line that says so.
-        let kept = self.kept.values().filter(|kept| !kept.addresses.is_empty());
-        let mut lines: Vec<_> = held.chain(kept.map(|kept| kept.line)).collect();
-        lines.sort_unstable();
-        lines.dedup();
-        lines
+        in_order(self.all().map(|(_, mark)| mark.line()))
     }
 
-    /// How many lines still say something.
-    pub fn live(&self) -> u64 {
-        self.extensions + u64::try_from(self.live_lines().len()).unwrap_or(u64::MAX)
+    /// Sorts what is known, and drops what is outdated.
+    pub fn merge(&mut self) {
+        let keys = &self.keys;
+        self.addresses.merge(|_, values| counts(Mark::decode(values), keys));
+        self.keys.merge(|_, _| true);
     }
 
-    /// The file without what says nothing any more; `file` is the one that the log was read from.
+    /// Whether most lines of the file say nothing any more, after [`Log::merge`]: there are no more
+    /// that do than addresses.
+    pub fn is_mostly_garbage(&self) -> bool {
+        self.lines > 2 * (self.addresses.sorted_len() + self.extensions)
+    }
+
+    /// The file without what says nothing any more; `file` is the one that the log is of.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -233,7 +335,7 @@ impl Log {
         let mut text = HEADER.as_bytes().to_vec();
         let mut live = self.live_lines().into_iter().peekable();
         let (mut offset, mut line) = (0, Vec::new());
-        while offset < self.length {
+        loop {
             line.clear();
             let length = file.read_until(b'\n', &mut line)?;
             if length == 0 {
@@ -247,6 +349,20 @@ impl Log {
         }
         Ok(text)
     }
+}
+
+fn counts(mark: Mark, keys: &Table) -> bool {
+    match mark {
+        Mark::Held { .. } => true,
+        Mark::Kept { line, key } => keys.get(key.into()).is_some_and(|[latest, _]| latest == line),
+    }
+}
+
+fn in_order(lines: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
 }
 
 enum FirstLine {
@@ -295,16 +411,16 @@ mod tests {
     }
 
     fn held(log: &Log) -> Vec<String> {
-        texts(log.held.keys().copied())
+        texts(log.all().filter(|(_, mark)| mark.is_held()).map(|(address, _)| address))
     }
 
     fn kept(log: &Log) -> Vec<String> {
-        texts(log.kept.values().flat_map(|kept| kept.addresses.clone()))
+        texts(log.all().filter(|(_, mark)| !mark.is_held()).map(|(address, _)| address))
     }
 
     fn sticky(addresses: &str, container: &str, key: &str) -> Lease {
         let mut lease = a_lease(addresses, container);
-        lease.holder.sticky = Some(key.into());
+        lease.origin.sticky = Some(key.into());
         lease
     }
 
@@ -320,7 +436,7 @@ mod tests {
         ]);
         let log = read(text.as_bytes()).unwrap();
         assert_eq!(held(&log), ["10.1.0.4"]);
-        assert_eq!((log.lines, log.live(), log.damage), (6, 1, None));
+        assert_eq!((log.lines, log.live_lines().len(), log.damage), (6, 1, None));
     }
 
     #[test]

@@ -7,12 +7,12 @@ use common::{
     Undo,
 };
 use host_local::allocator::{self, Choice, Known};
-use host_local::block::Block;
 use host_local::change::Refusal;
 use host_local::config::{self, Plan, Pool, Reclaim, StatusOnFull, Sticky};
-use host_local::range::RangeSet;
+use host_local::log::Mark;
+use host_local::range::{Interval, RangeSet};
 use host_local::reclaim::{self, PassedOver};
-use host_local::record::{Holder, Lease, Owner};
+use host_local::record::{HostLink, Lease, Lessee, Origin};
 use host_local::store::{self, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -38,14 +38,15 @@ impl Plugin for HostLocal {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let dns = self.plan.read_dns()?;
-        let holder = self.holder(request)?;
-        let ips = self.create_lease(request, &holder, undo)?;
+        let origin = self.origin(request)?;
+        let ips = self.create_lease(request, &origin, undo)?;
         Ok(Success { ips, routes: self.plan.routes.clone(), dns, ..Success::default() })
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let pool = Pool::load_tolerantly(&request.call.network);
-        errors.note(delete_lease(&pool, &Owner::from(&request.attachment)));
+        let lessee = Lessee::from(&request.attachment);
+        errors.note(delete_lease(&pool, &lessee, request.undoes.as_deref()));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -117,8 +118,12 @@ impl Locked {
 }
 
 impl Known for Locked {
-    fn block(&mut self, number: u128) -> Result<Block> {
-        self.store.block(number)
+    fn is_held(&self, address: IpAddr) -> bool {
+        self.store.mark_of(address).is_some_and(Mark::is_held)
+    }
+
+    fn first_free(&self, interval: Interval) -> Option<u128> {
+        self.store.first_free(interval.first, interval.last)
     }
 
     fn last(&self, index: usize) -> Option<IpAddr> {
@@ -135,19 +140,19 @@ impl Known for Locked {
 }
 
 impl HostLocal {
-    fn create_lease(&self, request: &Add<'_>, holder: &Holder, undo: &mut Undo) -> Result<Vec<Ip>> {
-        let owner = Owner::from(&request.attachment);
+    fn create_lease(&self, request: &Add<'_>, origin: &Origin, undo: &mut Undo) -> Result<Vec<Ip>> {
+        let lessee = Lessee::from(&request.attachment);
         let in_use = Lookup::within(request.segment.as_deref());
         let mut known = Locked::new(Store::create(&self.pool)?, in_use);
         for _ in 0..ATTEMPTS {
-            let ips = self.choose(&mut known, &owner, holder)?;
+            let ips = self.choose(&mut known, &lessee, origin)?;
             let addresses: Vec<_> = ips.iter().map(|ip| ip.address.ip()).collect();
-            let lease = Lease { addresses, owner: owner.clone(), holder: holder.clone() };
+            let lease = Lease { addresses, lessee: lessee.clone(), origin: origin.clone() };
             match known.store.lease(&lease) {
                 Ok(()) => {
                     let pool = self.pool.clone();
                     let what = format!("lease of {}", reclaim::list(&lease.addresses));
-                    undo.push(what, move || delete_lease(&pool, &owner));
+                    undo.push(what, move || delete_lease(&pool, &lessee, None));
                     if !known.passed_over.is_empty() {
                         report(&known.passed_over);
                     }
@@ -161,9 +166,9 @@ impl HostLocal {
     }
 
     /// Addresses that are free, if need be after others have lost them.
-    fn choose(&self, known: &mut Locked, owner: &Owner, holder: &Holder) -> Result<Vec<Ip>> {
-        let mut wishes = self.end_lost(&mut known.store, owner, holder)?;
-        wishes.extend(self.wishes(&mut known.store, owner, holder)?);
+    fn choose(&self, known: &mut Locked, lessee: &Lessee, origin: &Origin) -> Result<Vec<Ip>> {
+        let mut wishes = self.end_lost(&mut known.store, lessee, origin)?;
+        wishes.extend(self.wishes(&mut known.store, lessee, origin)?);
         loop {
             let index = match allocator::choose(&self.plan, known, &wishes)? {
                 Choice::Ips(ips) => return Ok(ips),
@@ -180,11 +185,11 @@ impl HostLocal {
 
     /// Ends what the attachment had before it was lost, and that it gets once more if it can: what
     /// others know it by is right then. An attachment that lives has its addresses, and gets no more.
-    fn end_lost(&self, store: &mut Store, owner: &Owner, again: &Holder) -> Result<Vec<IpAddr>> {
-        let mut leases = store.leases_of(owner)?;
-        leases.extend(store.leases_of(&owner.without_interface())?);
+    fn end_lost(&self, store: &mut Store, lessee: &Lessee, again: &Origin) -> Result<Vec<IpAddr>> {
+        let mut leases = store.leases_of(lessee)?;
+        leases.extend(store.leases_of(&lessee.without_interface())?);
         if let Some(lease) = leases.iter().find(|lease| !reclaim::is_lost(lease, again)) {
-            return Err(self.duplicate(lease, owner));
+            return Err(self.duplicate(lease, lessee));
         }
         for lease in &leases {
             reclaim::end(store, lease)?;
@@ -192,7 +197,7 @@ impl HostLocal {
         Ok(leases.into_iter().flat_map(|lease| lease.addresses).collect())
     }
 
-    fn duplicate(&self, lease: &Lease, owner: &Owner) -> Error {
+    fn duplicate(&self, lease: &Lease, lessee: &Lessee) -> Error {
         let mut sets = self.plan.sets.iter();
         let index = sets.position(|set| lease.addresses.iter().any(|ip| set.contains(*ip)));
         Error::internal(format!(
@@ -200,9 +205,9 @@ impl HostLocal {
              not allowed",
             index.unwrap_or(0),
             reclaim::list(&lease.addresses),
-            owner.container()
+            lessee.container()
         ))
-        .details(format!("{} needs a DEL before it can be added again", owner.ifname()))
+        .details(format!("{} needs a DEL before it can be added again", lessee.ifname()))
     }
 
     /// The range sets without an address for the next ADD, as errors.
@@ -211,7 +216,7 @@ impl HostLocal {
         store.check_writable()?;
         let (mut known, mut full) = (Locked::new(store, Lookup::new()), Vec::new());
         for set in &self.plan.sets {
-            if allocator::is_exhausted(set, &mut known)?
+            if allocator::is_exhausted(set, &known)
                 && !known.store.is_any_kept(set)?
                 && !reclaim::can_make_room(&mut known.store, &self.pool, set)?
             {
@@ -223,12 +228,12 @@ impl HostLocal {
 
     /// The addresses that this pod had. It may come back after a reboot, when nobody has told yet
     /// that it went.
-    fn wishes(&self, store: &mut Store, owner: &Owner, holder: &Holder) -> Result<Vec<IpAddr>> {
-        let Some(key) = &holder.sticky else { return Ok(Vec::new()) };
-        let Some(latest) = store.latest_of(owner, key)? else { return Ok(Vec::new()) };
+    fn wishes(&self, store: &mut Store, lessee: &Lessee, origin: &Origin) -> Result<Vec<IpAddr>> {
+        let Some(key) = &origin.sticky else { return Ok(Vec::new()) };
+        let Some(latest) = store.latest_of(lessee, key)? else { return Ok(Vec::new()) };
         if self.pool.reclaim != Reclaim::Never
             && reclaim::is_of_earlier_boot(&latest, store.boot())
-            && store.leases_of(&latest.owner)?.contains(&latest)
+            && store.leases_of(&latest.lessee)?.contains(&latest)
         {
             reclaim::end(store, &latest)?;
         }
@@ -237,12 +242,12 @@ impl HostLocal {
 
     fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>> {
         let Some(mut store) = Store::open(&self.pool)? else { return Ok(Vec::new()) };
-        let leases = leases_of(&mut store, &Owner::from(attachment))?;
+        let leases = leases_of(&mut store, &Lessee::from(attachment))?;
         Ok(leases.into_iter().flat_map(|lease| lease.addresses).collect())
     }
 
     /// Who asks, as it will be proven later that it is no more.
-    fn holder(&self, request: &Add<'_>) -> Result<Holder> {
+    fn origin(&self, request: &Add<'_>) -> Result<Origin> {
         let args = request.call.args()?;
         let pod = args.get("K8S_POD_NAMESPACE").zip(args.get("K8S_POD_NAME"));
         let pod = pod.map(|(space, name)| (space.to_owned(), name.to_owned()));
@@ -252,7 +257,7 @@ impl HostLocal {
             Some(Sticky::Name) => args.get("K8S_POD_NAME").map(str::to_owned),
         };
         let netns = request.netns.as_path();
-        Ok(Holder {
+        Ok(Origin {
             time: store::now(),
             boot: Some(store::boot_id()).filter(|boot| !boot.is_empty()),
             // A path without a namespace is for the plugin that configures it to complain about.
@@ -260,30 +265,36 @@ impl HostLocal {
             netns: netns.to_string_lossy().into_owned(),
             pod,
             sticky: sticky.filter(|key| !key.is_empty()),
-            link: request.link.as_ref().map(ToString::to_string),
+            link: request
+                .link
+                .as_ref()
+                .map(|link| HostLink { name: link.to_string(), netns: reclaim::own_netns() }),
+            add: request.name.clone(),
         })
     }
 }
 
 /// What the attachment holds; in files of old versions of the Go plugin it has no interface.
-fn leases_of(store: &mut Store, owner: &Owner) -> Result<Vec<Lease>> {
-    let leases = store.leases_of(owner)?;
-    if leases.is_empty() { store.leases_of(&owner.without_interface()) } else { Ok(leases) }
+fn leases_of(store: &mut Store, lessee: &Lessee) -> Result<Vec<Lease>> {
+    let leases = store.leases_of(lessee)?;
+    if leases.is_empty() { store.leases_of(&lessee.without_interface()) } else { Ok(leases) }
 }
 
-fn delete_lease(pool: &Pool, owner: &Owner) -> Result<()> {
+/// Ends what the attachment holds; if it is told which ADD is rolled back, what that one has leased.
+fn delete_lease(pool: &Pool, lessee: &Lessee, undoes: Option<&str>) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
-    let leases = leases_of(&mut store, owner)?;
+    let mut leases = leases_of(&mut store, lessee)?;
+    leases.retain(|lease| undoes.is_none() || lease.origin.add.as_deref() == undoes);
     store.release(&leases)
 }
 
 fn sweep_leases(pool: &Pool, valid: &[Attachment]) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
-    let valid: HashSet<_> = valid.iter().map(Owner::from).collect();
-    let containers: HashSet<_> = valid.iter().map(Owner::without_interface).collect();
+    let valid: HashSet<_> = valid.iter().map(Lessee::from).collect();
+    let containers: HashSet<_> = valid.iter().map(Lessee::without_interface).collect();
     let stale = store.leases_where(|lease| {
-        let is_valid = valid.contains(&lease.owner) || containers.contains(&lease.owner);
-        let may_live = match &lease.holder.link {
+        let is_valid = valid.contains(&lease.lessee) || containers.contains(&lease.lessee);
+        let may_live = match reclaim::link_here(lease) {
             // Whoever made it has removed it before, if nothing spares the attachment.
             Some(link) => in_use::is_attachment_alive(link),
             // The list was made before the ADD of a young one was answered.

@@ -1,6 +1,6 @@
 //! Ranges: which addresses there are, in which order, and which of them are never handed out.
 //!
-//! Nothing here walks over addresses. A range is a handful of spans of [`number`]s, so a /64 costs
+//! Nothing here walks over addresses. A range is a handful of intervals of [`number`]s, so a /64 costs
 //! as much as a /30.
 
 use common::cni::{Cidr, Ip};
@@ -25,14 +25,14 @@ pub fn address(number: u128) -> IpAddr {
 
 /// From the first to the last one, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct Interval {
     /// Included.
     pub first: u128,
     /// Included.
     pub last: u128,
 }
 
-impl Span {
+impl Interval {
     /// Where the IPv4 addresses are.
     const V4: Self = Self { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
 
@@ -64,19 +64,19 @@ impl Span {
     fn without(self, mut holes: Vec<Self>) -> Vec<Self> {
         holes.retain(|hole| hole.overlaps(self));
         holes.sort_unstable_by_key(|hole| hole.first);
-        let mut spans = Vec::new();
+        let mut intervals = Vec::new();
         let mut first = self.first;
         for hole in holes {
             if hole.first > first {
-                spans.push(Self { first, last: hole.first - 1 });
+                intervals.push(Self { first, last: hole.first - 1 });
             }
             if hole.last >= self.last {
-                return spans;
+                return intervals;
             }
             first = first.max(hole.last + 1);
         }
-        spans.push(Self { first, last: self.last });
-        spans
+        intervals.push(Self { first, last: self.last });
+        intervals
     }
 }
 
@@ -99,15 +99,15 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct Range {
     subnet: Cidr,
-    span: Span,
+    interval: Interval,
     gateway: Option<IpAddr>,
-    /// `span` without the gateway and without what is excluded.
-    usable: Vec<Span>,
+    /// `interval` without the gateway and without what is excluded.
+    usable: Vec<Interval>,
 }
 
 impl Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", address(self.span.first), address(self.span.last))
+        write!(f, "{}-{}", address(self.interval.first), address(self.interval.last))
     }
 }
 
@@ -129,8 +129,8 @@ impl Range {
         let gateway = limits.gateway.or_else(|| (!is_tiny).then(|| address(whole.first + 1)));
         let default = match (is_tiny, subnet.is_ipv4()) {
             (true, _) => whole,
-            (false, true) => Span { first: whole.first + 1, last: whole.last - 1 },
-            (false, false) => Span { first: whole.first + 1, last: whole.last },
+            (false, true) => Interval { first: whole.first + 1, last: whole.last - 1 },
+            (false, false) => Interval { first: whole.first + 1, last: whole.last },
         };
         let last = limits.end.map(number);
         let first = limits.start.map_or(default.first, number);
@@ -145,14 +145,14 @@ impl Range {
             let msg = format!("RangeEnd {} not in network {subnet}", address(last));
             return Err(Error::config(msg));
         }
-        let span = Span { first, last };
-        if subnet.is_ipv6() && span.overlaps(Span::V4) {
+        let interval = Interval { first, last };
+        if subnet.is_ipv6() && interval.overlaps(Interval::V4) {
             let msg = format!("subnet {subnet} contains IPv4-mapped addresses");
             return Err(Error::config(msg).details("::ffff:0:0/96 cannot be handed out"));
         }
         let mut holes = exclusions(&limits.exclude, subnet, whole)?;
-        holes.extend(gateway.map(number).map(|only| Span { first: only, last: only }));
-        let range = Self { subnet, span, gateway, usable: span.without(holes) };
+        holes.extend(gateway.map(number).map(|only| Interval { first: only, last: only }));
+        let range = Self { subnet, interval, gateway, usable: interval.without(holes) };
         if range.usable.is_empty() {
             return Err(Error::config(format!("range {range} has no address to hand out"))
                 .details("all of it is the gateway or excluded"));
@@ -161,12 +161,12 @@ impl Range {
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
-        self.span.contains(number(ip))
+        self.interval.contains(number(ip))
     }
 
     /// Whether some address is in both, usable or not.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.span.overlaps(other.span)
+        self.interval.overlaps(other.interval)
     }
 
     /// The network that its addresses belong to.
@@ -180,7 +180,7 @@ impl Range {
     }
 
     fn len(&self) -> u128 {
-        self.usable.iter().map(|span| span.len()).sum()
+        self.usable.iter().map(|interval| interval.len()).sum()
     }
 
     /// The address as the runtime gets it.
@@ -191,9 +191,9 @@ impl Range {
     }
 }
 
-fn check_subnet(subnet: Cidr) -> Result<Span> {
-    let whole = Span::of(*subnet);
-    if subnet.is_ipv6() && number(subnet.ip()) != 0 && Span::V4.contains(number(subnet.ip())) {
+fn check_subnet(subnet: Cidr) -> Result<Interval> {
+    let whole = Interval::of(*subnet);
+    if subnet.is_ipv6() && number(subnet.ip()) != 0 && Interval::V4.contains(number(subnet.ip())) {
         return Err(Error::config("IPNet IP and Mask version mismatch")
             .details(format!("{subnet} is an IPv4 address with the mask of an IPv6 one")));
     }
@@ -209,14 +209,14 @@ fn check_subnet(subnet: Cidr) -> Result<Span> {
 
 /// An entry that has nothing to do with the subnet is a typing error that would otherwise show
 /// only when the address that should have been spared is handed out.
-fn exclusions(exclude: &[IpNetwork], subnet: Cidr, whole: Span) -> Result<Vec<Span>> {
+fn exclusions(exclude: &[IpNetwork], subnet: Cidr, whole: Interval) -> Result<Vec<Interval>> {
     let mut holes = Vec::with_capacity(exclude.len() + 1);
     for entry in exclude {
         if entry.ip() != entry.network() {
             return Err(Error::config(format!("exclude {entry} has host bits set"))
                 .details(format!("it begins at {}", entry.network())));
         }
-        let hole = Span::of(*entry);
+        let hole = Interval::of(*entry);
         if !hole.overlaps(whole) {
             return Err(Error::config(format!("exclude {entry} is not in network {subnet}")));
         }
@@ -293,35 +293,35 @@ impl RangeSet {
         self.0.iter().map(Range::len).sum()
     }
 
-    fn usable(&self) -> impl Iterator<Item = Span> {
+    fn usable(&self) -> impl Iterator<Item = Interval> {
         self.0.iter().flat_map(|range| range.usable.iter().copied())
     }
 
     /// Whether it can be handed out.
     pub fn is_usable(&self, ip: IpAddr) -> bool {
         let number = number(ip);
-        self.usable().any(|span| span.contains(number))
+        self.usable().any(|interval| interval.contains(number))
     }
 
     /// All usable addresses in the order in which they are handed out when this one, which need
     /// not be usable, was the last: those after it, then from the first one on.
-    pub fn after(&self, last: Option<IpAddr>) -> Vec<Span> {
+    pub fn after(&self, last: Option<IpAddr>) -> Vec<Interval> {
         let last = last.filter(|last| self.contains(*last)).map(number);
         let Some(last) = last else { return self.usable().collect() };
-        let (mut after, mut until): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
+        let (mut after, mut until): (Vec<Interval>, Vec<Interval>) = (Vec::new(), Vec::new());
         let mut is_passed = false;
         for range in &self.0 {
-            let is_here = range.span.contains(last);
-            for span in &range.usable {
-                if is_here && span.first <= last {
-                    until.push(Span { last: span.last.min(last), ..*span });
-                    if span.last > last {
-                        after.push(Span { first: last + 1, ..*span });
+            let is_here = range.interval.contains(last);
+            for interval in &range.usable {
+                if is_here && interval.first <= last {
+                    until.push(Interval { last: interval.last.min(last), ..*interval });
+                    if interval.last > last {
+                        after.push(Interval { first: last + 1, ..*interval });
                     }
                 } else if is_here || is_passed {
-                    after.push(*span);
+                    after.push(*interval);
                 } else {
-                    until.push(*span);
+                    until.push(*interval);
                 }
             }
             is_passed |= is_here;
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn generates_sane_defaults() {
-        for (subnet, span, gateway) in [
+        for (subnet, interval, gateway) in [
             ("192.0.2.0/24", "192.0.2.1-192.0.2.254", "192.0.2.1"),
             ("192.0.2.0/25", "192.0.2.1-192.0.2.126", "192.0.2.1"),
             ("192.0.2.12/30", "192.0.2.13-192.0.2.14", "192.0.2.13"),
@@ -391,13 +391,13 @@ mod tests {
             ("2001:db8:1::/126", "2001:db8:1::1-2001:db8:1::3", "2001:db8:1::1"),
         ] {
             let gateway = Some(gateway.to_owned());
-            assert_eq!(parts(&range(subnet)), (span.to_owned(), gateway), "{subnet}");
+            assert_eq!(parts(&range(subnet)), (interval.to_owned(), gateway), "{subnet}");
         }
     }
 
     #[test]
     fn hands_out_every_address_of_a_tiny_subnet() {
-        for (text, span, gateway, len) in [
+        for (text, interval, gateway, len) in [
             ("10.1.0.0/31", "10.1.0.0-10.1.0.1", None, 2),
             ("10.1.0.0/31 - - 10.1.0.0", "10.1.0.0-10.1.0.1", Some("10.1.0.0"), 1),
             ("10.1.0.7/32", "10.1.0.7-10.1.0.7", None, 1),
@@ -406,7 +406,7 @@ mod tests {
             ("fd00::9/128", "fd00::9-fd00::9", None, 1),
         ] {
             let range = range(text);
-            assert_eq!(parts(&range), (span.to_owned(), gateway.map(str::to_owned)), "{text}");
+            assert_eq!(parts(&range), (interval.to_owned(), gateway.map(str::to_owned)), "{text}");
             assert_eq!(range.len(), len, "{text}");
         }
         assert!(refusal("10.1.0.7/32 - - 10.1.0.7").contains("no address to hand out"));
@@ -539,8 +539,8 @@ mod tests {
         first.exclude = vec![ip("10.0.0.8").into(), "10.0.0.20/31".parse().unwrap()];
         let set = RangeSet::new(&[first, limits("10.0.2.0/29"), limits("10.0.1.0/30")]).unwrap();
         let expand = |last: Option<&IpAddr>| -> Vec<IpAddr> {
-            let spans = set.after(last.copied()).into_iter();
-            spans.flat_map(|span| span.first..=span.last).map(address).collect()
+            let intervals = set.after(last.copied()).into_iter();
+            intervals.flat_map(|interval| interval.first..=interval.last).map(address).collect()
         };
         let all = expand(None);
         assert_eq!(u128::try_from(all.len()).unwrap(), set.size());

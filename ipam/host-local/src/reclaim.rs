@@ -2,7 +2,7 @@
 
 use crate::config::{Pool, Reclaim};
 use crate::range::RangeSet;
-use crate::record::{Holder, Lease};
+use crate::record::{Lease, Origin};
 use crate::store::{Store, now};
 use common::attach::in_use::{self, Lookup, Use};
 use common::attach::kept;
@@ -12,20 +12,37 @@ use std::fmt::{self, Display};
 use std::fs::metadata;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
 
 /// Whether the lease is of an earlier boot, which no network namespace outlives.
 pub fn is_of_earlier_boot(lease: &Lease, boot: &str) -> bool {
-    !boot.is_empty() && lease.holder.boot.as_deref().is_some_and(|made_in| made_in != boot)
+    !boot.is_empty() && lease.origin.boot.as_deref().is_some_and(|made_in| made_in != boot)
 }
 
 /// Whether the holder's namespace is not where it was: a hint, and no proof, because it may live on
 /// without that path.
 pub fn is_path_gone(lease: &Lease) -> bool {
-    let holder = &lease.holder;
-    !holder.netns.is_empty()
-        && holder
+    let origin = &lease.origin;
+    !origin.netns.is_empty()
+        && origin
             .inode
-            .is_some_and(|inode| metadata(&holder.netns).map_or(true, |found| found.ino() != inode))
+            .is_some_and(|inode| metadata(&origin.netns).map_or(true, |found| found.ino() != inode))
+}
+
+/// Inode of the network namespace that we run in, which is the one that links are looked for in.
+pub fn own_netns() -> Option<u64> {
+    static INODE: OnceLock<Option<u64>> = OnceLock::new();
+    // Not of /proc/self: that is the first thread's, which need not be the one that asks.
+    *INODE.get_or_init(|| metadata("/proc/thread-self/ns/net").ok().map(|file| file.ino()))
+}
+
+/// The name of the link that was recorded with the lease, if it can be looked for: in another
+/// network namespace than that of the plugin which made it, a link of that name is missing, or
+/// another one. Earlier versions did not record the namespace, and were run in one only.
+pub fn link_here(lease: &Lease) -> Option<&str> {
+    let link = lease.origin.link.as_ref()?;
+    let is_here = link.netns.is_none_or(|inode| own_netns() == Some(inode));
+    is_here.then_some(link.name.as_str())
 }
 
 /// Whether the link of the host is gone that was recorded with the lease, and with it the attachment
@@ -33,14 +50,14 @@ pub fn is_path_gone(lease: &Lease) -> bool {
 /// namespace, or be held by a process or a file descriptor. But the kernel keeps the host's end of a
 /// pair as long as the namespace of the other.
 pub fn is_link_gone(lease: &Lease) -> bool {
-    lease.holder.link.as_deref().is_some_and(|link| !in_use::is_attachment_alive(link))
+    link_here(lease).is_some_and(|link| !in_use::is_attachment_alive(link))
 }
 
 /// Whether the attachment that asks once more had the lease, and has lost it.
-pub fn is_lost(lease: &Lease, again: &Holder) -> bool {
+pub fn is_lost(lease: &Lease, again: &Origin) -> bool {
     again.boot.as_deref().is_some_and(|boot| is_of_earlier_boot(lease, boot))
-        || match (&lease.holder.link, &again.link) {
-            (Some(link), Some(own)) if link == own => in_use::is_replaced(link),
+        || match (link_here(lease), &again.link) {
+            (Some(link), Some(own)) if *link == own.name => in_use::is_replaced(link),
             _ => is_link_gone(lease),
         }
 }
@@ -52,7 +69,7 @@ pub enum State {
     Lives,
     /// Nothing is known, as of what the Go plugin has leased.
     Unknown,
-    /// The namespace is not where it was: perhaps it lives elsewhere.
+    /// The namespace is not where it was: perhaps it lives under another path.
     PathGone,
     /// The namespace is gone for sure.
     NetnsGone,
@@ -69,13 +86,13 @@ impl State {
     pub fn of(lease: &Lease, boot: &str) -> Self {
         if is_of_earlier_boot(lease, boot) {
             Self::EarlierBoot
-        } else if lease.owner.is_unknown() {
+        } else if lease.lessee.is_unknown() {
             Self::Nobodys
         } else if is_link_gone(lease) {
             if is_path_gone(lease) { Self::NetnsGone } else { Self::LinkGone }
         } else if is_path_gone(lease) {
             Self::PathGone
-        } else if lease.holder.inode.is_some() {
+        } else if lease.origin.inode.is_some() {
             Self::Lives
         } else {
             Self::Unknown
@@ -95,7 +112,7 @@ impl State {
 
 /// Whether the lease is younger than the configured age, as far as the clock can be believed.
 pub fn is_young(lease: &Lease, pool: &Pool) -> bool {
-    kept::is_young(lease.holder.time, pool.grace_age.as_secs())
+    kept::is_young(lease.origin.time, pool.grace_age.as_secs())
 }
 
 fn is_in(set: &RangeSet, lease: &Lease) -> bool {
@@ -133,7 +150,7 @@ pub fn can_make_room(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<b
 /// Whether nobody is found under the addresses of a lease that looks dead.
 fn may_be_ended(store: &Store, lease: &Lease, in_use: &Lookup) -> bool {
     // What cannot be read may be anybody's.
-    let is_known = !lease.owner.is_unknown() || is_of_earlier_boot(lease, store.boot());
+    let is_known = !lease.lessee.is_unknown() || is_of_earlier_boot(lease, store.boot());
     (is_known || store.is_nobodys(lease))
         && lease.addresses.iter().all(|ip| in_use.find(*ip).is_none())
 }
@@ -148,7 +165,7 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
         is_in(set, lease)
             && (is_of_earlier_boot(lease, &boot)
                 || is_link_gone(lease)
-                || lease.owner.is_unknown() && !is_young(lease, pool))
+                || lease.lessee.is_unknown() && !is_young(lease, pool))
     })?;
     // Those of one boot are in the order in which they were written.
     leases.sort_by_key(|lease| !is_of_earlier_boot(lease, &boot));
@@ -162,18 +179,18 @@ fn dead(store: &mut Store, pool: &Pool, set: &RangeSet) -> Result<Vec<Lease>> {
 pub fn end(store: &mut Store, lease: &Lease) -> Result<()> {
     let why = if is_of_earlier_boot(lease, store.boot()) {
         "it was made before the machine was started".to_owned()
-    } else if lease.owner.is_unknown() {
+    } else if lease.lessee.is_unknown() {
         "its file does not tell whose it is".to_owned()
     } else {
-        format!("its link {} is gone", lease.holder.link.as_deref().unwrap_or_default())
+        format!("its link {} is gone", link_here(lease).unwrap_or_default())
     };
     store.release(std::slice::from_ref(lease))?;
     report(format_args!(
         "reclaimed {} from container {:?}, interface {:?}, since {} s: {why}",
         list(&lease.addresses),
-        lease.owner.container(),
-        lease.owner.ifname(),
-        now().saturating_sub(lease.holder.time),
+        lease.lessee.container(),
+        lease.lessee.ifname(),
+        now().saturating_sub(lease.origin.time),
     ));
     Ok(())
 }
@@ -189,13 +206,11 @@ pub fn exhausted(
     passed_over: &PassedOver,
 ) -> Result<Error> {
     let boot = store.boot().to_owned();
-    let (mut used, mut leaked) = (0, 0);
-    store.leases_where(|lease| {
+    let (used, leaked) = store.fold(|(used, leaked): &mut (usize, usize), lease| {
         let addresses = lease.addresses.iter().filter(|ip| set.is_usable(**ip)).count();
-        used += addresses;
-        leaked +=
-            if addresses > 0 && State::of(lease, &boot).looks_leaked() { addresses } else { 0 };
-        false
+        *used += addresses;
+        *leaked +=
+            if addresses > 0 && State::of(&lease, &boot).looks_leaked() { addresses } else { 0 };
     })?;
     let total = set.size();
     let msg = format!(
@@ -257,8 +272,8 @@ mod tests {
     use super::*;
     use crate::range::Limits;
     use crate::record::tests::a_lease;
-    use crate::record::{Holder, Owner};
-    use crate::store::tests::{Directory, pool};
+    use crate::record::{HostLink, Lessee, Origin};
+    use crate::store::tests::{Temporary, pool};
     use std::time::Duration;
 
     /// Five addresses of 198.51.100.0/29, which are taken by the boots and ages of `leases`.
@@ -267,7 +282,7 @@ mod tests {
         let mut store = Store::create(pool).unwrap();
         for (number, (boot, age)) in leases.iter().enumerate() {
             let mut lease = a_lease(&format!("198.51.100.{}", number + 2), &format!("c{number}"));
-            lease.holder = Holder {
+            lease.origin = Origin {
                 time: now() - age,
                 boot: Some(match *boot {
                     "this" | "lo" => store.boot().to_owned(),
@@ -275,8 +290,11 @@ mod tests {
                 }),
                 inode: Some(1),
                 netns: "/nowhere".into(),
-                link: Some(if *boot == "lo" { "lo" } else { "gone" }.into()),
-                ..Holder::default()
+                link: Some(HostLink {
+                    name: if *boot == "lo" { "lo" } else { "gone" }.into(),
+                    netns: own_netns(),
+                }),
+                ..Origin::default()
             };
             store.lease(&lease).unwrap();
         }
@@ -284,12 +302,12 @@ mod tests {
     }
 
     fn remaining(store: &mut Store) -> Vec<String> {
-        store.leases().unwrap().iter().map(|lease| lease.owner.container()).collect()
+        store.leases().unwrap().iter().map(|lease| lease.lessee.container()).collect()
     }
 
     #[test]
     fn earlier_boots_go_first_and_whoever_may_live_stays() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let mut pool = pool(&directory);
         pool.grace_age = Duration::from_secs(60);
         // "lo" is a link that is there.
@@ -303,7 +321,7 @@ mod tests {
         assert!(!make_room(&mut store, &pool, &set).unwrap());
         assert!(!can_make_room(&mut store, &pool, &set).unwrap());
         // A late DEL finds nothing.
-        assert!(store.leases_of(&Owner::new("c1", "eth0")).unwrap().is_empty());
+        assert!(store.leases_of(&Lessee::new("c1", "eth0")).unwrap().is_empty());
         let none = PassedOver::default();
         let error = exhausted(&mut store, &set, Code::TryAgain, &none).unwrap().to_string();
         assert!(error.contains("1 of 5 in use, 1 of them look leaked"), "{error}");
@@ -311,19 +329,19 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_makes_nobody_young_for_ever() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let mut pool = pool(&directory);
         pool.grace_age = Duration::from_secs(60);
         let mut lease = a_lease("198.51.100.2", "c");
         for (time, young) in [(now(), true), (now() + 90, false), (u64::MAX, false), (0, false)] {
-            lease.holder.time = time;
+            lease.origin.time = time;
             assert_eq!(is_young(&lease, &pool), young, "{time}");
         }
     }
 
     #[test]
     fn never_means_never() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let mut pool = pool(&directory);
         pool.reclaim = Reclaim::Never;
         let (mut store, set) = full(&pool, &[("b1", 900); 5]);
@@ -333,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_file_of_nobody_is_given_up_and_one_that_cannot_be_read_is_not() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         std::fs::create_dir_all(pool.directory.join("198.51.100.2")).unwrap();
         std::fs::write(pool.directory.join("198.51.100.3"), "").unwrap();

@@ -1,14 +1,13 @@
 //! What follows when somebody else has changed the directory.
 
+use crate::directory::{Content, Directory, Entry};
 use crate::file::LeaseFile;
-use crate::log::{Log, hash_of_owner};
-use crate::mirror::{Content, Entry, Mirror};
+use crate::log::{Log, Mark, hash_of_lessee};
 use crate::range::{address, number};
-use crate::record::{Holder, Lease, Owner, check};
+use crate::record::{Lease, Lessee, Origin};
 use common::Result;
 use common::cni::report;
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
 
 /// Makes the log say what the directory says: which addresses are held is what it decides.
 ///
@@ -28,31 +27,31 @@ use std::net::IpAddr;
 pub fn follow(
     log: &mut Log,
     file: &mut LeaseFile,
-    mirror: &Mirror,
+    directory: &Directory,
     boot: &str,
     now: u64,
 ) -> Result<()> {
     let (mut seen, mut found) = (HashSet::new(), Found::default());
-    for entry in mirror.list()? {
+    for entry in directory.list()? {
         let entry = entry?;
-        if found.look(log, file, mirror, &entry) {
+        if found.look(log, file, directory, &entry) {
             seen.insert(number(entry.address));
         }
     }
-    let lost = log.held.iter().filter(|(address, _)| !seen.contains(address));
     let mut lost_by_line: BTreeMap<u64, Vec<u128>> = BTreeMap::new();
-    for (address, held) in lost {
-        lost_by_line.entry(held.line).or_default().push(*address);
+    for (address, mark) in log.all() {
+        if mark.is_held() && !seen.contains(&address) {
+            lost_by_line.entry(mark.line()).or_default().push(address);
+        }
     }
-    lost_by_line.values_mut().for_each(|lost| lost.sort_unstable());
     found.tell(lost_by_line.len());
     drop(seen);
-    let mut lines = Lines { log, file, writes: mirror.heals };
+    let mut lines = Lines { log, file, writes: directory.heals };
     for (line, lost) in lost_by_line {
         let text = ended(lines.log, lines.file, line, &lost, now);
         text.split_inclusive('\n').try_for_each(|line| lines.push(line))?;
     }
-    found.lease(mirror, &mut lines, (boot, now))
+    found.lease(directory, &mut lines, (boot, now))
 }
 
 /// Takes lines to the log and to the file.
@@ -67,10 +66,7 @@ impl Lines<'_> {
     fn push(&mut self, line: &str) -> Result<()> {
         // Of sixty thousand files that are taken over, not all lines are in memory at once.
         const MUCH: usize = 1 << 17;
-        if let Some(fields) = check(line.as_bytes()) {
-            self.log.apply(self.file.end(), fields)?;
-        }
-        self.file.push(line);
+        self.log.append(line, self.file)?;
         if self.writes && self.file.pending() > MUCH {
             // Who cannot write yet tries again with the rest.
             drop(self.file.flush());
@@ -87,7 +83,7 @@ fn ended(log: &Log, file: &LeaseFile, line: u64, lost: &[u128], now: u64) -> Str
     lease.addresses.retain(|address| {
         let address = number(*address);
         lost.binary_search(&address).is_err()
-            && log.held.get(&address).is_some_and(|held| held.line == line)
+            && log.mark_of(address).is_some_and(|mark| mark.line() == line)
     });
     if !lease.addresses.is_empty() {
         text.push_str(&lease.leased());
@@ -96,24 +92,24 @@ fn ended(log: &Log, file: &LeaseFile, line: u64, lost: &[u128], now: u64) -> Str
 }
 
 /// Files that the log does not know. There may be many: what is remembered of one takes little
-/// room, whatever its owner is called.
+/// room, whatever its lessee is called.
 #[derive(Default)]
 struct Found {
     all: Vec<File>,
     /// How many of them do not tell whose they are.
     of_nobody: usize,
     /// Whose the line is that was last asked for: one lease may be of thousands of files.
-    latest: Option<(u64, Option<Owner>)>,
+    latest: Option<(u64, Option<Lessee>)>,
 }
 
 /// One of them.
 struct File {
     address: u128,
-    /// The lowest one of the owner's addresses.
+    /// The lowest one of the lessee's addresses.
     first: u128,
     time: u64,
-    /// As the log knows owners; [`NOBODY`] if it does not tell.
-    owner: u64,
+    /// As the log knows lessees; [`NOBODY`] if it does not tell.
+    lessee: u64,
 }
 
 const NOBODY: u64 = 0;
@@ -123,19 +119,22 @@ const TOLD: usize = 10;
 
 impl Found {
     /// Whether the file is the one that the log knows.
-    fn look(&mut self, log: &Log, file: &LeaseFile, mirror: &Mirror, entry: &Entry) -> bool {
-        let held = log.held.get(&number(entry.address));
+    fn look(&mut self, log: &Log, file: &LeaseFile, directory: &Directory, entry: &Entry) -> bool {
+        let held = match log.mark_of(number(entry.address)) {
+            Some(Mark::Held { line, lessee }) => Some((line, lessee)),
+            Some(Mark::Kept { .. }) | None => None,
+        };
         match (&entry.content, held) {
-            (Content::Of(owner), held) => {
-                if held.is_some_and(|held| held.owner == hash_of_owner(owner.as_str())) {
+            (Content::Of(lessee), held) => {
+                if held.is_some_and(|(_, holder)| holder == hash_of_lessee(lessee.as_str())) {
                     return true;
                 }
-                self.push(entry, hash_of_owner(owner.as_str()));
+                self.push(entry, hash_of_lessee(lessee.as_str()));
                 false
             }
-            (Content::Garbage, Some(held)) => {
-                if let Some(owner) = self.owner_at(file, held.line) {
-                    mirror.heal(entry.address, owner);
+            (Content::Garbage, Some((line, _))) => {
+                if let Some(lessee) = self.lessee_at(file, line) {
+                    directory.heal(entry.address, lessee);
                 }
                 true
             }
@@ -152,17 +151,17 @@ impl Found {
     }
 
     /// Whose a line is, if it tells.
-    fn owner_at(&mut self, file: &LeaseFile, line: u64) -> Option<&Owner> {
+    fn lessee_at(&mut self, file: &LeaseFile, line: u64) -> Option<&Lessee> {
         if self.latest.as_ref().is_none_or(|(latest, _)| *latest != line) {
-            let lease = file.lease_at(line).filter(|lease| !lease.owner.is_unknown());
-            self.latest = Some((line, lease.map(|lease| lease.owner)));
+            let lease = file.lease_at(line).filter(|lease| !lease.lessee.is_unknown());
+            self.latest = Some((line, lease.map(|lease| lease.lessee)));
         }
         self.latest.as_ref()?.1.as_ref()
     }
 
-    fn push(&mut self, entry: &Entry, owner: u64) {
+    fn push(&mut self, entry: &Entry, lessee: u64) {
         let address = number(entry.address);
-        self.all.push(File { address, first: address, time: entry.time, owner });
+        self.all.push(File { address, first: address, time: entry.time, lessee });
     }
 
     fn tell(&self, lost: usize) {
@@ -170,7 +169,7 @@ impl Found {
             let more = self.of_nobody - TOLD;
             report(format_args!("{more} more files of addresses do not tell whose they are"));
         }
-        let adopted = self.all.iter().filter(|file| file.owner != NOBODY).count();
+        let adopted = self.all.iter().filter(|file| file.lessee != NOBODY).count();
         if adopted > 0 || lost > 0 {
             report(format_args!(
                 "the directory was changed by somebody else: {adopted} addresses taken over from \
@@ -179,36 +178,33 @@ impl Found {
         }
     }
 
-    /// Takes them over, oldest first; what one owner has is one lease, as old as its last file. That
+    /// Takes them over, oldest first; what one lessee has is one lease, as old as its last file. That
     /// a namespace is of this boot is all that is known.
-    fn lease(self, mirror: &Mirror, lines: &mut Lines<'_>, (boot, now): (&str, u64)) -> Result<()> {
+    fn lease(
+        self,
+        directory: &Directory,
+        lines: &mut Lines<'_>,
+        (boot, now): (&str, u64),
+    ) -> Result<()> {
         let mut all = self.all;
-        let is_one = |a: &File, b: &File| a.owner != NOBODY && a.owner == b.owner;
-        all.sort_unstable_by_key(|file| (file.owner, file.address));
+        let is_one = |a: &File, b: &File| a.lessee != NOBODY && a.lessee == b.lessee;
+        all.sort_unstable_by_key(|file| (file.lessee, file.address));
         for files in all.chunk_by_mut(is_one) {
             let time = files.iter().map(|file| file.time).max().unwrap_or_default();
             let first = files.first().map_or(0, |file| file.address);
             files.iter_mut().for_each(|file| (file.time, file.first) = (time, first));
         }
         all.sort_unstable_by_key(|file| (file.time, file.first, file.address));
-        // At once: a map that grows is there twice.
-        lines.log.held.reserve(all.len());
         for files in all.chunk_by(is_one) {
             let Some(first) = files.first() else { continue };
             // What cannot be read has no time.
             let time = if first.time == 0 { now } else { first.time.min(now) };
-            let holder = Holder { time, boot: Some(boot.to_owned()), ..Holder::default() };
+            let origin = Origin { time, boot: Some(boot.to_owned()), ..Origin::default() };
             let addresses = files.iter().map(|file| address(file.address)).collect();
-            let lease = Lease { addresses, owner: mirror.owner_of(address(first.address)), holder };
+            let lease =
+                Lease { addresses, lessee: directory.lessee_of(address(first.address)), origin };
             lines.push(&lease.leased())?;
         }
         Ok(())
     }
-}
-
-/// The addresses that are held, for tests and for whoever counts.
-pub fn held(log: &Log) -> Vec<IpAddr> {
-    let mut held: Vec<_> = log.held.keys().map(|number| address(*number)).collect();
-    held.sort_unstable();
-    held
 }

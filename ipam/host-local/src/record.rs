@@ -14,7 +14,7 @@
 //!
 //! | word | fields |
 //! |---|---|
-//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key, link of the host |
+//! | `leased` | all addresses of the attachment, container, interface, time (seconds since 1970), boot ID, inode and path of the network namespace, pod as namespace/name, sticky key, link of the host, inode of the network namespace that this is in, name of the ADD |
 //! | `released` | addresses, container, interface, time, sticky key |
 //! | `last` | ignored, and dropped when the file is rewritten |
 //! | `x-...` | ignored and kept, for additions that may be ignored |
@@ -22,8 +22,10 @@
 //! `leased` makes the attachment, which is container and interface, the holder of the addresses;
 //! `released` ends that for the addresses that it names, as far as the attachment is their holder.
 //! The last fields are left out where they would be absent. The link is the one that the kernel
-//! removes with the network namespace. The sticky key is the name under which the addresses
-//! are kept for a pod that comes back: from `released` on, until the key gets a new lease or
+//! removes with the network namespace of the container; where it is not told which namespace the link
+//! itself is in, it is the one in which the file is read. The name of the ADD is what the plugin that
+//! delegates calls it, so that it can roll that one back and no other. The sticky key is the name
+//! under which the addresses are kept for a pod that comes back: from `released` on, until the key gets a new lease or
 //! somebody else gets the address. An attachment whose interface is `-` is of a file with a
 //! container only, as old versions of the Go plugin wrote it; one whose container is `-` as well
 //! is of a file that does not tell whose it is. Fields that are added to the end of a line are
@@ -38,15 +40,15 @@ pub const HEADER: &str = "girder leases 1\n";
 
 /// An attachment as a file names it: container, blank, interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner(String);
+pub struct Lessee(String);
 
-impl From<&Attachment> for Owner {
+impl From<&Attachment> for Lessee {
     fn from(attachment: &Attachment) -> Self {
         Self::new(attachment.container.as_str(), attachment.ifname.as_str())
     }
 }
 
-impl Owner {
+impl Lessee {
     /// From the names as they are; an empty one is unknown.
     pub fn new(container: &str, ifname: &str) -> Self {
         Self(format!("{} {}", escape(container), escape(ifname)))
@@ -81,7 +83,7 @@ impl Owner {
 
 /// Who holds an address, and how it can be told later whether the holder is still alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holder {
+pub struct Origin {
     /// Seconds since 1970.
     pub time: u64,
     /// A namespace lives no longer than the kernel.
@@ -95,7 +97,18 @@ pub struct Holder {
     /// The name under which the addresses are kept after the lease.
     pub sticky: Option<String>,
     /// The link of the host that goes with the namespace, if the plugin that makes it told.
-    pub link: Option<String>,
+    pub link: Option<HostLink>,
+    /// What the delegating plugin calls the ADD.
+    pub add: Option<String>,
+}
+
+/// A link that goes with the network namespace of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostLink {
+    /// Its name.
+    pub name: String,
+    /// Inode of the network namespace that it is in itself; earlier versions did not record it.
+    pub netns: Option<u64>,
 }
 
 /// What an attachment holds.
@@ -104,44 +117,43 @@ pub struct Lease {
     /// All of them at once.
     pub addresses: Vec<IpAddr>,
     /// Whose they are.
-    pub owner: Owner,
-    /// What is known about the owner.
-    pub holder: Holder,
+    pub lessee: Lessee,
+    /// What is known about the lessee.
+    pub origin: Origin,
 }
 
 impl Lease {
     /// The line that begins it.
     pub fn leased(&self) -> String {
-        let holder = &self.holder;
-        let mut fields = self.fields("leased", holder.time);
-        push(&mut fields, format_args!(" {}", escape(holder.boot.as_deref().unwrap_or_default())));
-        match holder.inode {
+        let origin = &self.origin;
+        let mut fields = self.fields("leased", origin.time);
+        push(&mut fields, format_args!(" {}", escape(origin.boot.as_deref().unwrap_or_default())));
+        match origin.inode {
             Some(inode) => push(&mut fields, format_args!(" {inode} ")),
             None => fields.push_str(" - "),
         }
-        fields.push_str(&escape(&holder.netns));
-        match &holder.pod {
+        fields.push_str(&escape(&origin.netns));
+        match &origin.pod {
             Some((space, name)) => {
                 push(&mut fields, format_args!(" {}/{}", escape(space), escape(name)));
             }
             None => fields.push_str(" -"),
         }
-        let sticky = holder.sticky.as_deref().map(escape);
-        match (&sticky, &holder.link) {
-            (None, None) => {}
-            (Some(key), None) => push(&mut fields, format_args!(" {key}")),
-            (key, Some(link)) => {
-                let key = key.as_deref().unwrap_or("-");
-                push(&mut fields, format_args!(" {key} {}", escape(link)));
-            }
-        }
+        let link = origin.link.as_ref();
+        let netns = link.and_then(|link| link.netns).map(|inode| inode.to_string());
+        let link = link.map(|link| link.name.as_str());
+        let mut last = [origin.sticky.as_deref(), link, netns.as_deref(), origin.add.as_deref()]
+            .map(|field| format!(" {}", escape(field.unwrap_or_default())))
+            .to_vec();
+        last.truncate(last.iter().rposition(|field| field != " -").map_or(0, |at| at + 1));
+        fields.extend(last);
         line(&fields)
     }
 
     /// The line that ends it.
     pub fn released(&self, time: u64) -> String {
         let mut fields = self.fields("released", time);
-        if let Some(key) = &self.holder.sticky {
+        if let Some(key) = &self.origin.sticky {
             push(&mut fields, format_args!(" {}", escape(key)));
         }
         line(&fields)
@@ -153,12 +165,12 @@ impl Lease {
             let comma = if index == 0 { "" } else { "," };
             push(&mut fields, format_args!("{comma}{address}"));
         }
-        push(&mut fields, format_args!(" {} {time}", self.owner.0));
+        push(&mut fields, format_args!(" {} {time}", self.lessee.0));
         fields
     }
 
     /// What the fields of a line, as [`check`] returns them, say; `None` for another word than
-    /// `leased` and `released`. Of the latter, addresses, owner, time and key are all there is.
+    /// `leased` and `released`. Of the latter, addresses, lessee, time and key are all there is.
     pub fn parse(fields: &str) -> Option<Self> {
         let mut words = fields.split(' ');
         let is_leased = match words.next()? {
@@ -168,21 +180,25 @@ impl Lease {
         };
         let addresses = words.next()?.split(',').map(|text| text.parse().ok());
         let addresses = addresses.collect::<Option<Vec<_>>>()?;
-        let owner = Owner(format!("{} {}", words.next()?, words.next()?));
+        let lessee = Lessee(format!("{} {}", words.next()?, words.next()?));
         let time = words.next().and_then(|time| time.parse().ok()).unwrap_or(0);
-        let mut holder = Holder { time, ..Holder::default() };
+        let mut origin = Origin { time, ..Origin::default() };
         let mut text = || words.next().map(unescape).filter(|text| !text.is_empty());
         if is_leased {
-            holder.boot = text();
-            holder.inode = text().and_then(|inode| inode.parse().ok());
-            holder.netns = text().unwrap_or_default();
+            origin.boot = text();
+            origin.inode = text().and_then(|inode| inode.parse().ok());
+            origin.netns = text().unwrap_or_default();
             let pod = words.next().and_then(|pod| pod.split_once('/'));
-            holder.pod = pod.map(|(space, name)| (unescape(space), unescape(name)));
+            origin.pod = pod.map(|(space, name)| (unescape(space), unescape(name)));
         }
         let mut text = || words.next().map(unescape).filter(|text| !text.is_empty());
-        holder.sticky = text();
-        holder.link = text().filter(|_| is_leased);
-        Some(Self { addresses, owner, holder })
+        origin.sticky = text();
+        if is_leased {
+            let (name, netns) = (text(), text().and_then(|inode| inode.parse().ok()));
+            origin.link = name.map(|name| HostLink { name, netns });
+            origin.add = text();
+        }
+        Some(Self { addresses, lessee, origin })
     }
 }
 
@@ -203,8 +219,8 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brief<'a> {
     addresses: &'a str,
-    /// See [`Owner::as_str`].
-    pub owner: &'a str,
+    /// See [`Lessee::as_str`].
+    pub lessee: &'a str,
     /// The sticky key, escaped.
     pub sticky: Option<&'a str>,
 }
@@ -238,7 +254,7 @@ impl<'a> Event<'a> {
         let sticky = rest.get(end..)?.split(' ').skip(1).nth(between);
         let brief = Brief {
             addresses: rest.get(..blank)?,
-            owner: rest.get(blank + 1..end)?,
+            lessee: rest.get(blank + 1..end)?,
             sticky: sticky.filter(|key| !matches!(*key, "" | "-")),
         };
         Some(if between == 1 { Self::Released(brief) } else { Self::Leased(brief) })
@@ -317,13 +333,13 @@ pub fn unescape(field: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn owner(container: &str) -> Owner {
-        Owner::new(container, "eth0")
+    pub(crate) fn lessee(container: &str) -> Lessee {
+        Lessee::new(container, "eth0")
     }
 
     pub(crate) fn a_lease(addresses: &str, container: &str) -> Lease {
         let addresses = addresses.split(',').map(|ip| ip.parse().unwrap()).collect();
-        Lease { addresses, owner: owner(container), holder: Holder::default() }
+        Lease { addresses, lessee: lessee(container), origin: Origin::default() }
     }
 
     pub(crate) fn lease(addresses: &str, container: &str) -> String {
@@ -336,48 +352,59 @@ pub(crate) mod tests {
 
     #[test]
     fn a_line_says_everything_in_readable_text() {
-        let holder = Holder {
+        let origin = Origin {
             time: 1_766_102_400,
             boot: Some("7b0c".into()),
             inode: Some(4_026_532_281),
             netns: "/run/a b\n".into(),
             pod: Some(("shop".into(), "web-0".into())),
-            sticky: None,
-            link: None,
+            ..Origin::default()
         };
         let addresses = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        let mut lease = Lease { addresses, owner: Owner::new("c0ffee", "é%0"), holder };
+        let mut lease = Lease { addresses, lessee: Lessee::new("c0ffee", "é%0"), origin };
         let fields = "leased 10.1.0.2,fd00::2 c0ffee %c3%a9%250 1766102400 7b0c 4026532281 \
                       /run/a%20b%0a shop/web-0";
         let text = lease.leased();
         assert_eq!(text, format!("{:08x} {fields}\n", crc32fast::hash(fields.as_bytes())));
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
-        assert_eq!(lease.owner.ifname(), "é%0");
-        lease.holder.sticky = Some("shop/web 0".into());
+        assert_eq!(lease.lessee.ifname(), "é%0");
+        lease.origin.sticky = Some("shop/web 0".into());
         let text = lease.leased();
         assert!(text.ends_with(" shop/web-0 shop/web%200\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
-        lease.holder.link = Some("veth01234567".into());
+        lease.origin.link = Some(HostLink { name: "veth01234567".into(), netns: None });
         let text = lease.leased();
         assert!(text.ends_with(" shop/web%200 veth01234567\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
-        let sticky = lease.holder.sticky.take();
+        let sticky = lease.origin.sticky.take();
         let text = lease.leased();
         assert!(text.ends_with(" shop/web-0 - veth01234567\n"), "{text}");
         assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
-        lease.holder.sticky = sticky;
+        lease.origin.link = Some(HostLink { name: "veth01234567".into(), netns: Some(40) });
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - veth01234567 40\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.add = Some("17".into());
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - veth01234567 40 17\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.link = None;
+        let text = lease.leased();
+        assert!(text.ends_with(" shop/web-0 - - - 17\n"), "{text}");
+        assert_eq!(Lease::parse(check(text.as_bytes()).unwrap()).unwrap(), lease);
+        lease.origin.sticky = sticky;
         let text = lease.released(5);
         assert!(text.ends_with(" c0ffee %c3%a9%250 5 shop/web%200\n"), "{text}");
         let fields = check(text.as_bytes()).unwrap();
-        assert_eq!(Lease::parse(fields).unwrap().holder.sticky.as_deref(), Some("shop/web 0"));
+        assert_eq!(Lease::parse(fields).unwrap().origin.sticky.as_deref(), Some("shop/web 0"));
         let Some(Event::Released(brief)) = Event::parse(fields) else { panic!("{fields}") };
-        assert_eq!((brief.owner, brief.sticky), ("c0ffee %c3%a9%250", Some("shop/web%200")));
+        assert_eq!((brief.lessee, brief.sticky), ("c0ffee %c3%a9%250", Some("shop/web%200")));
         assert!(tests::lease("10.1.0.2", "a").ends_with(" a eth0 0 - - - -\n"));
         for odd in ["-", "", "%", "%2", "a%zz", "%2d"] {
             assert_eq!(unescape(&escape(odd)), odd);
         }
-        assert_eq!(owner("a").without_interface(), Owner::new("a", ""));
-        assert!(Owner::new("", "").is_unknown() && !Owner::new("-", "").is_unknown());
+        assert_eq!(lessee("a").without_interface(), Lessee::new("a", ""));
+        assert!(Lessee::new("", "").is_unknown() && !Lessee::new("-", "").is_unknown());
     }
 
     #[test]

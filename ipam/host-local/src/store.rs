@@ -1,11 +1,11 @@
-//! The leases of a network, locked: the lease file ([`record`](crate::record)), the directory of
-//! the Go plugin ([`mirror`](crate::mirror)), and the index ([`index`](crate::index)).
+//! The leases of a network, locked: the lease file ([`record`](crate::record)), the Go-compatible
+//! directory ([`directory`](crate::directory)), and the index ([`index`](crate::index)).
 //!
-//! A call locks the directory, asks the index, changes lease file, directory and index, and leaves.
-//! The directory decides which addresses are held, the lease file tells the rest, and the index is
-//! derived. If the index was made for just this directory and this lease file, nobody else has
-//! touched them, and it is believed; else everything is read, the log follows the directory, and
-//! the index is built anew.
+//! A call locks the directory, learns what the lease file says, changes lease file and directory,
+//! and leaves. The directory decides which addresses are held, the lease file tells the rest, and
+//! the index is derived: most of the lease file, replayed before. If it was made for just this
+//! directory and this lease file, nobody else has touched them, and only the end of the lease file
+//! is read; else all of it is, the log follows the directory, and the index is written anew.
 //!
 //! ADD writes the line before the file, DEL removes the file before it writes the line. So a call
 //! that is killed half way, which nobody has an answer of, leaves a line without a file, and the
@@ -15,16 +15,15 @@
 //! network namespace does, and without a crash of the machine the page cache is as good as the
 //! disk.
 
-use crate::block::{Block, Mark};
 use crate::config::Pool;
+use crate::directory::Directory;
 use crate::file::LeaseFile;
 use crate::index::{Cover, Index};
 use crate::lock::Lock;
-use crate::log::{Log, hash_of_key, hash_of_owner};
-use crate::mirror::Mirror;
+use crate::log::{Log, Mark, hash_of_key, hash_of_lessee};
 use crate::range::{RangeSet, number};
 use crate::reconcile;
-use crate::record::{Lease, Owner, escape};
+use crate::record::{Lease, Lessee, escape};
 pub use common::attach::kept::now;
 use common::cni::Context as _;
 use common::{Code, Error, Result, file};
@@ -32,17 +31,17 @@ use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The locked leases of a network. The lock goes with it.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) file: LeaseFile,
-    pub(crate) mirror: Mirror,
+    pub(crate) directory: Directory,
+    pub(crate) log: Log,
     pub(crate) index: Index,
-    index_path: PathBuf,
-    boot: String,
-    /// Whether nothing is written, whatever has to be mended.
+    pub(crate) boot: String,
+    /// Whether nothing is written, whatever has to be repaired.
     only_looks: bool,
     _lock: Lock,
 }
@@ -96,21 +95,18 @@ impl Store {
 
     fn lock(pool: &Pool, only_looks: bool) -> Result<Self> {
         let lock = Lock::acquire(&pool.directory.join("lock"), pool.lock_timeout)?;
-        let mirror = Mirror::open(&pool.directory)?;
+        let directory = Directory::open(&pool.directory)?;
         let file = LeaseFile::open(&pool.directory.join("leases"))?;
         let (boot, index_path) = (boot_id(), pool.directory.join("leases.index"));
-        let cover = mirror.state().ok().zip(file.state()).map(|(directory, log)| Cover {
+        let cover = directory.state().ok().zip(file.state()).map(|(directory, log)| Cover {
             boot: boot.clone(),
             log,
             directory,
         });
-        let index = cover.and_then(|cover| Index::open(&index_path, &cover));
-        let is_known = index.as_ref().is_some_and(|index| !index.is_crowded());
-        let index = match index {
-            Some(index) => index,
-            None => Index::build(&Log::default()).context("cannot make an index")?,
-        };
-        let mut store = Self { file, mirror, index, index_path, boot, only_looks, _lock: lock };
+        let known = cover.and_then(|cover| Index::open(&index_path, &cover, &file));
+        let is_known = known.is_some();
+        let (index, log) = known.unwrap_or_else(|| (Index::new(&index_path), Log::default()));
+        let mut store = Self { file, directory, log, index, boot, only_looks, _lock: lock };
         if !is_known {
             store.rebuild()?;
         }
@@ -128,35 +124,15 @@ impl Store {
             self.file.compact(&log)?;
             log = self.file.replay()?;
         }
-        self.mirror.heals = !self.only_looks;
-        reconcile::follow(&mut log, &mut self.file, &self.mirror, &self.boot, now())?;
-        self.index = Index::build(&log).context("cannot make an index")?;
+        self.directory.heals = !self.only_looks;
+        reconcile::follow(&mut log, &mut self.file, &self.directory, &self.boot, now())?;
+        self.log = log;
         if !self.only_looks {
+            self.index.forget();
             // CHECK need not be able to write; whoever writes tries again.
             drop(self.file.flush());
             self.settle();
         }
-        Ok(())
-    }
-
-    /// Notes that the directory, the lease file and the index fit together. If that fails, the next
-    /// call has to read everything.
-    pub(crate) fn settle(&mut self) {
-        drop(self.try_settle());
-    }
-
-    fn try_settle(&mut self) -> io::Result<()> {
-        let log = self.file.state().filter(|_| self.file.pending() == 0);
-        let log = log.ok_or(ErrorKind::NotFound)?;
-        self.index.save(&self.index_path)?;
-        let directory = self.mirror.stamp()?;
-        self.index.seal(Cover { boot: self.boot.clone(), log, directory })
-    }
-
-    /// Makes the index anew; the directory is known already.
-    pub(crate) fn reindex(&mut self) -> Result<()> {
-        let log = self.file.read()?;
-        self.index = Index::build(&log).context("cannot make an index")?;
         Ok(())
     }
 
@@ -167,66 +143,50 @@ impl Store {
 
     /// The address that was handed out last from the range set of this index.
     pub fn last(&self, index: usize) -> Option<IpAddr> {
-        self.mirror.last(index)
+        self.directory.last(index)
     }
 
-    /// What is known about 256 addresses in a row; see [`Index::block`].
-    ///
-    /// # Errors
-    /// Code 5.
-    pub fn block(&mut self, number: u128) -> Result<Block> {
-        self.ask(|this| this.index.block(number))
+    /// Whether somebody holds an address, or it is kept for somebody.
+    pub fn mark_of(&self, address: IpAddr) -> Option<Mark> {
+        self.log.mark_of(number(address))
     }
 
-    /// Asks the index; if that is not to be believed, once more after it has been built anew.
-    fn ask<T>(&mut self, question: impl Fn(&Self) -> io::Result<T>) -> Result<T> {
-        if let Ok(answer) = question(self) {
-            return Ok(answer);
-        }
-        self.rebuild()?;
-        question(self).context("leases.index cannot be used")
-    }
-
-    /// Whether somebody holds it, or it is kept for somebody.
-    ///
-    /// # Errors
-    /// Code 5.
-    pub fn mark_of(&mut self, address: IpAddr) -> Result<Mark> {
-        let number = number(address);
-        Ok(self.block(number >> 8)?.mark_of(number))
+    /// The first address, as a [`number`], of those from the first to the last one that is neither
+    /// held nor kept.
+    pub fn first_free(&self, first: u128, last: u128) -> Option<u128> {
+        self.log.first_free(first, last)
     }
 
     /// The leases of this attachment, which somebody knows: one, but for mistakes of others.
     ///
     /// # Errors
     /// Code 5 and 6.
-    pub fn leases_of(&mut self, owner: &Owner) -> Result<Vec<Lease>> {
-        let found = self.lines(hash_of_owner(owner.as_str()), |lease| lease.owner == *owner)?;
-        Ok(found.into_iter().map(|(_, lease)| lease).collect())
+    pub fn leases_of(&mut self, lessee: &Lessee) -> Result<Vec<Lease>> {
+        let mut leases = self.ask(|log| log.lines_of(hash_of_lessee(lessee.as_str())))?;
+        leases.retain(|lease| lease.lessee == *lessee);
+        Ok(leases)
     }
 
     /// The latest lease under a sticky key: its line, `leased` or `released`.
     ///
     /// # Errors
     /// Code 5 and 6.
-    pub fn latest_of(&mut self, owner: &Owner, key: &str) -> Result<Option<Lease>> {
-        let hash = hash_of_key(owner.as_str(), &escape(key));
-        let found = self.lines(hash, |lease| lease.holder.sticky.as_deref() == Some(key))?;
-        Ok(found.into_iter().next_back().map(|(_, lease)| lease))
+    pub fn latest_of(&mut self, lessee: &Lessee, key: &str) -> Result<Option<Lease>> {
+        let hash = hash_of_key(lessee.as_str(), &escape(key));
+        let latest = self.ask(|log| log.latest(hash).into_iter().collect())?;
+        Ok(latest.into_iter().find(|lease| lease.origin.sticky.as_deref() == Some(key)))
     }
 
-    /// What the index says about a hash.
-    fn lines(&mut self, hash: u64, is_it: impl Fn(&Lease) -> bool) -> Result<Vec<(u64, Lease)>> {
-        let mut found = self.ask(|this| {
-            let lease_at = |at| Ok((at, this.file.lease_at(at).ok_or(ErrorKind::InvalidData)?));
-            this.index.find(hash)?.into_iter().map(lease_at).collect::<io::Result<Vec<_>>>()
-        })?;
-        found.retain(|(_, lease)| is_it(lease));
-        found.sort_unstable_by_key(|(offset, _)| *offset);
-        Ok(found)
+    /// The lines that the log names; if one cannot be read, once more after everything was.
+    fn ask(&mut self, lines: impl Fn(&Log) -> Vec<u64>) -> Result<Vec<Lease>> {
+        if let Ok(leases) = self.file.leases_at(&lines(&self.log)) {
+            return Ok(leases);
+        }
+        self.rebuild()?;
+        self.file.leases_at(&lines(&self.log))
     }
 
-    /// Every lease that is held, oldest first. Reads everything.
+    /// Every lease that is held, oldest first.
     ///
     /// # Errors
     /// Code 5 and 6.
@@ -239,31 +199,40 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 and 6.
-    pub fn leases_where(&mut self, mut wanted: impl FnMut(&Lease) -> bool) -> Result<Vec<Lease>> {
-        let log = self.file.read()?;
-        let mut lines: Vec<_> = log.held.into_values().map(|held| held.line).collect();
-        lines.sort_unstable();
-        lines.dedup();
-        let mut leases = Vec::new();
-        self.file.leases_at(&lines, |lease| leases.extend(wanted(&lease).then_some(lease)))?;
-        Ok(leases)
+    pub fn leases_where(&mut self, wanted: impl Fn(&Lease) -> bool) -> Result<Vec<Lease>> {
+        self.fold(|leases: &mut Vec<Lease>, lease| {
+            leases.extend(wanted(&lease).then_some(lease));
+        })
+    }
+
+    /// What comes of all leases that are held, oldest first, one after the other.
+    ///
+    /// # Errors
+    /// Code 5 and 6.
+    pub fn fold<T: Default>(&mut self, take: impl Fn(&mut T, Lease)) -> Result<T> {
+        let of_all = |this: &Self| {
+            this.log.held_lines().into_iter().try_fold(T::default(), |mut all, line| {
+                take(&mut all, this.file.lease_at(line)?);
+                Some(all)
+            })
+        };
+        if let Some(all) = of_all(self) {
+            return Ok(all);
+        }
+        self.rebuild()?;
+        of_all(self).ok_or_else(|| self.file.changed())
     }
 
     /// Every former lease whose addresses are kept for a pod, the one that ended first coming
-    /// first; its time is the one of the end. Reads everything.
+    /// first; its time is the one of the end.
     ///
     /// # Errors
     /// Code 5 and 6.
     pub fn kept(&mut self) -> Result<Vec<Lease>> {
-        let log = self.file.read()?;
-        let kept = log.kept.values().filter(|kept| !kept.addresses.is_empty());
-        let mut kept: Vec<_> = kept.collect();
-        kept.sort_unstable_by_key(|kept| kept.line);
-        let lines: Vec<_> = kept.iter().map(|kept| kept.line).collect();
-        let mut leases = Vec::new();
-        self.file.leases_at(&lines, |lease| leases.push(lease))?;
-        for (lease, kept) in leases.iter_mut().zip(kept) {
-            lease.addresses.retain(|address| kept.addresses.contains(&number(*address)));
+        let mut leases = self.ask(Log::kept_lines)?;
+        for (lease, line) in leases.iter_mut().zip(self.log.kept_lines()) {
+            let mark_of = |address: &IpAddr| self.log.mark_of(number(*address));
+            lease.addresses.retain(|address| mark_of(address).is_some_and(|m| m.line() == line));
         }
         Ok(leases)
     }
@@ -278,7 +247,7 @@ impl Store {
 
     /// Whether the files of the lease can be read and tell nobody's name.
     pub fn is_nobodys(&self, lease: &Lease) -> bool {
-        lease.addresses.iter().all(|address| self.mirror.is_nobodys(*address))
+        lease.addresses.iter().all(|address| self.directory.is_nobodys(*address))
     }
 
     /// Whether it could be written to.
@@ -286,7 +255,7 @@ impl Store {
     /// # Errors
     /// Code 50.
     pub fn check_writable(&self) -> Result<()> {
-        self.file.check_writable().map_err(|error| unavailable(&self.mirror.path, &error))
+        self.file.check_writable().map_err(|error| unavailable(&self.directory.path, &error))
     }
 }
 
@@ -318,17 +287,18 @@ pub(crate) mod tests {
     use crate::change::{Refusal, WORTH_COMPACTING};
     use crate::config::Reclaim;
     use crate::record::HEADER;
-    use crate::record::tests::{a_lease, lease, owner};
+    use crate::record::tests::{a_lease, lease, lessee};
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     /// A directory that goes with its test.
-    pub(crate) struct Directory(PathBuf);
+    pub(crate) struct Temporary(PathBuf);
 
-    impl Directory {
+    impl Temporary {
         pub(crate) fn new() -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -343,13 +313,13 @@ pub(crate) mod tests {
         }
     }
 
-    impl Drop for Directory {
+    impl Drop for Temporary {
         fn drop(&mut self) {
             drop(fs::remove_dir_all(&self.0));
         }
     }
 
-    pub(crate) fn pool(directory: &Directory) -> Pool {
+    pub(crate) fn pool(directory: &Temporary) -> Pool {
         Pool {
             directory: directory.path().join("net"),
             lock_timeout: Duration::from_secs(5),
@@ -365,7 +335,7 @@ pub(crate) mod tests {
 
     fn del(pool: &Pool, container: &str) {
         let mut store = Store::open(pool).unwrap().unwrap();
-        let leases = store.leases_of(&owner(container)).unwrap();
+        let leases = store.leases_of(&lessee(container)).unwrap();
         store.release(&leases).unwrap();
     }
 
@@ -373,14 +343,14 @@ pub(crate) mod tests {
     fn held(pool: &Pool) -> BTreeMap<String, String> {
         let mut store = Store::open(pool).unwrap().unwrap();
         let pairs = store.leases().unwrap().into_iter().flat_map(|lease| {
-            let owner = lease.owner.as_str().to_owned();
-            lease.addresses.into_iter().map(move |ip| (ip.to_string(), owner.clone()))
+            let lessee = lease.lessee.as_str().to_owned();
+            lease.addresses.into_iter().map(move |ip| (ip.to_string(), lessee.clone()))
         });
         pairs.collect()
     }
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(ip, owner)| ((*ip).to_owned(), (*owner).to_owned())).collect()
+        pairs.iter().map(|(ip, lessee)| ((*ip).to_owned(), (*lessee).to_owned())).collect()
     }
 
     /// By the directory.
@@ -395,16 +365,16 @@ pub(crate) mod tests {
     }
 
     fn is_believed(pool: &Pool) -> bool {
-        let mirror = Mirror::open(&pool.directory).unwrap();
+        let directory = Directory::open(&pool.directory).unwrap();
         let file = LeaseFile::open(&pool.directory.join("leases")).unwrap();
-        let (directory, log) = (mirror.state().unwrap(), file.state().unwrap_or_default());
+        let (directory, log) = (directory.state().unwrap(), file.state().unwrap_or_default());
         let cover = Cover { boot: boot_id(), log, directory };
-        Index::open(&pool.directory.join("leases.index"), &cover).is_some()
+        Index::open(&pool.directory.join("leases.index"), &cover, &file).is_some()
     }
 
     #[test]
     fn both_views_are_as_they_are_described() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         assert!(Store::open(&pool).unwrap().is_none());
         assert!(!pool.directory.exists());
@@ -432,7 +402,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_others_do_to_the_directory_is_followed() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         add(&pool, "10.1.0.2,fd00::2", "a");
         add(&pool, "10.1.0.3", "b");
@@ -464,9 +434,9 @@ pub(crate) mod tests {
         assert!(is_believed(&pool));
         assert_eq!(held(&pool), expected);
         let mut store = Store::open(&pool).unwrap().unwrap();
-        assert_eq!(store.leases_of(&Owner::new("x", "eth1")).unwrap()[0].addresses.len(), 2);
-        assert_eq!(store.mark_of("10.1.0.12".parse().unwrap()).unwrap(), Mark::Held);
-        assert_eq!(store.mark_of("fd00::2".parse().unwrap()).unwrap(), Mark::Free);
+        assert_eq!(store.leases_of(&Lessee::new("x", "eth1")).unwrap()[0].addresses.len(), 2);
+        assert!(store.mark_of("10.1.0.12".parse().unwrap()).unwrap().is_held());
+        assert_eq!(store.mark_of("fd00::2".parse().unwrap()), None);
         // Made after the look at the directory.
         put("10.1.0.20", "late\r\neth0");
         let refusal = store.lease(&a_lease("10.1.0.21,10.1.0.20", "d")).unwrap_err();
@@ -477,7 +447,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_change_in_the_same_tick_is_seen() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         for round in 0..50 {
             add(&pool, "10.1.0.2", "a");
@@ -489,7 +459,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_directory_heals_a_lease_file_that_is_cut_or_changed_anywhere() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         add(&pool, "10.1.0.2,fd00::2", "a");
         add(&pool, "10.1.0.3", "b");
@@ -522,7 +492,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_lost_content_is_written_anew() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         add(&pool, "10.1.0.2", "a");
         let path = pool.directory.join("10.1.0.2");
@@ -538,40 +508,64 @@ pub(crate) mod tests {
 
     #[test]
     fn an_index_that_is_changed_anywhere_is_never_believed() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         add(&pool, "10.1.0.2", "a");
         let path = pool.directory.join("leases.index");
+        // One that is made anew has all leases in it.
+        fs::remove_file(&path).unwrap();
+        drop(Store::open(&pool).unwrap());
         let whole = fs::read(&path).unwrap();
-        for at in (0..whole.len()).step_by(7) {
+        assert_eq!(whole.len(), 168 + 32);
+        for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x10;
             fs::write(&path, &flipped).unwrap();
             let mut store = Store::open(&pool).unwrap().unwrap();
-            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{at}");
-            assert_eq!(store.leases_of(&owner("b")).unwrap().len(), 0, "{at}");
+            assert_eq!(store.leases_of(&lessee("a")).unwrap().len(), 1, "{at}");
+            assert_eq!(store.leases_of(&lessee("b")).unwrap().len(), 0, "{at}");
             let mark = store.mark_of("10.1.0.2".parse().unwrap());
-            assert_eq!(mark.unwrap(), Mark::Held, "{at}");
+            assert!(mark.unwrap().is_held(), "{at}");
         }
-        // A slot, or a page of them, that was lost.
-        for (at, length) in (160..whole.len()).step_by(4).flat_map(|at| [(at, 20), (at, 84)]) {
+        for (at, length) in (168..whole.len()).step_by(4).flat_map(|at| [(at, 4), (at, 32)]) {
             let mut lost = whole.clone();
             lost[at..(at + length).min(whole.len())].fill(0);
             fs::write(&path, &lost).unwrap();
             let mut store = Store::open(&pool).unwrap().unwrap();
-            assert_eq!(store.mark_of("10.1.0.2".parse().unwrap()).unwrap(), Mark::Held, "{at}");
-            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{at}");
+            assert!(store.mark_of("10.1.0.2".parse().unwrap()).unwrap().is_held(), "{at}");
+            assert_eq!(store.leases_of(&lessee("a")).unwrap().len(), 1, "{at}");
         }
-        for length in [0, 1, 159, 160, whole.len() - 1] {
+        for length in [0, 1, 167, 168, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();
             let mut store = Store::open(&pool).unwrap().unwrap();
-            assert_eq!(store.leases_of(&owner("a")).unwrap().len(), 1, "{length}");
+            assert_eq!(store.leases_of(&lessee("a")).unwrap().len(), 1, "{length}");
         }
     }
 
     #[test]
+    fn a_line_that_is_damaged_behind_the_index_is_found_when_it_is_asked_for() {
+        let directory = Temporary::new();
+        let pool = pool(&directory);
+        let mut sticky = a_lease("10.1.0.2", "a");
+        sticky.origin.sticky = Some("shop/web".into());
+        Store::create(&pool).unwrap().lease(&sticky).unwrap();
+        del(&pool, "a");
+        add(&pool, "10.1.0.3", "b");
+        let path = pool.directory.join("leases");
+        fs::remove_file(pool.directory.join("leases.index")).unwrap();
+        drop(Store::open(&pool).unwrap());
+        let mut store = Store::open(&pool).unwrap().unwrap();
+        assert_eq!(store.kept().unwrap().len(), 1);
+        let damaged = fs::read_to_string(&path).unwrap().replace(" shop/web\n", " shop/wee\n");
+        fs::write(&path, damaged.replace("b eth0", "b eth1")).unwrap();
+        assert!(store.kept().unwrap().is_empty());
+        assert_eq!(store.leases_of(&lessee("b")).unwrap().len(), 1);
+        assert!(is_believed(&pool));
+    }
+
+    #[test]
     fn names_what_cannot_be_made_or_read() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let mut pool = pool(&directory);
         fs::create_dir_all(pool.directory.join("leases")).unwrap();
         let error = Store::create(&pool).unwrap_err();
@@ -587,7 +581,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_file_is_rewritten_when_most_of_it_is_garbage() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         add(&pool, "10.1.0.2", "stays");
         let mut longest = 0;
@@ -602,10 +596,11 @@ pub(crate) mod tests {
         assert!(!pool.directory.join("leases.new").exists());
     }
 
-    /// Whatever is done, the index says what a replay of the whole file says.
+    /// Whatever is done, what the index and the rest of the file say is what a replay of the whole
+    /// file says, also after it has been rewritten.
     #[test]
     fn the_index_agrees_with_a_replay() {
-        let directory = Directory::new();
+        let directory = Temporary::new();
         let pool = pool(&directory);
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: u64| {
@@ -614,16 +609,16 @@ pub(crate) mod tests {
             state ^= state << 17;
             state % below
         };
-        let mut owners = BTreeSet::new();
+        let mut lessees = BTreeSet::new();
         for round in 0..1500 {
             let mut store = Store::create(&pool).unwrap();
             let container = format!("c{}", random(40));
             let end = random(60);
             let mut lease = a_lease(&format!("10.1.{}.{end}", end % 3), &container);
-            lease.holder.sticky = (random(3) > 0).then(|| format!("pod{}", random(12)));
-            let is_free = store.mark_of(lease.addresses[0]).unwrap() != Mark::Held;
-            owners.insert(lease.owner.clone());
-            let leases = store.leases_of(&lease.owner).unwrap();
+            lease.origin.sticky = (random(3) > 0).then(|| format!("pod{}", random(12)));
+            let is_free = !store.mark_of(lease.addresses[0]).is_some_and(Mark::is_held);
+            lessees.insert(lease.lessee.clone());
+            let leases = store.leases_of(&lease.lessee).unwrap();
             match random(20) {
                 0 => drop(fs::write(pool.directory.join(format!("10.1.2.{end}")), "go\r\neth0")),
                 1 => drop(fs::remove_file(pool.directory.join(format!("10.1.0.{end}")))),
@@ -634,22 +629,13 @@ pub(crate) mod tests {
             }
             drop(store);
             let mut store = Store::create(&pool).unwrap();
-            let log = store.file.read().unwrap();
-            for end in 0..180_u8 {
-                let ip: IpAddr = format!("10.1.{}.{}", end / 60, end % 60).parse().unwrap();
-                let is_kept = log.kept.values().any(|kept| kept.addresses.contains(&number(ip)));
-                let expected = match log.held.contains_key(&number(ip)) {
-                    true => Mark::Held,
-                    false if is_kept => Mark::Kept,
-                    false => Mark::Free,
-                };
-                assert_eq!(store.mark_of(ip).unwrap(), expected, "{round}: {ip}");
-            }
+            let replayed = LeaseFile::open(&pool.directory.join("leases")).unwrap().replay();
+            assert!(store.log.all().eq(replayed.unwrap().all()), "{round}");
             let all = store.leases().unwrap();
-            for owner in &owners {
+            for lessee in &lessees {
                 let own: Vec<_> =
-                    all.iter().filter(|lease| lease.owner == *owner).cloned().collect();
-                assert_eq!(store.leases_of(owner).unwrap(), own, "{round}: {owner:?}");
+                    all.iter().filter(|lease| lease.lessee == *lessee).cloned().collect();
+                assert_eq!(store.leases_of(lessee).unwrap(), own, "{round}: {lessee:?}");
             }
         }
         assert_eq!(held(&pool).keys().collect::<Vec<_>>(), files(&pool).keys().collect::<Vec<_>>());

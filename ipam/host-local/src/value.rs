@@ -20,7 +20,7 @@ macro_rules! parsed_from_text {
 
 parsed_from_text!(OptionalIp);
 parsed_from_text!(RequestedIp);
-parsed_from_text!(Block);
+parsed_from_text!(Excluded);
 
 /// An address; an empty text is none, as templates leave it behind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,9 +57,9 @@ impl FromStr for RequestedIp {
 
 /// A network or a single address.
 #[derive(Clone, Debug)]
-pub struct Block(pub IpNetwork);
+pub struct Excluded(pub IpNetwork);
 
-impl FromStr for Block {
+impl FromStr for Excluded {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(ip) = text.parse::<IpAddr>() {

@@ -95,10 +95,10 @@ impl Plugin for Bridge {
         }
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
-        // After the deletion of the link, because its frames are checked until then. The sockets too
-        // are closed after it: closing one waits for an RCU grace period, which has then passed.
-        if filters.is_some() {
-            errors.note(SpoofCheck::open().and_then(|mut check| check.delete(result, &owner)));
+        // After the deletion of the link, because its frames are checked until then. The socket too is
+        // closed after it: closing waits for an RCU grace period, which has then passed.
+        if let Some(filters) = &filters {
+            errors.note(SpoofCheck::new(filters.nft()).delete(result, &owner));
         }
     }
 
@@ -136,8 +136,8 @@ impl Plugin for Bridge {
                 filters.sweep(&kept, errors);
             }
             errors.note(veth::sweep(&host.netlink, &kept));
-            if filters.is_some() {
-                errors.note(SpoofCheck::open().and_then(|mut check| check.sweep(&kept)));
+            if let Some(filters) = &filters {
+                errors.note(SpoofCheck::new(filters.nft()).sweep(&kept));
             }
         }
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));

@@ -31,7 +31,7 @@ use common::filter::elements::{
 use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Mac;
 use common::net::nft::{
-    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make,
+    Base, Batch, Chain, ChainKind, Content, Datatype, Element, Expr, Field, Hook, Key, Make, Nft,
     Policy, RAW, Set, SetName, Verdict, concat,
 };
 
@@ -41,7 +41,7 @@ const CHAIN: &str = "spoofcheck";
 
 /// The packet filter, for the ports of one network.
 ///
-/// Drop it after the link has been deleted: see [`Nft`](common::net::nft::Nft).
+/// Drop it after the link has been deleted: see [`Nft`].
 pub(crate) struct SpoofCheck {
     elements: Elements,
 }
@@ -53,6 +53,11 @@ impl SpoofCheck {
     /// When the kernel has no nftables.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// Uses an open socket.
+    pub(crate) fn new(nft: Nft) -> Self {
+        Self { elements: Elements::new(nft) }
     }
 
     /// Makes the host drop frames from the attachment's veth whose source is not `mac`.

@@ -1,6 +1,6 @@
-//! Who lets connections through: our own tables, iptables, or firewalld.
+//! What lets connections through: our own tables, iptables, or firewalld.
 
-use crate::config::{Backend, Plan};
+use crate::config::{BackendKey, Plan};
 use crate::firewalld::Firewalld;
 use crate::policy::{Accepted, Firewall, ForwardingPolicy, Ingress, iptables};
 use common::attach::Owner;
@@ -9,13 +9,13 @@ use common::filter::restore::{Expected, External};
 use common::{Code, Error, Errors, Result, Success, Undo};
 use std::net::IpAddr;
 
-/// What an attachment has in iptables.
-struct Rules {
+/// What an attachment should have in iptables.
+struct IptablesRules {
     policy: ForwardingPolicy,
     admin_chain: String,
 }
 
-impl External for Rules {
+impl External for IptablesRules {
     fn verify(&self) -> Result<Vec<String>> {
         iptables::verify(&self.policy, &self.admin_chain)
     }
@@ -25,13 +25,13 @@ impl External for Rules {
     }
 }
 
-/// What it has in firewalld.
-struct Sources {
+/// What an attachment should have in firewalld.
+struct ZoneSources {
     policy: ForwardingPolicy,
     firewalld: Firewalld,
 }
 
-impl External for Sources {
+impl External for ZoneSources {
     fn verify(&self) -> Result<Vec<String>> {
         let of_one = |ip: &IpAddr| self.firewalld.verify_source(*ip).transpose();
         self.policy.addresses().iter().filter_map(of_one).collect()
@@ -42,23 +42,23 @@ impl External for Sources {
     }
 }
 
-/// What of an attachment our own tables have to do.
-fn own_part(backend: Backend, success: &Success, plan: &Plan) -> Result<ForwardingPolicy> {
+/// The part of the policy that is in our own tables.
+fn own_part(backend: BackendKey, success: &Success, plan: &Plan) -> Result<ForwardingPolicy> {
     let admin_chain = plan.admin_chain.clone();
     match backend {
-        Backend::Any | Backend::Nftables => {
+        BackendKey::Any | BackendKey::Nftables => {
             ForwardingPolicy::new(success, plan.ingress, Accepted::Here { admin_chain })
         }
-        Backend::Firewalld => {
+        BackendKey::Firewalld => {
             let policy = ForwardingPolicy::new(success, plan.ingress, Accepted::External)?;
             Ok(policy.in_zone(&plan.zone))
         }
-        Backend::Iptables => ForwardingPolicy::new(success, Ingress::Open, Accepted::External),
+        BackendKey::Iptables => ForwardingPolicy::new(success, Ingress::Open, Accepted::External),
     }
 }
 
-/// What of an attachment is in our own tables. Where firewalld runs, and is not named, they let
-/// through the same once more.
+/// What an attachment should have in our own tables. Where firewalld runs and the configuration does
+/// not name it, they are restored as if it did not: letting through twice is once.
 pub(crate) fn expected_state(
     success: &Success,
     plan: &Plan,
@@ -67,32 +67,32 @@ pub(crate) fn expected_state(
     Firewall::expected_state(&own_part(plan.backend, success, plan)?, owner)
 }
 
-/// One of them, found.
-pub(crate) enum ActiveBackend {
+/// What lets connections through on this host, for this configuration.
+pub(crate) enum ForwardingBackend {
     Nftables,
     Iptables,
     Firewalld(Firewalld),
 }
 
-impl ActiveBackend {
+impl ForwardingBackend {
     /// The one that the configuration names, or the one that is there.
     ///
     /// # Errors
     /// Code 50 when firewalld is named, and does not run.
     pub(crate) fn find(plan: &Plan) -> Result<Self> {
         let found = match plan.backend {
-            Backend::Nftables => return Ok(Self::Nftables),
-            Backend::Iptables => return Ok(Self::Iptables),
-            Backend::Firewalld => Firewalld::find(&plan.zone)?,
+            BackendKey::Nftables => return Ok(Self::Nftables),
+            BackendKey::Iptables => return Ok(Self::Iptables),
+            BackendKey::Firewalld => Firewalld::find(&plan.zone)?,
             // A bus that does not answer says nothing about firewalld.
-            Backend::Any => Firewalld::find(&plan.zone).unwrap_or_else(|error| {
+            BackendKey::Any => Firewalld::find(&plan.zone).unwrap_or_else(|error| {
                 report(error);
                 None
             }),
         };
         match found {
             Some(firewalld) => Ok(Self::Firewalld(firewalld)),
-            None if plan.backend == Backend::Any => Ok(Self::Nftables),
+            None if plan.backend == BackendKey::Any => Ok(Self::Nftables),
             None => Err(Error::new(Code::Unavailable, "firewalld does not run")
                 .details("start it, or take backend out of the configuration")),
         }
@@ -100,21 +100,21 @@ impl ActiveBackend {
 
     fn own_part(&self, success: &Success, plan: &Plan) -> Result<ForwardingPolicy> {
         let backend = match self {
-            Self::Nftables => Backend::Nftables,
-            Self::Firewalld(_) => Backend::Firewalld,
-            Self::Iptables => Backend::Iptables,
+            Self::Nftables => BackendKey::Nftables,
+            Self::Firewalld(_) => BackendKey::Firewalld,
+            Self::Iptables => BackendKey::Iptables,
         };
         own_part(backend, success, plan)
     }
 
-    /// What somebody else has to do.
+    /// The part of the policy that is in iptables or firewalld.
     fn external(self, success: &Success, plan: &Plan) -> Result<Option<Box<dyn External>>> {
         let policy = ForwardingPolicy::new(success, plan.ingress, Accepted::External)?;
         let admin_chain = plan.admin_chain.clone();
         Ok(match self {
             Self::Nftables => None,
-            Self::Iptables => Some(Box::new(Rules { policy, admin_chain })),
-            Self::Firewalld(firewalld) => Some(Box::new(Sources { policy, firewalld })),
+            Self::Iptables => Some(Box::new(IptablesRules { policy, admin_chain })),
+            Self::Firewalld(firewalld) => Some(Box::new(ZoneSources { policy, firewalld })),
         })
     }
 
@@ -127,7 +127,8 @@ impl ActiveBackend {
     ) -> Result<()> {
         let own = self.own_part(success, plan)?;
         match (Firewall::open().and_then(|mut tables| tables.create(&own, owner, undo)), &self) {
-            // It works without; DEL needs the result then.
+            // A kernel without nftables may have iptables. Without our tables, DEL finds the addresses
+            // in prevResult only.
             (Err(error), Self::Iptables) => report(error),
             (made, _) => made?,
         }
@@ -158,7 +159,7 @@ impl ActiveBackend {
         }
     }
 
-    /// Takes back what others were asked to let through, whoever asked them, in whatever way.
+    /// Deletes what iptables and firewalld let through for these addresses, whoever has told them.
     pub(crate) fn delete(addresses: &[IpAddr], zones: &[String], errors: &mut Errors) {
         iptables::delete(addresses, errors);
         if addresses.is_empty() {
@@ -168,7 +169,7 @@ impl ActiveBackend {
             match Firewalld::find(zone) {
                 Ok(Some(firewalld)) => addresses.iter().for_each(|ip| firewalld.delete_source(*ip)),
                 Ok(None) => {}
-                // Without it nothing is let through by it.
+                // A firewalld that does not answer lets nothing through either.
                 Err(error) => report(error),
             }
         }

@@ -1,5 +1,4 @@
-//! From JSON to what it means: every conflict between keys is found here, before anything is
-//! touched.
+//! From JSON to what it means. Values that are none are refused here, before anything is touched.
 
 use crate::policy::Ingress;
 use common::cni::Call;
@@ -16,9 +15,9 @@ struct Config {
     ingress_policy: String,
 }
 
-/// Who lets the pod's connections through.
+/// The key `backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
+pub(crate) enum BackendKey {
     /// firewalld if it runs, else nftables.
     Any,
     Nftables,
@@ -29,7 +28,7 @@ pub(crate) enum Backend {
 /// What the configuration means.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) backend: Backend,
+    pub(crate) backend: BackendKey,
     pub(crate) admin_chain: String,
     pub(crate) zone: String,
     pub(crate) ingress: Ingress,
@@ -41,7 +40,7 @@ impl Plan {
     }
 }
 
-/// The zone of firewalld that DEL and GC look at.
+/// The zone of firewalld that DEL and GC look at where none stands beside the addresses.
 pub(crate) fn zone_hint(network: &Network) -> String {
     or(network.tolerant(&["firewalldZone"]).unwrap_or_default(), TRUSTED)
 }
@@ -52,10 +51,10 @@ const TRUSTED: &str = "trusted";
 impl Config {
     fn plan(&self) -> Result<Plan> {
         let backend = match self.backend.as_str() {
-            "" => Backend::Any,
-            "nftables" => Backend::Nftables,
-            "iptables" => Backend::Iptables,
-            "firewalld" => Backend::Firewalld,
+            "" => BackendKey::Any,
+            "nftables" => BackendKey::Nftables,
+            "iptables" => BackendKey::Iptables,
+            "firewalld" => BackendKey::Firewalld,
             other => {
                 return Err(Error::config(format!("unknown firewall backend: {other:?}")).details(
                     "backend is nftables, iptables or firewalld; without it, firewalld is used \
@@ -78,6 +77,7 @@ impl Config {
     }
 }
 
+/// An empty text stands for a key that is not there.
 fn or(text: String, default: &str) -> String {
     if text.is_empty() { default.to_owned() } else { text }
 }

@@ -1,4 +1,4 @@
-//! firewalld, asked over D-Bus to let addresses through: they become sources of a zone.
+//! firewalld, told over D-Bus to let addresses through: they become sources of a zone.
 
 use common::cni::report;
 use common::{Code, Error, Result, Undo};
@@ -14,13 +14,13 @@ const NAME: &str = "org.fedoraproject.FirewallD1";
 const PATH: &str = "/org/fedoraproject/FirewallD1";
 const ZONE: &str = "org.fedoraproject.FirewallD1.zone";
 
-/// It answers in milliseconds, unless it is reloading.
+/// How long a call to firewalld may take: milliseconds, unless it is reloading.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A bus answers in less, or never.
+/// How long the bus may take to greet: one that takes longer never does.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// firewalld, which runs.
+/// A firewalld that runs, for one zone.
 pub(crate) struct Firewalld {
     bus: Connection,
     zone: String,
@@ -54,7 +54,7 @@ impl Firewalld {
         })
     }
 
-    /// Lets the address through. That it is let through already is as good.
+    /// Lets the address through. One that is let through already is fine.
     ///
     /// # Errors
     /// When firewalld refuses.
@@ -75,8 +75,7 @@ impl Firewalld {
         }
     }
 
-    /// Takes the address out of the zone. What firewalld does not like about that is nothing that
-    /// the runtime could do better by asking again.
+    /// Takes the address out of the zone. A refusal is only reported: repeating DEL would not help.
     pub(crate) fn delete_source(&self, ip: IpAddr) {
         match self.ask::<String>("removeSource", ip) {
             Err(error) if !error.to_string().contains("UNKNOWN_SOURCE") => {

@@ -7,7 +7,7 @@ mod firewalld;
 pub mod policy;
 
 use crate::policy::{Firewall, addresses};
-use backend::ActiveBackend;
+use backend::ForwardingBackend;
 use common::Owner;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
@@ -15,7 +15,7 @@ use common::filter::restore::{Expected, Filtering};
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Network, Plugin, Result, Status, Success, Undo,
 };
-use config::{Backend, Plan, zone_hint};
+use config::{BackendKey, Plan, zone_hint};
 use std::net::IpAddr;
 
 /// The plugin.
@@ -38,7 +38,7 @@ impl Plugin for Filter {
                 .details("put firewall behind the plugin that makes the interface"));
         };
         let owner = request.attachment.owner(&request.call.network.name);
-        ActiveBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
+        ForwardingBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
         Ok(success.clone())
     }
 
@@ -48,15 +48,15 @@ impl Plugin for Filter {
         let Some(mut firewall) = errors.note(Firewall::open()) else { return };
         let listed = errors.note(firewall.list_addresses(success, &owner));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
-        // Ours last: they say what there is to delete elsewhere.
+        // Our own elements go last: a DEL that fails here finds the addresses and zones again.
         let zones = zones(&mut firewall, &own, &request.call.network, errors);
-        ActiveBackend::delete(&own, &zones, errors);
+        ForwardingBackend::delete(&own, &zones, errors);
         errors.note(firewall.delete(success, &own, &owner));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
         let owner = request.attachment.owner(&request.call.network.name);
-        let backend = ActiveBackend::find(&self.plan)?;
+        let backend = ForwardingBackend::find(&self.plan)?;
         no_differences(&backend.verify(&request.prev_result, &self.plan, &owner)?)
     }
 
@@ -68,17 +68,17 @@ impl Plugin for Filter {
         let stale = errors.note(firewall.list_stale_addresses(&kept));
         let stale = stale.unwrap_or_default();
         let zones = zones(&mut firewall, &stale, network, errors);
-        ActiveBackend::delete(&stale, &zones, errors);
+        ForwardingBackend::delete(&stale, &zones, errors);
         errors.note(firewall.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
-        ActiveBackend::find(&self.plan)?.probe()
+        ForwardingBackend::find(&self.plan)?.probe()
     }
 }
 
-/// Where firewalld may have these addresses: in the zones that were remembered, or else in the one
-/// that the configuration names by now.
+/// The zones in which firewalld may have these addresses: those that stand beside them, or else the
+/// one that the configuration names now.
 fn zones(
     firewall: &mut Firewall,
     addresses: &[IpAddr],
@@ -95,6 +95,6 @@ impl Filtering for Filter {
     }
 
     fn uses_external_backend(&self) -> bool {
-        self.plan.backend != Backend::Nftables
+        self.plan.backend != BackendKey::Nftables
     }
 }

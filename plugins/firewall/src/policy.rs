@@ -1,20 +1,20 @@
-//! What of an attachment is forwarded, and what is kept from it.
+//! What the host forwards to and from an attachment, and what it does not.
 //!
 //! ```text
 //! table ip girder {
-//!     set firewall-pods {                   # whose connections are let through
+//!     set firewall-pods {                   # pods whose connections are let through
 //!         type ipv4_addr
 //!         elements = { 10.1.0.2 comment "pods c1 eth0" }
 //!     }
-//!     set firewall-bridges {                # between these nothing is forwarded ..
+//!     set firewall-bridges {                # nothing is forwarded between these ...
 //!         type ifname
 //!         elements = { "cni0" comment "pods" }
 //!     }
-//!     set firewall-ways {                   # .. but from itself to itself, unless `isolated`
+//!     set firewall-ways {                   # ... but from itself to itself, unless `isolated`
 //!         type ifname . ifname
 //!         elements = { "cni0" . "cni0" comment "pods" }
 //!     }
-//!     set firewall-hairpins {               # .. and what comes back to who sent it
+//!     set firewall-hairpins {               # ... and what comes back to its sender
 //!         type ipv4_addr . ipv4_addr
 //!         elements = { 10.1.0.2 . 10.1.0.2 comment "pods c1 eth0" }
 //!     }
@@ -27,7 +27,7 @@
 //!     }
 //! }
 //! table bridge girder {
-//!     set firewall-ports {                  # `isolated`: no other port of the bridge hears these
+//!     set firewall-ports {                  # `isolated`: these exchange no frames with others
 //!         type ifname
 //!         elements = { "veth814c47b8d5e" comment "pods c1 eth0" }
 //!     }
@@ -42,9 +42,9 @@
 //!
 //! and the same as `table ip6 girder`. There are as many rules for one pod as for a thousand.
 //!
-//! A drop is final, but an accept is not: every other table is asked as well, and whoever says no
-//! wins. So what is to be let through bears a mark, and `forwarding` has the one table that says
-//! no on many hosts, that of iptables, accept it.
+//! A drop is final, but an accept is not: every other table sees the packet as well, and may drop it.
+//! So what is to be let through bears a mark, and `accept` tells iptables, which drops what it does
+//! not know on many hosts, to accept that mark.
 
 mod accept;
 mod attachment;
@@ -54,10 +54,10 @@ mod removal;
 mod ruleset;
 
 pub use attachment::{Accepted, ForwardingPolicy, Ingress, addresses};
-pub use foreign::{Refusal, Sender};
+pub use foreign::{BlockingChain, Sender};
 
 use accept::MarkAccepted;
-use attachment::place;
+use attachment::pod_key;
 use common::Undo;
 use common::attach::Owner;
 use common::cni::{Code, Error, Result, report};
@@ -66,7 +66,7 @@ use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Family;
 use common::net::nft::{Batch, Element, Key, Make, concat};
 use foreign::Chains;
-use ruleset::{ALLOWED_PAIRS, BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, apart, set_of};
+use ruleset::{ALLOWED_PAIRS, BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, isolated, set_of};
 use std::net::IpAddr;
 
 /// The packet filter, for what is forwarded. Drop it late: see [`Nft`](common::net::nft::Nft).
@@ -81,8 +81,8 @@ impl Firewall {
         Ok(Self { elements: Elements::open()? })
     }
 
-    /// From now on the attachment's connections are let through, and what is to be kept from it
-    /// is. The bridge's part of that is shared, and stays.
+    /// Lets the attachment's connections through, and makes its ingress policy. The bridge's part of
+    /// that is shared by its attachments, and is not undone.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -99,12 +99,13 @@ impl Firewall {
         self.elements.create(&elements, &policy.comment(owner), policy, undo)?;
         self.ensure_policy(policy, owner.label())?;
         if let Accepted::Here { admin_chain } = &policy.accepted {
-            for is_ipv6 in policy.families() {
-                accept::ensure_accepted(self.elements.nft(), family(is_ipv6), admin_chain)?;
+            for family in policy.families() {
+                accept::ensure_accepted(&mut self.elements.nft(), family, admin_chain)?;
             }
-            let refusals = foreign::find(self.elements.nft(), &senders(policy), Chains::Usual)?;
-            for refusal in distinct(refusals).into_iter().filter(|refusal| refusal.is_certain) {
-                report(refusal);
+            let blocking =
+                foreign::find(&mut self.elements.nft(), &senders(policy), Chains::Usual)?;
+            for one in distinct(blocking).into_iter().filter(|one| one.is_certain) {
+                report(one);
             }
         }
         Ok(())
@@ -117,8 +118,8 @@ impl Firewall {
     pub fn expected_state(policy: &ForwardingPolicy, owner: &Owner) -> Result<Vec<Expected>> {
         let mut declaration = policy.declare()?;
         let bridge = policy.bridge.iter().filter(|_| policy.ingress != Ingress::Open);
-        for (bridge, is_ipv6) in bridge.flat_map(|one| policy.families().map(move |v6| (one, v6))) {
-            let [closed, pair] = bridge_keys(bridge, is_ipv6);
+        for (bridge, family) in bridge.flat_map(|one| policy.families().map(move |of| (one, of))) {
+            let [closed, pair] = bridge_keys(bridge, family);
             shared_element(&mut declaration, &closed, owner.label());
             if policy.ingress == Ingress::SameBridge {
                 shared_element(&mut declaration, &pair, owner.label());
@@ -127,26 +128,26 @@ impl Firewall {
         let own = ExpectedElements::new(policy.elements(), policy.comment(owner), declaration);
         let mut expected = vec![Expected::Own(own)];
         if let Accepted::Here { admin_chain } = &policy.accepted {
-            expected.extend(policy.families().map(|is_ipv6| {
-                let (family, admin_chain) = (family(is_ipv6), admin_chain.clone());
+            expected.extend(policy.families().map(|family| {
+                let admin_chain = admin_chain.clone();
                 Expected::External(Box::new(MarkAccepted { family, admin_chain }))
             }));
         }
         Ok(expected)
     }
 
-    /// Makes the policy of the bridge that of the policy. A bridge of two networks has the
+    /// Gives the bridge the ingress policy of the attachment. A bridge of two networks has the
     /// stricter one of theirs.
     fn ensure_policy(&mut self, policy: &ForwardingPolicy, network: &str) -> Result<()> {
-        // Another ADD may be faster.
+        // Another ADD may delete what is to be deleted here.
         const ATTEMPTS: usize = 3;
         for attempt in 1.. {
-            let (batch, gone) = self.plan_policy(policy, network)?;
+            let (batch, surplus) = self.plan_policy(policy, network)?;
             match self.elements.nft().commit(batch) {
                 Err(error) if error.is_gone() && attempt < ATTEMPTS => {}
                 outcome => {
                     outcome?;
-                    self.elements.nft().delete_elements(&gone)?;
+                    self.elements.nft().delete_elements(&surplus)?;
                     break;
                 }
             }
@@ -154,20 +155,20 @@ impl Firewall {
         Ok(())
     }
 
-    /// What has to come, and what has to go.
+    /// What has to be made, and the elements that have to be deleted then.
     fn plan_policy(
         &mut self,
         policy: &ForwardingPolicy,
         network: &str,
     ) -> Result<(Batch, Vec<(Shared, Key)>)> {
-        let (mut batch, mut gone) = (Batch::new(), Vec::new());
-        let Some(bridge) = &policy.bridge else { return Ok((batch, gone)) };
-        for is_ipv6 in policy.families() {
-            let [closed, pair] = bridge_keys(bridge, is_ipv6);
-            let holder = self.find(&closed)?;
-            let is_own = holder.as_deref().is_none_or(|comment| comment == network);
+        let (mut batch, mut surplus) = (Batch::new(), Vec::new());
+        let Some(bridge) = &policy.bridge else { return Ok((batch, surplus)) };
+        for family in policy.families() {
+            let [closed, pair] = bridge_keys(bridge, family);
+            let found = self.find(&closed)?;
+            let is_own = found.as_deref().is_none_or(|comment| comment == network);
             match policy.ingress {
-                Ingress::Open if is_own && holder.is_some() => gone.extend([closed, pair]),
+                Ingress::Open if is_own && found.is_some() => surplus.extend([closed, pair]),
                 Ingress::SameBridge if is_own => {
                     shared_element(&mut batch, &closed, network);
                     shared_element(&mut batch, &pair, network);
@@ -178,12 +179,12 @@ impl Firewall {
                         batch.delete_element(closed.0.table, closed.0.name, &closed.1);
                     }
                     shared_element(&mut batch, &closed, network);
-                    gone.extend(is_laxer.then_some(pair));
+                    surplus.extend(is_laxer.then_some(pair));
                 }
                 Ingress::Open | Ingress::SameBridge => {}
             }
         }
-        Ok((batch, gone))
+        Ok((batch, surplus))
     }
 
     /// The comment of an element that is there.
@@ -198,9 +199,9 @@ impl Firewall {
     /// When the kernel cannot be asked.
     pub fn verify(&mut self, policy: &ForwardingPolicy, owner: &Owner) -> Result<Vec<String>> {
         let mut elements = policy.elements();
-        // Who lets them through elsewhere is asked there.
+        // iptables or firewalld is asked about addresses that it lets through.
         elements.retain(|element| {
-            apart().contains(&element.set) || policy.accepted != Accepted::External
+            isolated().contains(&element.set) || policy.accepted != Accepted::External
         });
         let missing = self.elements.missing(&elements, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
@@ -209,11 +210,11 @@ impl Firewall {
         }
         let bridge = policy.bridge.iter().filter(|_| policy.ingress != Ingress::Open);
         for bridge in bridge {
-            for is_ipv6 in policy.families() {
-                let [closed, pair] = bridge_keys(bridge, is_ipv6);
+            for family in policy.families() {
+                let [closed, pair] = bridge_keys(bridge, family);
                 let is_closed = self.find(&closed)?.is_some();
                 let is_same = policy.ingress == Ingress::SameBridge;
-                // Another network may be stricter.
+                // `isolated` on one network is right for `same-bridge` on another one.
                 if !is_closed || (!is_same && self.find(&pair)?.is_some()) {
                     differences.push(format!("the ingressPolicy of bridge {bridge} is not kept"));
                 }
@@ -221,59 +222,59 @@ impl Firewall {
         }
         differences.dedup();
         if let Accepted::Here { admin_chain } = &policy.accepted {
-            for is_ipv6 in policy.families() {
-                let (nft, family) = (self.elements.nft(), family(is_ipv6));
-                differences.extend(accept::verify_accepted(nft, family, admin_chain)?);
+            for family in policy.families() {
+                let mut nft = self.elements.nft();
+                differences.extend(accept::verify_accepted(&mut nft, family, admin_chain)?);
             }
         }
         Ok(differences)
     }
 
-    /// The chains of others that do not let through what pods send. Whether our own chain marks
-    /// that is asked of the packet filter.
+    /// The chains of others that do not let through what pods send. Whether our own chain marks that
+    /// is looked up, whatever a sender says.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn find_refusals(&mut self, mut senders: Vec<Sender>) -> Result<Vec<Refusal>> {
+    pub fn find_blocking_chains(&mut self, mut senders: Vec<Sender>) -> Result<Vec<BlockingChain>> {
         for sender in &mut senders {
             if let Some(address) = sender.address {
-                sender.is_marked = self.find(&place(address))?.is_some();
+                sender.is_marked = self.find(&pod_key(address))?.is_some();
             }
         }
-        foreign::find(self.elements.nft(), &senders, Chains::All)
+        foreign::find(&mut self.elements.nft(), &senders, Chains::All)
     }
 
-    /// Whether connections could be let through at all. Who else on this host drops them is said on
-    /// stderr: that is no reason to take all other pods from it.
+    /// Whether connections could be let through at all. Chains of others that drop them are named on
+    /// stderr: an error would have the runtime take the whole node out.
     ///
     /// # Errors
     /// Code 50 when the kernel has no nftables.
     pub fn probe(&mut self) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
-        self.find(&place(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
-        if let Some(sentence) = accept::why_blocked(self.elements.nft())? {
+        self.find(&pod_key(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
+        if let Some(sentence) = accept::why_blocked(&mut self.elements.nft())? {
             report(sentence);
         }
         let anybody = Family::ALL.map(Sender::anybody);
-        for refusal in distinct(foreign::find(self.elements.nft(), &anybody, Chains::All)?) {
-            report(refusal);
+        for one in distinct(foreign::find(&mut self.elements.nft(), &anybody, Chains::All)?) {
+            report(one);
         }
         Ok(())
     }
 }
 
-/// A chain is named once, however many it refuses.
-fn distinct(refusals: Vec<Refusal>) -> Vec<Refusal> {
-    let mut all: Vec<Refusal> = Vec::new();
-    for refusal in refusals {
-        if !all.iter().any(|other| other.is_same(&refusal)) {
-            all.push(refusal);
+/// A chain is named once, however many senders it refuses.
+fn distinct(blocking: Vec<BlockingChain>) -> Vec<BlockingChain> {
+    let mut all: Vec<BlockingChain> = Vec::new();
+    for one in blocking {
+        if !all.iter().any(|other| other.is_same(&one)) {
+            all.push(one);
         }
     }
     all
 }
 
-/// Who sends, of an attachment whose elements are there.
+/// The pod of an attachment whose elements are there.
 fn senders(policy: &ForwardingPolicy) -> Vec<Sender> {
     let sender = |ip: &IpAddr| Sender {
         family: Family::of(*ip),
@@ -284,20 +285,16 @@ fn senders(policy: &ForwardingPolicy) -> Vec<Sender> {
     policy.addresses().iter().map(sender).collect()
 }
 
-fn family(is_ipv6: bool) -> Family {
-    if is_ipv6 { Family::V6 } else { Family::V4 }
-}
-
 fn shared_element(batch: &mut Batch, (set, key): &(Shared, Key), network: &str) {
     let element = Element { key: key.clone(), data: None, comment: Some(network.to_owned()) };
     batch.element(Make::Ensure, set.table, set.name, &element);
 }
 
-/// Where a bridge is closed, and where it is open for itself.
-fn bridge_keys(bridge: &str, is_ipv6: bool) -> [(Shared, Key); 2] {
+/// The key by which a bridge is closed, and the one by which it is open for its own pods.
+fn bridge_keys(bridge: &str, family: Family) -> [(Shared, Key); 2] {
     let key = port_key(bridge);
     let pair = concat(&[&key, &key]);
-    [(set_of(BRIDGES, is_ipv6), key.into()), (set_of(ALLOWED_PAIRS, is_ipv6), pair.into())]
+    [(set_of(BRIDGES, family), key.into()), (set_of(ALLOWED_PAIRS, family), pair.into())]
 }
 
 fn describe(element: &OwnedElement) -> String {

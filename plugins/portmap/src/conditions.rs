@@ -1,18 +1,19 @@
 //! Conditions in the words of nft(8): as much of its language as makes sense for a port of the host.
 
 use crate::hostports::Condition;
-use common::net::nft::Address;
+use common::net::Family;
+use common::net::nft::AddressField;
 use common::{Error, Result};
 use ipnetwork::IpNetwork;
 
-/// More rules than this are no configuration.
+/// A chain of more rules would slow down every connection, and is a mistake.
 const MOST: usize = 64;
 
-/// What the words of a key mean, in a table of this family.
+/// What the words of a key mean, in a table of the family.
 ///
 /// # Errors
 /// Code 7 for what is not understood, with what would be.
-pub(crate) fn parse(key: &str, words: &[String], is_ipv6: bool) -> Result<Vec<Condition>> {
+pub(crate) fn parse(key: &str, words: &[String], family: Family) -> Result<Vec<Condition>> {
     let text = words.join(" ");
     let spaced = ['{', '}', ',']
         .iter()
@@ -20,8 +21,8 @@ pub(crate) fn parse(key: &str, words: &[String], is_ipv6: bool) -> Result<Vec<Co
     let mut words = spaced.split_whitespace().peekable();
     let mut conditions = Vec::new();
     while words.peek().is_some() {
-        let condition = one(&mut words, is_ipv6);
-        conditions.push(condition.ok_or_else(|| not_understood(key, &text, is_ipv6))?);
+        let condition = one(&mut words, family);
+        conditions.push(condition.ok_or_else(|| not_understood(key, &text, family))?);
     }
     let count = |condition: &Condition| match condition {
         Condition::Address { networks, is_negated: false, .. } => networks.len(),
@@ -36,22 +37,29 @@ pub(crate) fn parse(key: &str, words: &[String], is_ipv6: bool) -> Result<Vec<Co
     }
 }
 
-fn not_understood(key: &str, text: &str, is_ipv6: bool) -> Error {
-    let ip = if is_ipv6 { "ip6" } else { "ip" };
+/// What nft(8) calls the addresses of a family.
+fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+fn not_understood(key: &str, text: &str, family: Family) -> Error {
+    let ip = protocol(family);
     Error::config(format!("{key}: {text:?} is not understood")).details(format!(
         "conditions are \"{ip} saddr\", \"{ip} daddr\" or \"iifname\", perhaps \"!=\", and one value or \
          {{ several, of, them }}"
     ))
 }
 
-fn one<'a>(words: &mut impl Iterator<Item = &'a str>, is_ipv6: bool) -> Option<Condition> {
-    let family = if is_ipv6 { "ip6" } else { "ip" };
+fn one<'a>(words: &mut impl Iterator<Item = &'a str>, family: Family) -> Option<Condition> {
     let of = match words.next()? {
         "iifname" => None,
         "meta" => (words.next()? == "iifname").then_some(None)?,
-        word if word == family => Some(match words.next()? {
-            "saddr" => Address::Source,
-            "daddr" => Address::Destination,
+        word if word == protocol(family) => Some(match words.next()? {
+            "saddr" => AddressField::Source,
+            "daddr" => AddressField::Destination,
             _ => return None,
         }),
         _ => return None,
@@ -68,7 +76,7 @@ fn one<'a>(words: &mut impl Iterator<Item = &'a str>, is_ipv6: bool) -> Option<C
     };
     let networks: Vec<IpNetwork> =
         values.iter().map(|ip| ip.parse().ok()).collect::<Option<_>>()?;
-    let is_of_family = networks.iter().all(|network| network.is_ipv6() == is_ipv6);
+    let is_of_family = networks.iter().all(|network| Family::of(network.ip()) == family);
     is_of_family.then_some(Condition::Address { of, networks, is_negated })
 }
 
@@ -99,7 +107,7 @@ mod tests {
 
     fn parsed(words: &[&str]) -> Result<Vec<Condition>> {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        parse("conditionsV4", &words, false)
+        parse("conditionsV4", &words, Family::V4)
     }
 
     #[test]
@@ -110,7 +118,7 @@ mod tests {
         let Condition::Address { of, networks, is_negated } = &whole[0] else {
             panic!("{whole:?}")
         };
-        assert_eq!((*of, networks.len(), *is_negated), (Address::Source, 2, true));
+        assert_eq!((*of, networks.len(), *is_negated), (AddressField::Source, 2, true));
         assert_eq!(whole[1], Condition::Input { names: vec![b"eth".to_vec()], is_negated: false });
         assert!(parsed(&[]).unwrap().is_empty());
     }

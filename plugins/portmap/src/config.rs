@@ -1,11 +1,11 @@
-//! From JSON to what it means: every conflict between keys is found here, before anything is
-//! touched.
+//! From JSON to what it means. Conflicts between keys are found here, before anything is touched.
 
 use crate::conditions;
-use crate::hostports::iptables::{Mark, Options};
-use crate::hostports::{At, Condition, Mapping, PortMappings, Sources};
+use crate::hostports::iptables::{IptablesOptions, MasqueradeMark};
+use crate::hostports::{At, Condition, Mapping, PortMappings, SourceNat};
+use crate::per_family::PerFamily;
 use common::cni::Call;
-use common::net::ipproto;
+use common::net::{Family, ipproto};
 use common::{Error, Network, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -27,13 +27,13 @@ struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RuntimeConfig {
-    port_mappings: Vec<Entry>,
+    port_mappings: Vec<PortMapping>,
 }
 
 /// An entry of `portMappings`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Entry {
+struct PortMapping {
     host_port: i64,
     container_port: i64,
     protocol: String,
@@ -45,21 +45,22 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) mappings: Vec<Mapping>,
-    pub(crate) masquerade: Sources,
-    /// Of nftables, over IPv4 and over IPv6.
-    pub(crate) conditions: [Vec<Condition>; 2],
+    pub(crate) source_nat: SourceNat,
+    /// Empty where iptables has them.
+    pub(crate) conditions: PerFamily<Vec<Condition>>,
     /// None for nftables.
-    pub(crate) iptables: Option<Options>,
+    pub(crate) iptables: Option<IptablesOptions>,
 }
 
-/// Who filters packets, as options that only one of them understands tell.
+/// Which packet filter makes the ports lead to the container. The keys that only one of them
+/// understands choose it, where `backend` does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backend {
+enum HostPortBackend {
     Nftables,
     Iptables,
 }
 
-impl Backend {
+impl HostPortBackend {
     fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
@@ -71,32 +72,32 @@ impl Backend {
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        let iptables = (config.backend()? == Backend::Iptables).then(|| config.iptables());
+        let iptables = (config.backend()? == HostPortBackend::Iptables).then(|| config.iptables());
         let conditions = match iptables {
             None => config.conditions()?,
             Some(_) => Default::default(),
         };
         let entries = &config.runtime_config.port_mappings;
-        let mappings = entries.iter().map(Entry::mapping).collect::<Result<Vec<_>>>()?;
+        let mappings = entries.iter().map(PortMapping::mapping).collect::<Result<Vec<_>>>()?;
         PortMappings::refuse_overlaps(&mappings)?;
-        let masquerade = match config.snat.unwrap_or(true) {
-            false => Sources::None,
-            true if config.masq_all => Sources::All,
-            true => Sources::Needed,
+        let source_nat = match config.snat.unwrap_or(true) {
+            false => SourceNat::None,
+            true if config.masq_all => SourceNat::All,
+            true => SourceNat::Needed,
         };
-        Ok(Self { mappings, masquerade, conditions, iptables })
+        Ok(Self { mappings, source_nat, conditions, iptables })
     }
 }
 
-/// The mappings that can still be understood: they save DEL a look at all elements.
+/// The mappings that can still be understood, by which DEL finds elements without listing all.
 pub(crate) fn mapping_hints(network: &Network) -> Vec<Mapping> {
-    let entries = network.tolerant::<Vec<Entry>>(&["runtimeConfig", "portMappings"]);
+    let entries = network.tolerant::<Vec<PortMapping>>(&["runtimeConfig", "portMappings"]);
     entries.unwrap_or_default().iter().filter_map(|entry| entry.mapping().ok()).collect()
 }
 
 impl Config {
-    /// The checks of the reference, with its words.
-    fn backend(&self) -> Result<Backend> {
+    /// Refuses what the Go plugin refuses, in its words: users search for them.
+    fn backend(&self) -> Result<HostPortBackend> {
         if self.external_set_mark_chain.is_some() && self.mark_masq_bit.is_some() {
             return Err(Error::config("Cannot specify externalSetMarkChain and markMasqBit"));
         }
@@ -105,9 +106,9 @@ impl Config {
         }
         let options = self.options();
         let asked = match self.backend.as_str() {
-            "" => options.first().map_or(Backend::Nftables, |(_, backend)| *backend),
-            "nftables" => Backend::Nftables,
-            "iptables" => Backend::Iptables,
+            "" => options.first().map_or(HostPortBackend::Nftables, |(_, backend)| *backend),
+            "nftables" => HostPortBackend::Nftables,
+            "iptables" => HostPortBackend::Iptables,
             other => return Err(Error::config(format!("unrecognized backend {other:?}"))),
         };
         let others: Vec<_> = options.iter().filter(|(_, backend)| *backend != asked).collect();
@@ -122,7 +123,7 @@ impl Config {
         }
         let is_word = |word: &String| !word.contains(['"', '\'', '\\', '\n', ' ']);
         let mut words = self.conditions_v4.iter().chain(&self.conditions_v6);
-        if asked == Backend::Iptables
+        if asked == HostPortBackend::Iptables
             && let Some(word) = words.find(|word| !is_word(word))
         {
             return Err(Error::config(format!("conditions: {word:?} is no word of iptables"))
@@ -131,44 +132,45 @@ impl Config {
         Ok(asked)
     }
 
-    /// In the words of nft(8).
-    fn conditions(&self) -> Result<[Vec<Condition>; 2]> {
-        Ok([
-            conditions::parse("conditionsV4", &self.conditions_v4, false)?,
-            conditions::parse("conditionsV6", &self.conditions_v6, true)?,
-        ])
+    /// Of nftables, in the words of nft(8).
+    fn conditions(&self) -> Result<PerFamily<Vec<Condition>>> {
+        Ok(PerFamily {
+            v4: conditions::parse("conditionsV4", &self.conditions_v4, Family::V4)?,
+            v6: conditions::parse("conditionsV6", &self.conditions_v6, Family::V6)?,
+        })
     }
 
-    fn iptables(&self) -> Options {
+    fn iptables(&self) -> IptablesOptions {
         let bit = self.mark_masq_bit.and_then(|bit| u8::try_from(bit).ok());
         let mark = match (&self.external_set_mark_chain, bit) {
-            (Some(chain), _) => Mark::Chain(chain.clone()),
-            (None, Some(bit)) => Mark::Bit(bit),
-            (None, None) => Mark::default(),
+            (Some(chain), _) => MasqueradeMark::Chain(chain.clone()),
+            (None, Some(bit)) => MasqueradeMark::Bit(bit),
+            (None, None) => MasqueradeMark::default(),
         };
-        Options { mark, conditions: [self.conditions_v4.clone(), self.conditions_v6.clone()] }
+        let (v4, v6) = (self.conditions_v4.clone(), self.conditions_v6.clone());
+        IptablesOptions { mark, conditions: PerFamily { v4, v6 } }
     }
 
-    /// The keys that only one backend understands, and which.
-    fn options(&self) -> Vec<(&'static str, Backend)> {
+    /// The keys that only one backend understands, each with that one.
+    fn options(&self) -> Vec<(&'static str, HostPortBackend)> {
         let mut options = Vec::new();
         if self.external_set_mark_chain.is_some() {
-            options.push(("externalSetMarkChain", Backend::Iptables));
+            options.push(("externalSetMarkChain", HostPortBackend::Iptables));
         }
         for (key, conditions) in
             [("conditionsV4", &self.conditions_v4), ("conditionsV6", &self.conditions_v6)]
         {
             match conditions.first().and_then(|condition| condition.chars().next()) {
                 None => {}
-                Some('-' | '!') => options.push((key, Backend::Iptables)),
-                Some(_) => options.push((key, Backend::Nftables)),
+                Some('-' | '!') => options.push((key, HostPortBackend::Iptables)),
+                Some(_) => options.push((key, HostPortBackend::Nftables)),
             }
         }
         options
     }
 }
 
-impl Entry {
+impl PortMapping {
     fn mapping(&self) -> Result<Mapping> {
         let port = |number: i64, whose: &str| match u16::try_from(number) {
             Ok(port) if port > 0 => Ok(port),

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! table ip girder {
-//!     set hostports {                       # who holds which single port
+//!     set hostports {                       # who has which single port
 //!         type inet_proto . inet_service
 //!         elements = { tcp . 8080 comment "pods c1 eth0 veth 3" }
 //!     }
 //!     set hostports-at {                    # the same for one address of the host
 //!         type ipv4_addr . inet_proto . inet_service
 //!     }
-//!     set hostport-spans {                  # who holds which range
+//!     set hostport-spans {                  # who has which range
 //!         type ipv4_addr . inet_proto . inet_service
 //!         elements = { 0.0.0.0/0 . udp . 10000-19999 comment "pods c1 eth0 veth 3" }
 //!     }
@@ -28,7 +28,7 @@
 //!         type ipv4_addr . inet_proto . inet_service : verdict
 //!         elements = { 0.0.0.0/0 . tcp . 8080 comment .. : jump hostports-if-4f2a.. }
 //!     }
-//!     map hostport-sources {                # who comes back by the host's address only
+//!     map hostport-sources {                # pods whose clients may need masquerading
 //!         type ipv4_addr : verdict
 //!         elements = { 10.1.0.2 comment .. : goto hostport-sources-10.1.0.0/24 }
 //!     }
@@ -39,8 +39,8 @@
 //! }
 //! ```
 //!
-//! and the same as `table ip6 girder`; the rules are in `ruleset`. How many there are depends on
-//! neither pods nor ports.
+//! and the same as `table ip6 girder`; the rules are in `ruleset`. Their number depends on neither
+//! pods nor ports.
 
 mod conditions;
 mod conflicting_dnat;
@@ -53,19 +53,21 @@ mod ruleset;
 pub(crate) use conditions::Condition;
 pub(crate) use port_range::{At, Mapping};
 
+use crate::per_family::PerFamily;
 use common::Undo;
 use common::attach::Owner;
 use common::attach::sandbox::Host;
 use common::attach::{Kept, host_end};
 use common::cni::{Cidr, Code, Error, Result};
-use common::filter::elements::{Elements, FEW, OwnedElement, Shared, TABLES};
+use common::filter::Legacy;
+use common::filter::elements::{Elements, FEW, OwnedElement, Shared, table};
 use common::filter::restore::{Expected, ExpectedElements};
-use common::net::nft::{Batch, Data, Element, Key, SetName, Verdict};
-use common::net::{ipproto, sysctl};
+use common::net::nft::{Batch, Data, Element, Key, Nft, SetName, Verdict};
+use common::net::{Family, ipproto, sysctl};
 use conditions::chain_name;
-use conflicts::{Ports, comment, count, has_veth};
-use port_range::{PROTOCOLS, PortRange, address_of, ranges, sources_claim, sources_place};
-use ruleset::{ACLS, ALL, PORTS, SOURCES};
+use conflicts::{HostPortRuleset, comment, count, has_veth};
+use port_range::{PROTOCOLS, PortRange, address_of, ranges, sources_element, sources_key};
+use ruleset::{ACLS, ALL, CONDITIONS_PREFIX, PORTS, SOURCES, SOURCES_PREFIX};
 use std::net::IpAddr;
 
 /// What is to be reached through the host.
@@ -76,14 +78,14 @@ pub(crate) struct PortMappings {
     /// Its ports.
     pub(crate) mappings: Vec<Mapping>,
     /// Whose source address is translated on the way, too.
-    pub(crate) masquerade: Sources,
-    /// What is asked of those who use them, over IPv4 and over IPv6. Empty: nothing.
-    pub(crate) conditions: [Vec<Condition>; 2],
+    pub(crate) source_nat: SourceNat,
+    /// What packets have to meet.
+    pub(crate) conditions: PerFamily<Vec<Condition>>,
 }
 
 /// Whose source address is translated on the way to a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sources {
+pub(crate) enum SourceNat {
     /// Nobody's: its neighbours, and the host by 127.0.0.1, do not get an answer.
     None,
     /// That of those who would not get an answer otherwise.
@@ -100,31 +102,27 @@ impl PortMappings {
     }
 
     fn ranges(&self) -> impl Iterator<Item = (Cidr, Vec<PortRange>)> {
-        self.addresses.iter().map(|pod| (*pod, ranges(&self.mappings, pod.is_ipv6())))
+        self.addresses.iter().map(|pod| (*pod, ranges(&self.mappings, Family::of(pod.ip()))))
     }
 
     fn elements(&self) -> Vec<OwnedElement> {
         let mut elements = Vec::new();
         for (pod, ranges) in self.ranges().filter(|(_, ranges)| !ranges.is_empty()) {
             elements.extend(ranges.iter().flat_map(|range| range.elements(pod.ip())));
-            elements.extend(self.acls(&ranges, pod.is_ipv6()));
-            if self.masquerade != Sources::None {
-                elements.push(sources_claim(&pod, self.masquerade == Sources::All));
+            elements.extend(self.acls(&ranges, Family::of(pod.ip())));
+            if self.source_nat != SourceNat::None {
+                elements.push(sources_element(&pod, self.source_nat == SourceNat::All));
             }
         }
         elements
     }
 
-    fn conditions(&self, is_ipv6: bool) -> &[Condition] {
-        &self.conditions[usize::from(is_ipv6)]
-    }
-
-    fn acls(&self, ranges: &[PortRange], is_ipv6: bool) -> impl Iterator<Item = OwnedElement> {
-        let conditions = self.conditions(is_ipv6);
+    fn acls(&self, ranges: &[PortRange], family: Family) -> impl Iterator<Item = OwnedElement> {
+        let conditions = self.conditions.of(family);
         let data = Data::Verdict(Verdict::Jump(chain_name(conditions)));
-        let gated = ranges.iter().filter(|_| !conditions.is_empty());
-        gated.map(move |range| {
-            let (set, key) = range.acl(is_ipv6);
+        let restricted = ranges.iter().filter(|_| !conditions.is_empty());
+        restricted.map(move |range| {
+            let (set, key) = range.acl_key(family);
             OwnedElement { set, key, data: Some(data.clone()) }
         })
     }
@@ -135,7 +133,7 @@ impl PortMappings {
         let is_open = |range: &PortRange| range.address.is_none_or(|address| address.is_loopback());
         let mut open =
             self.ranges().filter(|(pod, ranges)| pod.is_ipv4() && ranges.iter().any(is_open));
-        open.next().filter(|_| self.masquerade != Sources::None).map(|(pod, _)| pod.ip())
+        open.next().filter(|_| self.source_nat != SourceNat::None).map(|(pod, _)| pod.ip())
     }
 }
 
@@ -152,10 +150,15 @@ impl HostPorts {
         Ok(Self { elements: Elements::open()?, host: Host::open()? })
     }
 
+    /// What the Go plugin has made, by the same socket.
+    pub(crate) fn legacy(&self) -> Legacy {
+        Legacy::new(self.elements.nft())
+    }
+
     /// Makes the ports lead to the attachment, all of them or none.
     ///
     /// # Errors
-    /// When another attachment holds one of them, and may be alive; when the kernel refuses.
+    /// When another attachment has one of them, and may be alive; when the kernel refuses.
     pub(crate) fn create(
         &mut self,
         ports: &PortMappings,
@@ -168,9 +171,9 @@ impl HostPorts {
         }
         self.clear_conflicting_dnat(ports, owner)?;
         let comment = comment(owner, has_veth(&self.host.netlink, owner)?, &elements);
-        let ruleset = Ports::new(ports, owner, &self.host.netlink);
+        let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.create(&elements, &comment, &ruleset, undo)?;
-        self.open_ways(ports)
+        self.complete(ports)
     }
 
     /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
@@ -181,9 +184,9 @@ impl HostPorts {
         Expected::Own(ExpectedElements::new(elements, comment, declaration))
     }
 
-    /// What comes last: only now is there what makes a way for 127.0.0.1 safe, and where
-    /// connections are to lead.
-    fn open_ways(&self, ports: &PortMappings) -> Result<()> {
+    /// What has to wait for the rules: those that drop 127.0.0.0/8 from outside are there before
+    /// `route_localnet` is set, and a connection that is forgotten is translated by them.
+    fn complete(&self, ports: &PortMappings) -> Result<()> {
         if let Some(key) = self.localnet(ports)? {
             sysctl::set(&key, "1").map_err(|error| {
                 Error::internal(format!("unable to enable route_localnet: {error}"))
@@ -202,7 +205,7 @@ impl HostPorts {
         Ok((!is_open).then(difference))
     }
 
-    /// The setting that lets 127.0.0.1 through to the attachment, on the one link there.
+    /// The sysctl that lets packets from 127.0.0.1 out by the link to the attachment.
     fn localnet(&self, ports: &PortMappings) -> Result<Option<String>> {
         let Some(pod) = ports.localhost() else { return Ok(None) };
         let route = self.host.netlink.find_route_to(pod)?;
@@ -211,38 +214,40 @@ impl HostPorts {
         Ok(Some(format!("net/ipv4/conf/{}/route_localnet", link.name)))
     }
 
-    /// Removes what the container's interface has, whatever its network is called by now. What
-    /// the mappings name saves a look at all elements; they need not be true, nor all.
+    /// Deletes what the container's interface has, whatever its network is called by now. The
+    /// mappings save a look at all elements; they need be neither right nor complete.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn delete(&mut self, mappings: &[Mapping], owner: &Owner) -> Result<()> {
         let ours = |comment: &str| owner.is_same_interface(comment);
+        let generation = self.elements.nft().read_generation()?;
         let mut found = self.find_known(mappings, &ours)?;
         let counted = |(_, one): &(Shared, Element)| count(one.comment.as_deref()?);
         if found.is_empty() || found.iter().any(|one| counted(one) != Some(found.len())) {
             found = self.elements.list_where(&all_sets(), ours)?;
         }
-        self.elements.delete_judged(&found, ours)?;
+        self.elements.delete_found(generation, &found, ours)?;
         flows::forget_after(&found);
         Ok(())
     }
 
-    /// None of them, where a list of everything is cheaper than a question for each.
+    /// The elements of these mappings. None of them, where a list of all elements is cheaper than to
+    /// look up each.
     fn find_known(
         &mut self,
         mappings: &[Mapping],
         ours: &impl Fn(&str) -> bool,
     ) -> Result<Vec<(Shared, Element)>> {
-        let ranges = [false, true].map(|is_ipv6| (is_ipv6, ranges(mappings, is_ipv6)));
+        let ranges = Family::ALL.map(|family| (family, ranges(mappings, family)));
         if ranges.iter().map(|(_, ranges)| ranges.len()).sum::<usize>() > FEW {
             return Ok(Vec::new());
         }
         let (mut found, mut pods) = (Vec::new(), Vec::new());
-        for (is_ipv6, ranges) in ranges {
+        for (family, ranges) in ranges {
             for range in ranges {
-                for (set, key) in range.places(is_ipv6).into_iter().chain([range.acl(is_ipv6)]) {
-                    self.note(set, &key, ours, &mut found)?;
+                for (set, key) in range.keys(family).into_iter().chain([range.acl_key(family)]) {
+                    self.find_own(set, &key, ours, &mut found)?;
                 }
             }
         }
@@ -250,13 +255,13 @@ impl HostPorts {
             pods.extend(pod_of(element).filter(|pod| !pods.contains(pod)));
         }
         for pod in pods {
-            let (set, key) = sources_place(pod);
-            self.note(set, &key, ours, &mut found)?;
+            let (set, key) = sources_key(pod);
+            self.find_own(set, &key, ours, &mut found)?;
         }
         Ok(found)
     }
 
-    fn note(
+    fn find_own(
         &mut self,
         set: Shared,
         key: &Key,
@@ -269,15 +274,14 @@ impl HostPorts {
         Ok(())
     }
 
-    /// Removes what belongs to nobody who is kept, and chains that nobody's elements lead to.
+    /// Deletes what belongs to nobody who is kept, and chains that no element leads to any more.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
         self.elements.sweep(&all_sets(), kept)?;
-        let (sources, conditions) = (format!("{SOURCES}-"), format!("{PORTS}-if-"));
         self.elements.delete_unused_chains(|name| {
-            name.starts_with(&sources) || name.starts_with(&conditions)
+            name.starts_with(SOURCES_PREFIX) || name.starts_with(CONDITIONS_PREFIX)
         })
     }
 
@@ -290,7 +294,7 @@ impl HostPorts {
         let missing = self.elements.missing(&elements, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
         differences.dedup();
-        let ruleset = Ports::new(ports, owner, &self.host.netlink);
+        let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         if !elements.is_empty() && !self.elements.is_whole(&ruleset)? {
             differences.push("rules that ask for host ports are missing".to_owned());
         }
@@ -298,19 +302,20 @@ impl HostPorts {
         Ok(differences)
     }
 
-    /// Whether ports could be published at all.
+    /// Whether the kernel would take these rules.
     ///
     /// # Errors
-    /// Code 50 when the kernel has no nftables, or none that is young enough.
+    /// Code 50 when it has no nftables, or is older than 5.6.
     pub(crate) fn probe() -> Result<()> {
-        let probed = Elements::open().and_then(|mut elements| {
-            // Where it was made once, it can be made.
-            if elements.nft().find_chain(TABLES[0], PORTS)?.is_some() {
+        let probed = Nft::open().and_then(|mut nft| {
+            let table = table(Family::V4);
+            // Rules that are there need no slow rehearsal.
+            if nft.find_chain(table, PORTS)?.is_some() {
                 return Ok(());
             }
             let mut batch = Batch::new();
-            ruleset::declare(&mut batch, TABLES[0]);
-            Ok(elements.nft().rehearse(TABLES[0], batch)?)
+            ruleset::declare(&mut batch, table);
+            nft.rehearse(table, batch)
         });
         probed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
@@ -318,10 +323,10 @@ impl HostPorts {
 
 fn all_sets() -> Vec<Shared> {
     let of_table = |table| ALL.map(|name| SetName { table, name });
-    TABLES.into_iter().flat_map(of_table).collect()
+    Family::ALL.map(table).into_iter().flat_map(of_table).collect()
 }
 
-/// Where an element of a map leads to.
+/// The pod that an element of a map leads to.
 fn pod_of(element: &Element) -> Option<IpAddr> {
     match &element.data {
         Some(Data::Value(value)) => address_of(value),
@@ -356,8 +361,8 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn only_ipv4_needs_a_way_for_localhost() {
-        let ports = |pod: &str, at, masquerade| PortMappings {
+    fn only_ipv4_needs_a_setting_for_localhost() {
+        let ports = |pod: &str, at, source_nat| PortMappings {
             addresses: vec![pod.parse().unwrap()],
             mappings: vec![Mapping {
                 at,
@@ -365,15 +370,15 @@ mod tests {
                 host_port: 80,
                 container_port: 80,
             }],
-            masquerade,
+            source_nat,
             conditions: Default::default(),
         };
         let pod = "10.1.0.2/24";
-        let needed = Sources::Needed;
+        let needed = SourceNat::Needed;
         assert!(ports(pod, At::Anywhere, needed).localhost().is_some());
         assert!(ports(pod, At::Address(Ipv4Addr::LOCALHOST.into()), needed).localhost().is_some());
         for ports in [
-            ports(pod, At::Anywhere, Sources::None),
+            ports(pod, At::Anywhere, SourceNat::None),
             ports(pod, At::Address("10.0.0.1".parse().unwrap()), needed),
             ports("fd00::2/64", At::Anywhere, needed),
         ] {

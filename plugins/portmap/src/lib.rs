@@ -3,14 +3,15 @@
 mod conditions;
 mod config;
 mod hostports;
+mod per_family;
 
 use crate::hostports::{HostPorts, PortMappings};
 use common::Owner;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
-use common::filter::Legacy;
 use common::filter::restore::{Expected, Filtering};
+use common::net::Family;
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
 };
@@ -49,13 +50,10 @@ impl Plugin for Portmap {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
-        if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
-        }
-        // What our predecessor has made for it, before the node was upgraded.
-        if let Some(mut legacy) = errors.note(Legacy::open()) {
-            legacy.delete_ports(&owner, errors);
-        }
+        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
+        // The Go plugin may have made rules for it before the node was upgraded.
+        ports.legacy().delete_ports(&owner, errors);
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -74,13 +72,10 @@ impl Plugin for Portmap {
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
-        if let Some(mut ports) = errors.note(HostPorts::open()) {
-            errors.note(ports.sweep(&kept));
-            errors.note(ports.sweep_conflicting_dnat(&kept));
-        }
-        if let Some(mut legacy) = errors.note(Legacy::open()) {
-            legacy.sweep_ports(&kept, errors);
-        }
+        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(ports.sweep(&kept));
+        errors.note(ports.sweep_conflicting_dnat(&kept));
+        ports.legacy().sweep_ports(&kept, errors);
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -88,7 +83,7 @@ impl Plugin for Portmap {
     }
 }
 
-/// Whether ports of the host could be published.
+/// Whether ports of the host could be made to lead to containers.
 ///
 /// # Errors
 /// Code 50 when the kernel has no nftables, or none that is young enough.
@@ -115,7 +110,7 @@ impl Portmap {
         PortMappings {
             addresses: addresses(success, ifname),
             mappings: self.plan.mappings.clone(),
-            masquerade: self.plan.masquerade,
+            source_nat: self.plan.source_nat,
             conditions: self.plan.conditions.clone(),
         }
     }
@@ -128,6 +123,6 @@ fn addresses(success: &Success, ifname: &IfName) -> Vec<Cidr> {
         interface(ip.interface).is_none_or(|of| of.is_in_sandbox() && of.name == ifname.as_str())
     });
     let own: Vec<_> = own.map(|ip| ip.address).collect();
-    let first = |is_ipv6| own.iter().find(|address| address.is_ipv6() == is_ipv6).copied();
-    [first(false), first(true)].into_iter().flatten().collect()
+    let first = |family| own.iter().find(|address| Family::of(address.ip()) == family).copied();
+    Family::ALL.into_iter().filter_map(first).collect()
 }

@@ -1,4 +1,4 @@
-//! What one transaction does for an attachment, and how it is taken back.
+//! What one transaction does for an attachment, and how it is rolled back.
 
 use super::{Elements, Shared};
 use crate::attach::Owner;
@@ -6,68 +6,68 @@ use crate::cni::Result;
 use crate::net::nft::{Batch, Element, Key, Make};
 use std::collections::BTreeMap;
 
-/// Where an element is: its set, and both ends of its key.
-type Spot = (Shared, Vec<u8>, Vec<u8>);
+/// What no two elements have alike: set, and both ends of the key.
+type Identity = (Shared, Vec<u8>, Vec<u8>);
 
-/// ExpectedElements that come, in place of others that go.
+/// Elements that are made, in place of others that are deleted.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    come: BTreeMap<Spot, Element>,
-    go: Vec<(Shared, Element)>,
+    made: BTreeMap<Identity, Element>,
+    deleted: Vec<(Shared, Element)>,
 }
 
-fn spot(set: Shared, key: &Key) -> Spot {
+fn identity(set: Shared, key: &Key) -> Identity {
     (set, key.first().to_vec(), key.last().to_vec())
 }
 
 impl Change {
-    /// These come, and nothing is in their way.
-    pub(super) fn new(come: impl Iterator<Item = (Shared, Element)>) -> Self {
-        let come = come.map(|(set, element)| (spot(set, &element.key), element)).collect();
-        Self { come, go: Vec::new() }
+    /// Makes these, and deletes nothing.
+    pub(super) fn new(made: impl Iterator<Item = (Shared, Element)>) -> Self {
+        let made = made.map(|(set, element)| (identity(set, &element.key), element)).collect();
+        Self { made, deleted: Vec::new() }
     }
 
-    /// The first element that comes.
+    /// The first element that is made.
     pub(super) fn first(&self) -> Option<(Shared, &Element)> {
-        self.come.first_key_value().map(|((set, ..), element)| (*set, element))
+        self.made.first_key_value().map(|((set, ..), element)| (*set, element))
     }
 
-    /// An element that is there goes; or stays, if it is one of those that are to come.
+    /// Deletes an element that is there; or leaves it, if it is one of those that are to be made.
     pub(super) fn replace(&mut self, set: Shared, found: Element) {
-        let spot = spot(set, &found.key);
-        if self.come.get(&spot).is_some_and(|own| is_same(own, &found)) {
-            self.come.remove(&spot);
+        let identity = identity(set, &found.key);
+        if self.made.get(&identity).is_some_and(|own| is_same(own, &found)) {
+            self.made.remove(&identity);
         } else {
-            self.go.push((set, found));
+            self.deleted.push((set, found));
         }
     }
 
     pub(super) fn batch(&self) -> Batch {
         let mut batch = Batch::new();
-        for (set, element) in &self.go {
+        for (set, element) in &self.deleted {
             batch.delete_element(set.table, set.name, &element.key);
         }
-        for ((set, ..), element) in &self.come {
+        for ((set, ..), element) in &self.made {
             batch.element(Make::Create, set.table, set.name, element);
         }
         batch
     }
 
-    /// Removes what has come by this change, and puts back what the owner had before. Whether the
+    /// Deletes what this change has made, and makes again what the owner had before. Whether the
     /// kernel has made the change is not known: its answer may be lost. It makes all of it or
     /// nothing, and the first element was not there before, so that one tells.
-    pub(super) fn take_back(self, elements: &mut Elements) -> Result<()> {
+    pub(super) fn roll_back(self, elements: &mut Elements) -> Result<()> {
         let Some((set, first)) = self.first() else { return Ok(()) };
         let found = elements.find(set, &first.key)?;
         if !found.is_some_and(|found| is_same(first, &found)) {
             return Ok(());
         }
         let comment = first.comment.clone().unwrap_or_default();
-        let spots: Vec<_> =
-            self.come.into_iter().map(|((set, ..), element)| (set, element.key)).collect();
-        elements.delete(&spots, |other| other == comment)?;
+        let keys: Vec<_> =
+            self.made.into_iter().map(|((set, ..), element)| (set, element.key)).collect();
+        elements.delete(&keys, |other| other == comment)?;
         let mut batch = Batch::new();
-        for (set, element) in &self.go {
+        for (set, element) in &self.deleted {
             let owner = element.comment.as_deref().map(|other| Owner::split(other).0);
             if owner == Some(Owner::split(&comment).0) {
                 batch.element(Make::Ensure, set.table, set.name, element);

@@ -1,19 +1,19 @@
-//! What is written beside an element: its owner, and perhaps notes after it.
+//! The comment of an element: its owner, and perhaps notes after it.
 
 use crate::attach::Owner;
 
 /// The note of owners that have a veth pair of ours, whose absence proves that they are gone.
 pub const VETH: &str = "veth";
 
-/// What nft(8) reads back of what it has listed, in bytes.
+/// The longest comment, in bytes, that nft(8) reads back from what it has listed.
 const LONGEST: usize = 128;
 
 /// The comment of an owner's elements.
 #[derive(Clone, Debug)]
 pub struct Comment {
-    /// Whose they are.
+    /// The owner.
     pub owner: Owner,
-    /// More words, each of which may be left out where there is no room for it.
+    /// Single words, each of which is left out where there is no room for it.
     pub notes: Vec<String>,
 }
 

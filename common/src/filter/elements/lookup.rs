@@ -1,12 +1,14 @@
-//! Looking for elements: of one's own, and in one's way.
+//! Elements that are there: those that a key means, and those that conflict with others.
 
-use super::{Elements, FEW, OwnedElement, Shared, SharedRuleset, refuse_living};
-use crate::attach::Owner;
+use super::{Elements, FEW, OwnedElement, Shared, SharedRuleset};
+use crate::attach::{Owner, host_end};
 use crate::cni::{Code, Error, Result};
+use crate::net::Netlink;
 use crate::net::nft::{Element, Key};
 use std::collections::BTreeSet;
 
 impl Elements {
+    /// What is there of [`SharedRuleset::overlapping_keys`], each with the element that it overlaps.
     pub(super) fn find_overlapping<'a>(
         &mut self,
         elements: &'a [OwnedElement],
@@ -31,19 +33,23 @@ impl Elements {
         Ok(found)
     }
 
-    pub(super) fn find_in_the_way(
+    /// What is there of [`SharedRuleset::conflicting_keys`], all of which may be replaced.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or something may not be replaced.
+    pub(super) fn find_conflicting(
         &mut self,
         elements: &[OwnedElement],
         owner: &Owner,
         ruleset: &impl SharedRuleset,
     ) -> Result<Vec<(Shared, Element)>> {
-        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut found, mut seen, mut netlink) = (Vec::new(), BTreeSet::new(), None);
         for wanted in elements {
             for (set, key) in ruleset.conflicting_keys(wanted) {
                 for other in self.list_within(set, &key)? {
                     if seen.insert((set, other.key.clone())) {
                         ruleset.may_replace(wanted, &other)?;
-                        refuse_living(&other, owner)?;
+                        refuse_living(&other, owner, &mut netlink)?;
                         found.push((set, other));
                     }
                 }
@@ -56,25 +62,25 @@ impl Elements {
         if key.first() == key.last() {
             return Ok(self.find(set, key)?.into_iter().collect());
         }
-        // What lies within, but not at the beginning, is not found by its key.
+        // The kernel finds by a key only the interval that the key's first value lies in.
         let mut elements = self.nft.list_elements(set.table, set.name)?;
         elements.retain(|element| element.key.overlaps(key));
         Ok(elements)
     }
 
     /// Those of these elements that are there.
-    pub(super) fn find_all(&mut self, spots: &[(Shared, Key)]) -> Result<Vec<(Shared, Element)>> {
+    pub(super) fn find_all(&mut self, keys: &[(Shared, Key)]) -> Result<Vec<(Shared, Element)>> {
         let ends = |key: &Key| (key.first().to_vec(), key.last().to_vec());
         let mut there = Vec::new();
-        if spots.len() <= FEW {
-            for (set, key) in spots {
+        if keys.len() <= FEW {
+            for (set, key) in keys {
                 let found = self.find(*set, key)?.filter(|found| ends(&found.key) == ends(key));
                 there.extend(found.map(|element| (*set, element)));
             }
             return Ok(there);
         }
-        let wanted: BTreeSet<_> = spots.iter().map(|(set, key)| (*set, ends(key))).collect();
-        let sets: BTreeSet<_> = spots.iter().map(|(set, _)| *set).collect();
+        let wanted: BTreeSet<_> = keys.iter().map(|(set, key)| (*set, ends(key))).collect();
+        let sets: BTreeSet<_> = keys.iter().map(|(set, _)| *set).collect();
         for set in sets {
             let elements = self.nft.list_elements(set.table, set.name)?;
             let is_wanted = |found: &Element| wanted.contains(&(set, ends(&found.key)));
@@ -82,38 +88,26 @@ impl Elements {
         }
         Ok(there)
     }
+}
 
-    /// Deletes elements that were found, as far as what is there when they go still is `meant` by its
-    /// comment: an attachment that lives may have come to have their keys meanwhile. How many went.
-    ///
-    /// # Errors
-    /// Code 11 when the ruleset never stays as it is for long enough; when the kernel refuses.
-    pub fn delete_judged(
-        &mut self,
-        found: &[(Shared, Element)],
-        meant: impl Fn(&str) -> bool,
-    ) -> Result<usize> {
-        const ATTEMPTS: usize = 200;
-        let (mut left, mut size, mut count) = (found, found.len(), 0);
-        for _ in 0..ATTEMPTS {
-            if left.is_empty() {
-                return Ok(count);
-            }
-            let (part, rest) = left.split_at(size.clamp(1, left.len()));
-            let generation = self.nft.read_generation()?;
-            let spots: Vec<_> =
-                part.iter().map(|(set, element)| (*set, element.key.clone())).collect();
-            let mut there = self.find_all(&spots)?;
-            there.retain(|(_, now)| meant(now.comment.as_deref().unwrap_or_default()));
-            let spots: Vec<_> = there.into_iter().map(|(set, now)| (set, now.key)).collect();
-            if self.nft.delete_elements_of(generation, &spots)? {
-                (left, count) = (rest, count + spots.len());
-            } else {
-                // The fewer there are, the less time there is for somebody to change something.
-                size = (size / 2).max(1);
-            }
-        }
-        let msg = "the packet filter is changed all along, faster than elements can be deleted";
-        Err(Error::new(Code::TryAgain, msg))
+/// Refuses to take what belongs to an address from another attachment that lives: its link is there.
+///
+/// # Errors
+/// Code 11 that names the other one.
+fn refuse_living(found: &Element, owner: &Owner, netlink: &mut Option<Netlink>) -> Result<()> {
+    let comment = found.comment.as_deref().unwrap_or_default();
+    if owner.is_same_interface(comment) {
+        return Ok(());
     }
+    let Some(other) = Owner::read(comment) else { return Ok(()) };
+    // Most ADDs find nothing, and need no socket.
+    let netlink = match netlink {
+        Some(open) => open,
+        None => netlink.insert(Netlink::open()?),
+    };
+    let Some(link) = host_end::find(netlink, &other)? else { return Ok(()) };
+    let (key, other) = (&found.key, other.as_str());
+    let msg = format!("{key} is in use already, by {other:?} behind link {}", link.name);
+    Err(Error::new(Code::TryAgain, msg)
+        .details("subnets that this host routes must not overlap, whatever their bridge or VLAN"))
 }

@@ -1,5 +1,5 @@
-//! The same by iptables, for those who ask for it by name: chains, rules and comments of the
-//! reference plugin, so that either removes what the other has made.
+//! Masquerading by iptables, for those who ask for it by name: chains, rules and comments are those
+//! of the Go plugin, so that each of the two deletes what the other has made.
 
 use super::Scope;
 use crate::attach::Owner;
@@ -33,14 +33,14 @@ pub fn create(success: &Success, scope: &Scope, owner: &Owner, undo: &mut Undo) 
     Ok(())
 }
 
-/// What an attachment has in iptables.
-pub(super) struct Recorded {
+/// What an attachment should have in iptables.
+pub(super) struct ExpectedRules {
     pub(super) success: Success,
     pub(super) scope: Scope,
     pub(super) owner: Owner,
 }
 
-impl External for Recorded {
+impl External for ExpectedRules {
     fn verify(&self) -> Result<Vec<String>> {
         verify(&self.success, &self.scope, &self.owner)
     }

@@ -4,11 +4,10 @@
 use crate::attach::Owner;
 use crate::attach::in_use::Containers;
 use crate::cni::Result;
-use crate::filter::elements::{BRIDGE, Elements, TABLES, has_veth_note};
+use crate::filter::elements::{BRIDGE, Elements, has_veth_note, table};
 use crate::filter::masquerade;
-use crate::net::Netlink;
-use crate::net::has_link;
-use crate::net::nft::{Family, Key, SetName};
+use crate::net::nft::{Key, SetName, TableFamily, address};
+use crate::net::{Family, Netlink, has_link};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -16,9 +15,9 @@ use std::net::IpAddr;
 #[derive(Debug, Default)]
 struct Left {
     elements: usize,
-    /// Some are made for links of ours only, whose absence proves that the attachment is gone.
+    /// Some exist only with a link of ours, whose absence proves that the attachment is gone.
     has_own_link: bool,
-    /// Those that some of its elements are about.
+    /// The addresses that are keys of its elements.
     addresses: Vec<IpAddr>,
 }
 
@@ -27,22 +26,23 @@ impl Left {
         self.elements += 1;
         self.has_own_link |= has_veth_note(comment) || set.name == masquerade::MAP;
         match (set.table.family, key.first()) {
-            (Family::Ip | Family::Ip6, key) => self.addresses.extend(address(key)),
-            // The kernel knows each port of a bridge by its name, and lets go of it with the link.
+            (TableFamily::Ip | TableFamily::Ip6, key) => self.addresses.extend(address(key)),
+            // An element about a port of a bridge has its name, which no longer means anything once
+            // the link is gone.
             (_, key) => self.has_own_link |= port_name(key).is_some_and(|name| !has_link(&name)),
         }
     }
 }
 
-/// Owners of elements in our tables that are gone, each with the number of elements. Who is named by
-/// a link lives, and `is_alive` may know others; of the rest it has to be proven that they do not.
+/// Owners of elements in our tables that are gone, each with the number of its elements. An owner
+/// that a link names is alive, and so is one that `is_alive` knows; any other has to be proven gone.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)>> {
-    let mut elements = Elements::open()?;
+    let elements = Elements::open()?;
     let mut owners = BTreeMap::<Owner, Left>::new();
-    for table in [TABLES[0], TABLES[1], BRIDGE] {
+    for table in [table(Family::V4), table(Family::V6), BRIDGE] {
         for name in elements.nft().list_sets(table)? {
             for element in elements.nft().list_elements(table, &name)? {
                 let comment = element.comment.unwrap_or_default();
@@ -53,7 +53,7 @@ pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)
         }
     }
     let netlink = Netlink::open()?;
-    // After the elements: whoever makes one has made the link before.
+    // The links are listed after the elements: an ADD makes the link first.
     let links = netlink.list_links()?;
     let named: BTreeSet<_> =
         links.iter().filter_map(|link| Owner::read(link.alias.as_deref()?)).collect();
@@ -67,12 +67,6 @@ pub fn leftovers(is_alive: impl Fn(&Owner) -> bool) -> Result<Vec<(Owner, usize)
         gone.extend(is_gone.then_some((owner, left.elements)));
     }
     Ok(gone)
-}
-
-/// The address that a key is, if it is one.
-fn address(key: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(key).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(key).map(IpAddr::from)).ok()
 }
 
 /// The link that a key begins with.

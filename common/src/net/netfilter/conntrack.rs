@@ -11,21 +11,21 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, DoneBuffer, Emitable as _, ErrorBuffer, ErrorMessage, NLA_F_NESTED,
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NlaBuffer, NlasIterator, Parseable as _,
+    DefaultNla, Emitable as _, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, Nla, NlasIterator,
+    Parseable as _,
 };
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
-use nix::libc::{AF_INET, AF_INET6, EAGAIN, ENOBUFS, MSG_DONTWAIT};
+use netlink_packet_netfilter::NetfilterSubsystem;
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, ConntrackMessageType, IPTuple, ProtoTuple, Tuple,
+};
 
-use super::nfnetlink::{Ending, whole};
-use crate::net::{Context, Error, Family, Result, at_home};
+use super::nfnetlink::{Nfnetlink, encode, request};
+use crate::net::{Error, Family, Result};
 
 /// Which connections. What is none matches any; one of the three must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Of which internet.
+pub struct FlowFilter {
+    /// Of IPv4 or of IPv6.
     pub family: Family,
     /// 6 is TCP, 17 is UDP.
     pub protocol: u8,
@@ -47,31 +47,23 @@ pub struct Flow {
     pub port: u16,
     /// Who answers.
     pub answered_by: IpAddr,
-    /// As the kernel named it: what a deletion says.
-    identity: Vec<u8>,
+    protocol: u8,
+    /// By what the kernel finds this connection and no other.
+    identity: Vec<ConntrackAttribute>,
 }
 
 /// An open line to the connection tracking of the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: Socket,
-    /// An answer was not read to its end.
-    has_leftovers: bool,
+    nfnetlink: Nfnetlink,
 }
 
-const GET: u16 = 1 << 8 | 1;
-const DELETE: u16 = 1 << 8 | 2;
-
+// Of `enum ctattr_type` in linux/netfilter/nfnetlink_conntrack.h; the crate has types for others.
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
-
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_DST_PORT: u16 = 3;
 
 impl Conntrack {
     /// Opens it in the current network namespace.
@@ -79,29 +71,23 @@ impl Conntrack {
     /// # Errors
     /// If the kernel has no nfnetlink.
     pub fn open() -> Result<Self> {
-        let what = || "open connection tracking".to_owned();
-        at_home()?;
-        let socket = Socket::new(NETLINK_NETFILTER).doing(what)?;
-        socket.set_cap_ack(true).doing(what)?;
-        Ok(Self { socket, has_leftovers: false })
+        Ok(Self { nfnetlink: Nfnetlink::open(&|| "open connection tracking".to_owned())? })
     }
 
     /// The connections that the filter lets through.
     ///
     /// # Errors
     /// If the filter would let everything through; what the kernel refused.
-    pub fn list(&mut self, filter: &Filter) -> Result<Vec<Flow>> {
-        let what = || "list connections".to_owned();
-        let question = filter.encode()?;
-        let message = message(GET, NLM_F_REQUEST | NLM_F_DUMP, filter.family, &question);
-        whole(&what, || {
-            let mut flows = Vec::new();
-            let ending = self.exchange(&message, &what, |payload| {
-                let flow = Flow::parse(payload);
-                // A kernel before 5.8 has not filtered.
-                flows.extend(flow.filter(|flow| filter.admits(flow)));
-            })?;
-            ending.judge(&what).map(|()| flows)
+    pub fn list(&mut self, filter: &FlowFilter) -> Result<Vec<Flow>> {
+        let (message_type, attributes) = (ConntrackMessageType::Get.into(), filter.attributes()?);
+        let message = ConntrackMessage::Other { message_type, attributes };
+        let question = encode(request(filter.family.into(), 0, NLM_F_DUMP, message));
+        let kind = u16::from(u8::from(NetfilterSubsystem::Conntrack)) << 8
+            | u16::from(u8::from(ConntrackMessageType::New));
+        self.nfnetlink.list(&question, kind, &|| "list connections".to_owned(), |bytes, flows| {
+            // A kernel before 5.8 has not filtered.
+            flows.extend(Flow::parse(bytes).filter(|flow| filter.admits(flow)));
+            Ok(())
         })
     }
 
@@ -110,204 +96,139 @@ impl Conntrack {
     /// # Errors
     /// What the kernel refused.
     pub fn delete(&mut self, flow: &Flow) -> Result<()> {
+        let family = Family::of(flow.destination).into();
+        let message = ConntrackMessage::Delete(flow.identity.clone());
+        let question = encode(request(family, 0, NLM_F_ACK, message));
         let what = || format!("forget a connection to {}", flow.destination);
-        let family = Family::of(flow.destination);
-        let message = message(DELETE, NLM_F_REQUEST | NLM_F_ACK, family, &flow.identity);
-        // Whoever gets no answer may ask twice: then it is gone.
-        whole(&what, || {
-            let ending = self.exchange(&message, &what, |_| {})?;
-            ending.judge(&what).map(|()| Vec::<()>::new())
-        })?;
-        Ok(())
-    }
-
-    /// nfnetlink answers within `send`, and hands out each further part of a list when the one
-    /// before it is read: in an empty queue there is no more to come.
-    fn exchange(
-        &mut self,
-        message: &[u8],
-        what: &dyn Fn() -> String,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<Ending> {
-        let mut buffer = Vec::with_capacity(1 << 16);
-        // What is left of an answer that had no end.
-        while self.has_leftovers && self.socket.recv_from(&mut buffer, MSG_DONTWAIT).is_ok() {
-            buffer.clear();
-        }
-        self.socket.send_to(message, &SocketAddr::new(0, 0), 0).doing(what)?;
-        self.has_leftovers = true;
-        let mut ending = Ending::default();
-        while ending.done.is_none() {
-            buffer.clear();
-            match self.socket.recv_from(&mut buffer, MSG_DONTWAIT) {
-                Ok((_, sender)) if sender.port_number() == 0 => {
-                    read(&buffer, &mut ending, &mut each)
-                        .map_err(|reason| Error::new(what(), reason.to_string()))?;
-                }
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => ending.is_torn = true,
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(ending),
-                Err(error) => return Err(error).doing(what),
-            }
-        }
-        self.has_leftovers = false;
-        Ok(ending)
+        self.nfnetlink.delete(&question, &what)
     }
 }
 
-/// Goes through the messages of a datagram.
-fn read(
-    mut bytes: &[u8],
-    ending: &mut Ending,
-    each: &mut impl FnMut(&[u8]),
-) -> std::result::Result<(), DecodeError> {
-    while !bytes.is_empty() {
-        let message = NetlinkBuffer::new_checked(bytes)?;
-        let payload = message.payload();
-        ending.is_torn |= message.flags() & NLM_F_DUMP_INTR != 0;
-        match message.message_type() {
-            NLMSG_DONE => ending.done = Some(DoneBuffer::new_checked(payload)?.code()),
-            NLMSG_ERROR => {
-                let error = ErrorMessage::parse(&ErrorBuffer::new_checked(&payload)?)?;
-                ending.done = Some(error.code.map_or(0, std::num::NonZeroI32::get));
-            }
-            _ => each(payload),
-        }
-        let next = usize::try_from(message.length().next_multiple_of(4)).unwrap_or(usize::MAX);
-        bytes = bytes.get(next..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-fn message(kind: u16, flags: u16, family: Family, attributes: &[u8]) -> Vec<u8> {
-    const HEADERS: usize = 16 + 4;
-    let family = if family == Family::V4 { AF_INET } else { AF_INET6 };
-    let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
-    let mut message = Vec::new();
-    message.extend(length.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 4 + 4]); // sequence, from whom
-    message.extend([u8::try_from(family).unwrap_or_default(), 0, 0, 0]);
-    message.extend(attributes);
-    message
-}
-
-/// Attributes as the value of one that holds them.
-fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    DefaultNla::new(kind | NLA_F_NESTED, bytes_of(attributes))
-}
-
-fn bytes_of(attributes: &[DefaultNla]) -> Vec<u8> {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    bytes
-}
-
-impl Filter {
+impl FlowFilter {
     /// The tuples, and which of their parts count (`CTA_FILTER_F_` of the kernel's
     /// `nf_internals.h`).
-    fn encode(&self) -> Result<Vec<u8>> {
+    fn attributes(&self) -> Result<Vec<DefaultNla>> {
         const IP_SRC: u32 = 1 << 0;
         const IP_DST: u32 = 1 << 1;
         const PROTO_NUM: u32 = 1 << 3;
         const PROTO_DST_PORT: u32 = 1 << 5;
+        const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+        const CTA_FILTER_REPLY_FLAGS: u16 = 2;
         if self.destination.is_none() && self.ports.is_none() && self.answered_by.is_none() {
             return Err(Error::new("list connections", "the filter would let everything through"));
         }
-        let protocol = DefaultNla::new(CTA_PROTO_NUM, vec![self.protocol]);
+        let flags_of = |kind, flags: u32| DefaultNla::new(kind, flags.to_ne_bytes().to_vec());
+        let protocol = ProtoTuple::Protocol(self.protocol.into());
         let (mut original, mut flags) = (Vec::new(), PROTO_NUM);
         if let Some(destination) = self.destination.filter(IpAddr::is_ipv4) {
             flags |= IP_DST;
-            original.push(nest(CTA_TUPLE_IP, &[address(destination, 1)]));
+            original.push(Tuple::Ip(vec![IPTuple::DestinationAddress(destination)]));
         }
         let mut proto = vec![protocol.clone()];
         if let Some((first, last)) = self.ports
             && first == last
         {
             flags |= PROTO_DST_PORT;
-            proto.push(DefaultNla::new(CTA_PROTO_DST_PORT, first.to_be_bytes().to_vec()));
+            proto.push(ProtoTuple::DestinationPort(first));
         }
-        original.push(nest(CTA_TUPLE_PROTO, &proto));
-        let mut attributes = vec![nest(CTA_TUPLE_ORIG, &original)];
-        let mut which = vec![DefaultNla::new(1, flags.to_ne_bytes().to_vec())];
+        original.push(Tuple::Proto(proto));
+        let mut attributes = vec![plain(&ConntrackAttribute::CtaTupleOrig(original))];
+        let mut which = vec![flags_of(CTA_FILTER_ORIG_FLAGS, flags)];
         if let Some(answered_by) = self.answered_by.filter(IpAddr::is_ipv4) {
-            let ip = nest(CTA_TUPLE_IP, &[address(answered_by, 0)]);
-            attributes.push(nest(CTA_TUPLE_REPLY, &[ip, nest(CTA_TUPLE_PROTO, &[protocol])]));
-            which.push(DefaultNla::new(2, (IP_SRC | PROTO_NUM).to_ne_bytes().to_vec()));
+            let ip = Tuple::Ip(vec![IPTuple::SourceAddress(answered_by)]);
+            let reply = vec![ip, Tuple::Proto(vec![protocol])];
+            attributes.push(plain(&ConntrackAttribute::CtaTupleReply(reply)));
+            which.push(flags_of(CTA_FILTER_REPLY_FLAGS, IP_SRC | PROTO_NUM));
         }
-        attributes.push(nest(CTA_FILTER, &which));
-        Ok(bytes_of(&attributes))
+        let mut bytes = vec![0; which.as_slice().buffer_len()];
+        which.as_slice().emit(&mut bytes);
+        attributes.push(DefaultNla::new(CTA_FILTER | NLA_F_NESTED, bytes));
+        Ok(attributes)
     }
 
     fn admits(&self, flow: &Flow) -> bool {
         self.destination.is_none_or(|destination| destination == flow.destination)
             && self.ports.is_none_or(|(first, last)| (first..=last).contains(&flow.port))
             && self.answered_by.is_none_or(|answered_by| answered_by == flow.answered_by)
-            && flow.protocol() == Some(self.protocol)
+            && flow.protocol == self.protocol
     }
 }
 
-/// `CTA_IP_V4_SRC` is 1, then `V4_DST`, `V6_SRC`, `V6_DST`.
-fn address(ip: IpAddr, side: u16) -> DefaultNla {
-    match ip {
-        IpAddr::V4(ip) => DefaultNla::new(1 + side, ip.octets().to_vec()),
-        IpAddr::V6(ip) => DefaultNla::new(3 + side, ip.octets().to_vec()),
-    }
-}
-
-/// The value of an attribute, wherever it stands in a list.
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    NlasIterator::new(bytes).flatten().find(|one: &NlaBuffer<&[u8]>| one.kind() == kind).map(
-        |one| {
-            // `value` borrows from the bytes, not from the iterator's buffer.
-            one.into_inner().get(4..usize::from(one.length())).unwrap_or_default()
-        },
-    )
+/// As an attribute that the crate has no type for. `CTA_FILTER` is one, and has to be marked as nested,
+/// which the crate forgets of those that stand among the ones that it has types for.
+fn plain(attribute: &ConntrackAttribute) -> DefaultNla {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    let nested = if attribute.is_nested() { NLA_F_NESTED } else { 0 };
+    DefaultNla::new(attribute.kind() | nested, value)
 }
 
 impl Flow {
-    fn parse(payload: &[u8]) -> Option<Self> {
-        const NFGENMSG: usize = 4;
-        let attributes = payload.get(NFGENMSG..)?;
-        let (original, reply) =
-            (find(attributes, CTA_TUPLE_ORIG)?, find(attributes, CTA_TUPLE_REPLY)?);
-        let proto = find(original, CTA_TUPLE_PROTO)?;
-        let port = find(proto, CTA_PROTO_DST_PORT)?.try_into().ok().map(u16::from_be_bytes)?;
-        let identity = NlasIterator::new(attributes)
-            .flatten()
-            .filter(|one| [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID].contains(&one.kind()));
-        let nested = |kind: u16| if kind == CTA_TUPLE_ORIG { kind | NLA_F_NESTED } else { kind };
-        let identity: Vec<_> =
-            identity.map(|one| DefaultNla::new(nested(one.kind()), one.value().to_vec())).collect();
+    /// None for a protocol without ports.
+    fn parse(attributes: &[u8]) -> Option<Self> {
+        let (mut identity, mut answered_by) = (Vec::new(), None);
+        let (mut destination, mut protocol, mut port) = (None, None, None);
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute.ok()?;
+            // The others, counters and the like, are not worth decoding: there may be many flows.
+            if ![CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE].contains(&attribute.kind()) {
+                continue;
+            }
+            let attribute = ConntrackAttribute::parse(&attribute).ok()?;
+            if let ConntrackAttribute::CtaTupleReply(tuple) = &attribute {
+                answered_by = addresses(tuple).find_map(|address| match address {
+                    IPTuple::SourceAddress(source) => Some(*source),
+                    _ => None,
+                });
+                continue;
+            }
+            if let ConntrackAttribute::CtaTupleOrig(tuple) = &attribute {
+                destination = addresses(tuple).find_map(|address| match address {
+                    IPTuple::DestinationAddress(destination) => Some(*destination),
+                    _ => None,
+                });
+                for proto in tuple.iter().filter_map(proto_of).flatten() {
+                    match proto {
+                        ProtoTuple::Protocol(number) => protocol = Some(u8::from(*number)),
+                        ProtoTuple::DestinationPort(number) => port = Some(*number),
+                        _ => {}
+                    }
+                }
+            }
+            identity.push(attribute);
+        }
         Some(Self {
-            destination: ip(find(original, CTA_TUPLE_IP)?, 1)?,
-            port,
-            answered_by: ip(find(reply, CTA_TUPLE_IP)?, 0)?,
-            identity: bytes_of(&identity),
+            destination: destination?,
+            port: port?,
+            answered_by: answered_by?,
+            protocol: protocol?,
+            identity,
         })
-    }
-
-    fn protocol(&self) -> Option<u8> {
-        let proto = find(find(&self.identity, CTA_TUPLE_ORIG)?, CTA_TUPLE_PROTO)?;
-        find(proto, CTA_PROTO_NUM)?.first().copied()
     }
 }
 
-/// The source (0) or the destination (1) of a tuple.
-fn ip(tuple: &[u8], side: u16) -> Option<IpAddr> {
-    if let Some(octets) = find(tuple, 1 + side) {
-        return <[u8; 4]>::try_from(octets).ok().map(IpAddr::from);
+fn addresses(tuple: &[Tuple]) -> impl Iterator<Item = &IPTuple> {
+    let addresses = tuple.iter().filter_map(|part| match part {
+        Tuple::Ip(addresses) => Some(addresses),
+        _ => None,
+    });
+    addresses.flatten()
+}
+
+fn proto_of(part: &Tuple) -> Option<&Vec<ProtoTuple>> {
+    match part {
+        Tuple::Proto(parts) => Some(parts),
+        _ => None,
     }
-    <[u8; 16]>::try_from(find(tuple, 3 + side)?).ok().map(IpAddr::from)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::nfnetlink::find;
     use super::*;
 
-    fn filter() -> Filter {
-        Filter {
+    fn filter() -> FlowFilter {
+        FlowFilter {
             family: Family::V4,
             protocol: 17,
             destination: None,
@@ -316,11 +237,17 @@ mod tests {
         }
     }
 
+    fn bytes_of<T: Nla>(attributes: &[T]) -> Vec<u8> {
+        let mut bytes = vec![0; attributes.buffer_len()];
+        attributes.emit(&mut bytes);
+        bytes
+    }
+
     #[test]
     fn a_filter_that_lets_everything_through_is_refused() {
-        let error = filter().encode().unwrap_err().to_string();
+        let error = filter().attributes().unwrap_err().to_string();
         assert!(error.contains("everything"), "{error}");
-        assert!(Filter { ports: Some((53, 53)), ..filter() }.encode().is_ok());
+        assert!(FlowFilter { ports: Some((53, 53)), ..filter() }.attributes().is_ok());
     }
 
     #[test]
@@ -328,14 +255,14 @@ mod tests {
         let flags = |address: &str, ports| {
             let address: IpAddr = address.parse().unwrap();
             let family = Family::of(address);
-            let filter = Filter {
+            let filter = FlowFilter {
                 family,
                 destination: Some(address),
                 answered_by: Some(address),
                 ports,
                 ..filter()
             };
-            let bytes = filter.encode().unwrap();
+            let bytes = bytes_of(&filter.attributes().unwrap());
             let which = find(&bytes, CTA_FILTER).unwrap().to_vec();
             [1, 2].map(|side| find(&which, side).map(|flags| flags[0]))
         };
@@ -346,34 +273,30 @@ mod tests {
 
     #[test]
     fn a_flow_is_what_the_kernel_said() {
-        let tuple = |kind, source: [u8; 4], destination: [u8; 4], port: u16| {
-            let ip =
-                [DefaultNla::new(1, source.to_vec()), DefaultNla::new(2, destination.to_vec())];
-            let proto = [
-                DefaultNla::new(CTA_PROTO_NUM, vec![17]),
-                DefaultNla::new(CTA_PROTO_DST_PORT, port.to_be_bytes().to_vec()),
+        let tuple = |source: [u8; 4], destination: [u8; 4], port: u16| {
+            let ip = vec![
+                IPTuple::SourceAddress(source.into()),
+                IPTuple::DestinationAddress(destination.into()),
             ];
-            nest(kind, &[nest(CTA_TUPLE_IP, &ip), nest(CTA_TUPLE_PROTO, &proto)])
+            let proto = vec![ProtoTuple::Protocol(17.into()), ProtoTuple::DestinationPort(port)];
+            vec![Tuple::Ip(ip), Tuple::Proto(proto)]
         };
-        let payload = [
-            vec![2, 0, 0, 0],
-            bytes_of(&[
-                tuple(CTA_TUPLE_ORIG, [1, 1, 1, 1], [2, 2, 2, 2], 8080),
-                tuple(CTA_TUPLE_REPLY, [3, 3, 3, 3], [1, 1, 1, 1], 5000),
-                DefaultNla::new(7, vec![0; 4]),
-                DefaultNla::new(CTA_ID, vec![1, 2, 3, 4]),
-            ]),
-        ]
-        .concat();
-        let flow = Flow::parse(&payload).unwrap();
+        let attributes = bytes_of(&[
+            ConntrackAttribute::CtaTupleOrig(tuple([1, 1, 1, 1], [2, 2, 2, 2], 8080)),
+            ConntrackAttribute::CtaTupleReply(tuple([3, 3, 3, 3], [1, 1, 1, 1], 5000)),
+            ConntrackAttribute::CtaTimeout(0),
+            ConntrackAttribute::Other(DefaultNla::new(CTA_ID, vec![1, 2, 3, 4])),
+        ]);
+        let flow = Flow::parse(&attributes).unwrap();
         assert_eq!(flow.destination, IpAddr::from([2, 2, 2, 2]));
         assert_eq!(flow.answered_by, IpAddr::from([3, 3, 3, 3]));
-        assert_eq!((flow.port, flow.protocol()), (8080, Some(17)));
-        assert!(find(&flow.identity, CTA_ID).is_some() && find(&flow.identity, 7).is_none());
-        let admitted = Filter { ports: Some((8000, 9000)), ..filter() };
+        assert_eq!((flow.port, flow.protocol), (8080, 17));
+        let identity = bytes_of(&flow.identity);
+        assert!(find(&identity, CTA_ID).is_some() && find(&identity, 7).is_none());
+        let admitted = FlowFilter { ports: Some((8000, 9000)), ..filter() };
         assert!(admitted.admits(&flow));
-        assert!(!Filter { protocol: 132, ..admitted.clone() }.admits(&flow));
-        assert!(!Filter { ports: Some((1, 2)), ..admitted }.admits(&flow));
-        assert!(Flow::parse(&payload[..30]).is_none() && Flow::parse(&[]).is_none());
+        assert!(!FlowFilter { protocol: 132, ..admitted.clone() }.admits(&flow));
+        assert!(!FlowFilter { ports: Some((1, 2)), ..admitted }.admits(&flow));
+        assert!(Flow::parse(&attributes[..26]).is_none() && Flow::parse(&[]).is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! What the rest of this host says about forwarded packets.
+//! iptables, told to accept what bears our mark.
 //!
-//! Every table is asked about a packet, and who drops it wins. Docker and many an operator have
-//! iptables drop what is forwarded (`-P FORWARD DROP`); there the chains of the reference plugin
-//! are made, with one rule that accepts what bears our mark. They are shared, and stay.
+//! Every table sees a packet, and each may drop it. Docker and many an operator have iptables drop
+//! what is forwarded (`-P FORWARD DROP`); there the chains of the Go plugin are made, with one rule
+//! that accepts what bears our mark. They are shared by all attachments, and not undone.
 
 use super::iptables::{self, CHAIN, FORWARD, filter};
 use super::ruleset::ACCEPTED;
@@ -16,7 +16,7 @@ use common::net::nft::{KnownChain, KnownRule, Nft, Policy};
 /// The comment of our rule, by which it is found.
 const OURS: &str = "CNI firewall plugin: pods of Girder";
 
-/// Whether iptables may drop what is forwarded: if no rule does, the policy may.
+/// Whether the chain may drop what is forwarded: by its policy, or by one of its rules.
 fn may_drop(chain: &KnownChain) -> bool {
     chain.policy == Some(Policy::Drop) || chain.uses > 0
 }
@@ -25,14 +25,14 @@ fn mentions(rules: &[KnownRule], text: &str) -> bool {
     rules.iter().any(|rule| rule.mentions(text))
 }
 
-/// What iptables does with what is forwarded.
-struct Filter {
+/// What iptables-nft does with forwarded packets.
+struct IptablesForward {
     may_drop: bool,
-    /// There is a way to what bears our mark.
+    /// Rules accept what bears our mark.
     is_open: bool,
 }
 
-impl Filter {
+impl IptablesForward {
     /// None if nobody uses iptables.
     fn find(nft: &mut Nft, family: Family) -> Result<Option<Self>> {
         let table = filter(family);
@@ -47,20 +47,20 @@ impl Filter {
     }
 }
 
-/// The rules that lead to our mark, in iptables' words.
+/// The rules that accept our mark.
 fn rules(admin_chain: &str) -> Vec<Rule> {
-    let mark = format!("-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}");
-    let ours = Rule::last(CHAIN, format!("{} {mark} -j ACCEPT", comment(OURS)));
+    let marked = format!("-m mark --mark {ACCEPTED:#x}/{ACCEPTED:#x}");
+    let ours = Rule::last(CHAIN, format!("{} {marked} -j ACCEPT", comment(OURS)));
     [iptables::entry(admin_chain).as_slice(), &[ours]].concat()
 }
 
-/// Has iptables accept what bears our mark, where somebody uses it: it may not drop yet, but
-/// Docker may be started later.
+/// Has iptables accept what bears our mark, where somebody uses it at all: even if it drops nothing
+/// yet, Docker may be started later.
 pub(super) fn ensure_accepted(nft: &mut Nft, family: Family, admin_chain: &str) -> Result<()> {
-    let found = Filter::find(nft, family)?;
+    let found = IptablesForward::find(nft, family)?;
     let is_open = found.as_ref().is_none_or(|found| found.is_open);
     let may_drop = found.is_some_and(|found| found.may_drop);
-    if is_open && !iptables::legacy_may_drop(family)? {
+    if is_open && !iptables::iptables_legacy_may_drop(family)? {
         return Ok(());
     }
     match ensure(family, "filter", &[CHAIN, admin_chain], &rules(admin_chain)) {
@@ -78,16 +78,16 @@ fn refusal(family: Family) -> String {
     format!("{} may drop what pods send, and has no way from {FORWARD} to {CHAIN}", filter(family))
 }
 
-/// What [`ensure_accepted`] has done, and somebody else has undone.
+/// What [`ensure_accepted`] has made, and somebody else has deleted, as a sentence.
 pub(super) fn verify_accepted(
     nft: &mut Nft,
     family: Family,
     admin_chain: &str,
 ) -> Result<Option<String>> {
-    let refuses = if iptables::legacy_may_drop(family)? {
+    let refuses = if iptables::iptables_legacy_may_drop(family)? {
         !iptables::missing(family, &rules(admin_chain))?.is_empty()
     } else {
-        Filter::find(nft, family)?.is_some_and(|found| found.refuses())
+        IptablesForward::find(nft, family)?.is_some_and(|found| found.refuses())
     };
     Ok(refuses.then(|| refusal(family)))
 }
@@ -95,7 +95,7 @@ pub(super) fn verify_accepted(
 /// What iptables is to accept for all attachments of a family alike.
 pub(super) struct MarkAccepted {
     pub(super) family: Family,
-    /// The chain that is asked before, for an operator's own rules.
+    /// The chain for an operator's own rules, which come before.
     pub(super) admin_chain: String,
 }
 
@@ -114,10 +114,9 @@ impl External for MarkAccepted {
     }
 }
 
-/// What STATUS has to say of iptables: it may drop what pods send, and ADD cannot have it let them
-/// through.
+/// That iptables may drop what pods send, and ADD cannot tell it not to, as a sentence.
 pub(super) fn why_blocked(nft: &mut Nft) -> Result<Option<String>> {
-    if !Filter::find(nft, Family::V4)?.is_some_and(|found| found.refuses()) {
+    if !IptablesForward::find(nft, Family::V4)?.is_some_and(|found| found.refuses()) {
         return Ok(None);
     }
     let missing = common::net::iptables::save(Family::V4, "filter").err();

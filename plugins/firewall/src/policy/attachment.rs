@@ -1,18 +1,19 @@
-//! What of an attachment is forwarded, understood from its result.
+//! What the host forwards for an attachment, as its result tells.
 
 use super::ruleset::{self, HAIRPINS, PODS, PORT_HAIRPINS, PORTS, set_of};
 use common::attach::Owner;
 use common::cni::{Error, IfName, Result, Success};
 use common::filter::elements::{Comment, OwnedElement, Shared, SharedRuleset, port_key};
+use common::net::Family;
 use common::net::nft::{Batch, Element, Key, concat, octets};
 use std::net::IpAddr;
 
-/// From where a pod is reached.
+/// From where a pod can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingress {
     /// Everywhere.
     Open,
-    /// Not from other bridges that are closed as well.
+    /// Not from other bridges whose pods are not open.
     SameBridge,
     /// Nor from other ports of its own bridge.
     Isolated,
@@ -21,16 +22,16 @@ pub enum Ingress {
 /// Who lets a pod's connections through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// We do.
+    /// Our own tables, by a mark that iptables is told to accept.
     Here {
         /// The chain of iptables that is asked before, for an operator's own rules.
         admin_chain: String,
     },
-    /// Somebody else does; we only remember which addresses the attachment has.
+    /// iptables or firewalld. Our own tables only tell which addresses the attachment has.
     External,
 }
 
-/// What of an attachment is forwarded.
+/// What the host forwards for an attachment.
 #[derive(Clone, Debug)]
 pub struct ForwardingPolicy {
     addresses: Vec<IpAddr>,
@@ -44,14 +45,14 @@ pub struct ForwardingPolicy {
     pub(super) zone: Option<String>,
 }
 
-/// What the comment of an address begins the name of its zone with.
+/// What the note of a zone begins with in the comment of an address.
 pub(super) const ZONE: &str = "zone=";
 
 impl ForwardingPolicy {
-    /// Of an attachment with this result.
+    /// That of an attachment with this result.
     ///
     /// # Errors
-    /// Code 7 when pods are to be kept apart by their bridges, and there is no bridge.
+    /// Code 7 when `ingress` needs a bridge, and there is none.
     pub fn new(success: &Success, ingress: Ingress, accepted: Accepted) -> Result<Self> {
         let host: Vec<_> =
             success.interfaces.iter().map(|one| (one, one.is_in_sandbox())).collect();
@@ -74,8 +75,8 @@ impl ForwardingPolicy {
         })
     }
 
-    /// The same with addresses that are sources of a zone of firewalld: so it is remembered, for
-    /// the configuration may name another one when they are to go.
+    /// The same with addresses that are sources of a zone of firewalld. The zone stands beside them:
+    /// the configuration may name another one at the time of DEL.
     #[must_use]
     pub fn in_zone(self, zone: &str) -> Self {
         let is_word = !zone.is_empty() && !zone.contains(char::is_whitespace);
@@ -92,31 +93,28 @@ impl ForwardingPolicy {
         &self.addresses
     }
 
-    /// Where the pod is connected.
+    /// The link of the host that leads to the pod.
     pub fn bridge(&self) -> Option<&str> {
         self.bridge.as_deref()
     }
 
-    /// From where the pod is reached.
+    /// From where the pod can be reached.
     pub fn ingress(&self) -> Ingress {
         self.ingress
     }
 
-    /// Whether it has addresses of the family.
-    fn has(&self, is_ipv6: bool) -> bool {
-        self.addresses.iter().any(|ip| ip.is_ipv6() == is_ipv6)
-    }
-
-    pub(super) fn families(&self) -> impl Iterator<Item = bool> {
-        [false, true].into_iter().filter(|is_ipv6| self.has(*is_ipv6))
+    /// Those that it has addresses of.
+    pub(super) fn families(&self) -> impl Iterator<Item = Family> {
+        let has = |family| self.addresses.iter().any(|ip| Family::of(*ip) == family);
+        Family::ALL.into_iter().filter(move |family| has(*family))
     }
 
     pub(super) fn elements(&self) -> Vec<OwnedElement> {
-        let pods = self.addresses.iter().map(|ip| place(*ip));
+        let pods = self.addresses.iter().map(|ip| pod_key(*ip));
         let isolated = self.ingress == Ingress::Isolated && !self.addresses.is_empty();
-        let ports = self.ports.iter().filter(|_| isolated).flat_map(|name| port(name));
-        let own = self.addresses.iter().filter(|_| isolated).map(|ip| hairpin(*ip));
-        pods.chain(own)
+        let ports = self.ports.iter().filter(|_| isolated).flat_map(|name| port_keys(name));
+        let hairpins = self.addresses.iter().filter(|_| isolated).map(|ip| hairpin_key(*ip));
+        pods.chain(hairpins)
             .chain(ports)
             .map(|(set, key)| OwnedElement { set, key, data: None })
             .collect()
@@ -131,17 +129,18 @@ pub fn addresses(success: &Success) -> Vec<IpAddr> {
     all
 }
 
-pub(super) fn place(ip: IpAddr) -> (Shared, Key) {
-    (set_of(PODS, ip.is_ipv6()), octets(ip).into())
+/// The key of an address that is let through.
+pub(super) fn pod_key(ip: IpAddr) -> (Shared, Key) {
+    (set_of(PODS, Family::of(ip)), octets(ip).into())
 }
 
-/// An address whose pod is kept apart, as a pair with itself.
-pub(super) fn hairpin(ip: IpAddr) -> (Shared, Key) {
-    (set_of(HAIRPINS, ip.is_ipv6()), concat(&[&octets(ip), &octets(ip)]).into())
+/// The key of an isolated pod's address, as a pair with itself.
+pub(super) fn hairpin_key(ip: IpAddr) -> (Shared, Key) {
+    (set_of(HAIRPINS, Family::of(ip)), concat(&[&octets(ip), &octets(ip)]).into())
 }
 
-/// What is said of a port whose pod is kept apart.
-pub(super) fn port(name: &str) -> [(Shared, Key); 2] {
+/// The keys of an isolated pod's port, alone and as a pair with itself.
+pub(super) fn port_keys(name: &str) -> [(Shared, Key); 2] {
     let key = port_key(name);
     let pair = concat(&[&key, &key]);
     [(PORTS, key.into()), (PORT_HAIRPINS, pair.into())]
@@ -150,11 +149,11 @@ pub(super) fn port(name: &str) -> [(Shared, Key); 2] {
 impl SharedRuleset for ForwardingPolicy {
     fn declare(&self) -> Result<Batch> {
         let mut batch = Batch::new();
-        for is_ipv6 in self.families() {
+        for family in self.families() {
             if self.accepted != Accepted::External || self.ingress != Ingress::Open {
-                ruleset::declare(&mut batch, is_ipv6);
+                ruleset::declare(&mut batch, family);
             } else {
-                ruleset::declare_record(&mut batch, is_ipv6);
+                ruleset::declare_record(&mut batch, family);
             }
         }
         if self.ingress == Ingress::Isolated && !self.addresses.is_empty() {
@@ -163,7 +162,8 @@ impl SharedRuleset for ForwardingPolicy {
         Ok(batch)
     }
 
-    /// IPAM says whose address it is now, and the kernel knows no two links of one name.
+    /// IPAM says whose address it is now, and the kernel has no two links of one name: another
+    /// owner's elements are left over.
     fn may_replace(&self, _: &OwnedElement, _: &Element) -> Result<()> {
         Ok(())
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_keeps_pods_apart_needs_a_bridge() {
+    fn an_ingress_policy_needs_a_bridge() {
         let of = |interfaces: &[(&str, bool)], ingress| {
             ForwardingPolicy::new(
                 &success(interfaces, &["10.1.0.2/24"]),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn without_addresses_nothing_is_claimed() {
+    fn without_addresses_there_are_no_elements() {
         let bridge = [("br0", false), ("veth1", false)];
         let policy =
             ForwardingPolicy::new(&success(&bridge, &[]), Ingress::Isolated, Accepted::External)

@@ -1,37 +1,42 @@
-//! Chains of others at `forward`: whether a new connection of a pod passes them.
+//! Chains of others at the hook `forward`: whether a new connection of a pod passes them.
 //!
-//! Every chain is asked about a packet, and one that drops it is enough. So STATUS, ADD and
-//! `cnitool doctor` ask the same question here: what does each chain do with the first packet?
+//! Every chain sees a packet, and one that drops it is enough. So STATUS, ADD and `cnitool doctor`
+//! find out here what each chain does with a connection's first packet.
+
+mod registers;
+mod walk;
 
 use super::iptables::FORWARD;
 use super::ruleset::ACCEPTED;
 use common::cni::Result;
-use common::filter::elements::TABLES;
+use common::filter::elements;
 use common::net::Family;
-use common::net::nft::{self, FILTER, Fate, Hook, KnownChain, Nft, Packet, Policy, Table};
+use common::net::nft::{FILTER, Hook, KnownChain, Nft, Policy, Table, TableFamily};
+use registers::Packet;
 use std::fmt::{self, Display};
 use std::net::IpAddr;
+use walk::{Fate, follow};
 
 /// A pod that begins a connection, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    /// Of which kind its packets are.
+    /// That of its packets.
     pub family: Family,
     /// Its address.
     pub address: Option<IpAddr>,
     /// The link of the host by which its packets come in.
     pub input: Option<String>,
-    /// Whether our own chain marks what it sends: that is what the plugin `firewall` is for.
+    /// Whether our own chain marks what it sends, because it is an attachment of `firewall`.
     pub is_marked: bool,
 }
 
 impl Sender {
-    /// Somebody whom the plugin `firewall` knows, whoever that is.
+    /// Any pod that is an attachment of `firewall`.
     pub fn anybody(family: Family) -> Self {
         Self { family, address: None, input: None, is_marked: true }
     }
 
-    /// What a chain at this priority sees of it: ours is asked right before `filter`.
+    /// Its first packet, as a chain sees it: our chain, which marks it, runs right before `filter`.
     fn packet(&self, chain: &KnownChain) -> Packet {
         let sees_mark = self.is_marked && chain.priority >= FILTER - 1;
         let mark = if sees_mark { ACCEPTED } else { 0 };
@@ -40,10 +45,10 @@ impl Sender {
     }
 }
 
-/// A chain of somebody else's that does not let every new connection through.
+/// A chain of others that does not let every new connection of a sender through.
 #[derive(Clone, Debug)]
-pub struct Refusal {
-    family: nft::Family,
+pub struct BlockingChain {
+    family: TableFamily,
     chain: KnownChain,
     /// Whose connections.
     sender: Sender,
@@ -51,22 +56,22 @@ pub struct Refusal {
     pub is_certain: bool,
 }
 
-impl Refusal {
+impl BlockingChain {
     fn of(
         nft: &mut Nft,
-        family: nft::Family,
+        family: TableFamily,
         chain: &KnownChain,
         sender: &Sender,
     ) -> Result<Option<Self>> {
-        let is_own = TABLES.contains(&Table { family, name: &chain.table });
-        let sees = family == nft::Family::Inet || family == sender.family.into();
+        let table = Table { family, name: &chain.table };
+        let is_own = table == elements::table(sender.family);
+        let sees = family == TableFamily::Inet || family == sender.family.into();
         if chain.hook != Some(Hook::Forward) || is_own || !sees {
             return Ok(None);
         }
-        let table = Table { family, name: &chain.table };
-        let is_certain = match nft.follow(table, chain, &sender.packet(chain))? {
+        let is_certain = match follow(nft, table, chain, sender.packet(chain))? {
             Fate::Passes => return Ok(None),
-            // With a policy that lets through, a rule that drops something is meant to.
+            // A chain that accepts by its policy drops what somebody wanted dropped.
             Fate::Depends if chain.policy != Some(Policy::Drop) => return Ok(None),
             Fate::Depends => false,
             Fate::Dropped => true,
@@ -74,10 +79,10 @@ impl Refusal {
         Ok(Some(Self { family, chain: chain.clone(), sender: sender.clone(), is_certain }))
     }
 
-    /// Whether it is the chain of iptables, which is opened by way of its own programs.
+    /// Whether it is the chain of iptables, which takes rules from its own programs only.
     fn is_iptables(&self) -> bool {
         let name = (self.chain.table.as_str(), self.chain.name.as_str());
-        name == ("filter", FORWARD) && self.family != nft::Family::Inet
+        name == ("filter", FORWARD) && self.family != TableFamily::Inet
     }
 
     /// Whether both are one chain that is opened by one command.
@@ -85,12 +90,12 @@ impl Refusal {
         self.sentence() == other.sentence() && self.way_out() == other.way_out()
     }
 
-    /// Whose connections they are.
+    /// The sender's address.
     pub fn address(&self) -> Option<IpAddr> {
         self.sender.address
     }
 
-    /// What it does.
+    /// What the chain does, as a sentence.
     pub fn sentence(&self) -> String {
         let (family, KnownChain { table, name, .. }) = (self.family, &self.chain);
         let what = if self.is_certain {
@@ -125,7 +130,7 @@ impl Refusal {
     }
 }
 
-impl Display for Refusal {
+impl Display for BlockingChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: let pods through with {}", self.sentence(), self.way_out())
     }
@@ -140,9 +145,13 @@ pub(super) enum Chains {
 }
 
 /// The chains of others that do not let these senders through.
-pub(super) fn find(nft: &mut Nft, senders: &[Sender], chains: Chains) -> Result<Vec<Refusal>> {
-    let mut refusals = Vec::new();
-    for family in [nft::Family::Ip, nft::Family::Ip6, nft::Family::Inet] {
+pub(super) fn find(
+    nft: &mut Nft,
+    senders: &[Sender],
+    chains: Chains,
+) -> Result<Vec<BlockingChain>> {
+    let mut blocking = Vec::new();
+    for family in [TableFamily::Ip, TableFamily::Ip6, TableFamily::Inet] {
         let found = match chains {
             Chains::All => nft.list_chains(family)?,
             Chains::Usual => {
@@ -151,11 +160,11 @@ pub(super) fn find(nft: &mut Nft, senders: &[Sender], chains: Chains) -> Result<
         };
         for chain in &found {
             for sender in senders {
-                refusals.extend(Refusal::of(nft, family, chain, sender)?);
+                blocking.extend(BlockingChain::of(nft, family, chain, sender)?);
             }
         }
     }
-    // To those whom we mark, `forwarding` opens the chain of iptables.
-    refusals.retain(|refusal| !(refusal.is_iptables() && refusal.sender.is_marked));
-    Ok(refusals)
+    // `accept` has the chain of iptables accept those whom we mark.
+    blocking.retain(|one| !(one.is_iptables() && one.sender.is_marked));
+    Ok(blocking)
 }

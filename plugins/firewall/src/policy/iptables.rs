@@ -1,5 +1,5 @@
-//! Rules in iptables' own table `filter`, named, ordered and commented as those of the reference
-//! plugin: an upgrade meets the old ones, and so does the way back.
+//! Rules in iptables' own table `filter`, named, ordered and commented as those of the Go plugin, so
+//! that each of the two deletes what the other has made.
 
 use super::{ForwardingPolicy, Ingress};
 use common::Undo;
@@ -9,13 +9,13 @@ use common::net::nft::{Nft, Table, octets};
 use common::net::{self, Family};
 use std::net::IpAddr;
 
-/// What is let through.
+/// The chain of what is let through.
 pub(super) const CHAIN: &str = "CNI-FORWARD";
 pub(super) const FORWARD: &str = "FORWARD";
 const TABLE: &str = "filter";
-/// Who comes from a closed bridge and leaves by another link.
+/// The chain of what may come from a bridge that is not open.
 const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
-/// And leaves by a closed bridge.
+/// The chain of what comes from one and leaves by another link.
 const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
 
 /// The rules from `FORWARD` to what is let through, with the operator's own rules before it.
@@ -64,7 +64,8 @@ fn of_family(addresses: &[IpAddr], family: Family) -> Vec<IpAddr> {
     addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect()
 }
 
-/// What a policy needs in a family: chains, and rules in the reference's order.
+/// The rules that a policy needs in a family, in the Go plugin's order, and whether they include those
+/// about its bridge.
 fn plan(policy: &ForwardingPolicy, family: Family, admin_chain: &str) -> (Vec<Rule>, bool) {
     let addresses = of_family(policy.addresses(), family);
     let mut rules = Vec::new();
@@ -94,8 +95,8 @@ fn refuse_odd_bridge(policy: &ForwardingPolicy) -> Result<()> {
     }
 }
 
-/// Lets the policy through by iptables, and keeps from it what is to be kept. Chains, and rules
-/// about bridges, are shared, and stay.
+/// Lets an attachment's connections through by iptables, and makes its ingress policy. Chains, and
+/// rules about bridges, are shared by attachments, and not undone.
 ///
 /// # Errors
 /// When the programs of a family that the policy has are missing, or refuse.
@@ -133,9 +134,9 @@ pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String
     Ok(differences)
 }
 
-/// Removes what iptables lets through for these addresses, whoever has told it so, and however
-/// often. Whether there is anything is asked of the kernel: where nobody uses iptables, no
-/// program is started, nor missed.
+/// Deletes the rules that let these addresses through, every copy of them, whoever has made them.
+/// Whether there are any is asked of the kernel: where nobody uses iptables, its programs are neither
+/// started nor missed.
 pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
     for family in Family::ALL {
         let own = of_family(addresses, family);
@@ -143,7 +144,7 @@ pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
             continue;
         }
         match delete_rules(family, &own) {
-            // Then nobody can list them either.
+            // Without the programs, nobody can even list them.
             Err(error) if error.is_gone() => report(format_args!("rules may be left: {error}")),
             outcome => drop(errors.note(outcome)),
         }
@@ -165,13 +166,13 @@ fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
     iptables::restore(family, &script(TABLE, lines.into_iter()))
 }
 
-/// The table that iptables has, and shows.
+/// The table of iptables-nft.
 pub(super) fn filter(family: Family) -> Table<'static> {
     Table { family: family.into(), name: TABLE }
 }
 
-/// Whether the older kind of iptables, if it is in use, may drop what is forwarded.
-pub(super) fn legacy_may_drop(family: Family) -> Result<bool> {
+/// Whether iptables-legacy, if it is in use, may drop what is forwarded.
+pub(super) fn iptables_legacy_may_drop(family: Family) -> Result<bool> {
     if !iptables::has_legacy(family, TABLE) {
         return Ok(false);
     }
@@ -196,7 +197,7 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
     Ok(all.any(|octets| rules.iter().any(|rule| rule.contains(&octets))))
 }
 
-/// Whether the programs are there.
+/// Whether the programs of iptables work.
 ///
 /// # Errors
 /// Code 50 if they are not; those for IPv6 may be missing where there is none.
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_those_of_the_reference() {
+    fn rules_are_those_of_the_go_plugin() {
         let [answers, all] = pod("fd00::2".parse().unwrap());
         assert_eq!(
             answers.added(),

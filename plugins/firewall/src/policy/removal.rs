@@ -1,18 +1,19 @@
-//! What an attachment has, found again and removed.
+//! What an attachment has, found again and deleted.
 
 use super::Firewall;
-use super::attachment::{ZONE, addresses, hairpin, place, port};
-use super::ruleset::{ALLOWED_PAIRS, BRIDGES, apart, pods, set_of};
+use super::attachment::{ZONE, addresses, hairpin_key, pod_key, port_keys};
+use super::ruleset::{ALLOWED_PAIRS, BRIDGES, isolated, pods, set_of};
 use common::attach::Owner;
 use common::attach::kept::Kept;
 use common::cni::{NetworkName, Result, Success};
 use common::filter::elements::notes;
-use common::net::nft::Element;
+use common::net::Family;
+use common::net::nft::{Element, address};
 use std::net::IpAddr;
 
 impl Firewall {
     /// The addresses that the container's interface has, as far as they are not somebody else's
-    /// by now. `success` saves a look at all elements; it need not be there, nor true.
+    /// by now. `success` saves a look at all elements; it need be neither there nor right.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -25,7 +26,7 @@ impl Firewall {
         let known = success.map(addresses).unwrap_or_default();
         let (mut own, mut count) = (Vec::new(), 0);
         for ip in &known {
-            let comment = self.find(&place(*ip))?;
+            let comment = self.find(&pod_key(*ip))?;
             count += usize::from(comment.as_deref().is_some_and(ours));
             if comment.as_deref().is_none_or(ours) {
                 own.push(*ip);
@@ -39,14 +40,14 @@ impl Firewall {
         Ok(own)
     }
 
-    /// The zones of firewalld whose sources these addresses have become, as far as is known.
+    /// The zones of firewalld that stand beside these addresses.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn list_zones(&mut self, addresses: &[IpAddr]) -> Result<Vec<String>> {
         let mut zones = Vec::new();
         for ip in addresses {
-            let comment = self.find(&place(*ip))?.unwrap_or_default();
+            let comment = self.find(&pod_key(*ip))?.unwrap_or_default();
             zones.extend(
                 notes(&comment).filter_map(|note| note.strip_prefix(ZONE)).map(str::to_owned),
             );
@@ -69,7 +70,7 @@ impl Firewall {
         Ok(found.iter().filter_map(|(_, element)| address_of(element)).collect())
     }
 
-    /// Removes what the container's interface has, whatever its network is called by now.
+    /// Deletes what the container's interface has, whatever its network is called by now.
     /// `addresses` are what [`Firewall::list_addresses`] says.
     ///
     /// # Errors
@@ -81,30 +82,30 @@ impl Firewall {
         owner: &Owner,
     ) -> Result<()> {
         let ours = |comment: &str| owner.is_same_interface(comment);
-        let of_address = |ip: &IpAddr| [place(*ip), hairpin(*ip)];
-        let spots: Vec<_> = addresses.iter().flat_map(of_address).collect();
-        self.elements.delete(&spots, ours)?;
+        let of_address = |ip: &IpAddr| [pod_key(*ip), hairpin_key(*ip)];
+        let keys: Vec<_> = addresses.iter().flat_map(of_address).collect();
+        self.elements.delete(&keys, ours)?;
         let listed = success.into_iter().flat_map(|success| &success.interfaces);
         let host = listed.filter(|interface| !interface.is_in_sandbox());
-        let ports: Vec<_> = host.flat_map(|interface| port(&interface.name)).collect();
+        let ports: Vec<_> = host.flat_map(|interface| port_keys(&interface.name)).collect();
         if self.elements.delete(&ports, ours)? == 0 {
-            self.elements.delete_where(&apart(), ours)?;
+            self.elements.delete_where(&isolated(), ours)?;
         }
         Ok(())
     }
 
-    /// Removes what belongs to attachments of the network that are not valid any more. Where none
+    /// Deletes what belongs to attachments of the network that are not valid any more. Where none
     /// is left, the network's bridges are open again.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
-        let owned: Vec<_> = pods().into_iter().chain(apart()).collect();
+        let owned: Vec<_> = pods().into_iter().chain(isolated()).collect();
         self.elements.sweep(&owned, kept)?;
         let others = self.elements.list_where(&owned, |comment| Owner::is_of(comment, network))?;
         if others.is_empty() {
-            let of_family = |is_ipv6| [BRIDGES, ALLOWED_PAIRS].map(|name| set_of(name, is_ipv6));
-            let bridges = [false, true].map(of_family).concat();
+            let of_family = |family| [BRIDGES, ALLOWED_PAIRS].map(|name| set_of(name, family));
+            let bridges = Family::ALL.map(of_family).concat();
             self.elements.delete_where(&bridges, |comment| comment == network.label())?;
         }
         Ok(())
@@ -112,7 +113,5 @@ impl Firewall {
 }
 
 fn address_of(element: &Element) -> Option<IpAddr> {
-    let octets = element.key.first();
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+    address(element.key.first())
 }

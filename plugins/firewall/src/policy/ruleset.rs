@@ -1,8 +1,9 @@
-//! What all attachments share: sets, and a number of rules that no pod changes.
+//! What all attachments share: sets, and rules whose number no pod changes.
 
-use common::filter::elements::{ABOUT, BRIDGE, Shared, TABLES};
+use common::filter::elements::{ABOUT, BRIDGE, Shared, table};
+use common::net::Family;
 use common::net::nft::{
-    Address, Base, Batch, Chain, ChainKind, Content, Datatype, Expr, FILTER, Family, Field, Hook,
+    AddressField, Base, Batch, Chain, ChainKind, Content, Datatype, Expr, FILTER, Field, Hook,
     Make, Policy, Set, SetName, Table, Verdict,
 };
 
@@ -10,57 +11,58 @@ use common::net::nft::{
 pub(super) const PODS: &str = "firewall-pods";
 /// Bridges between which nothing is forwarded, each with its network.
 pub(super) const BRIDGES: &str = "firewall-bridges";
-/// From which of those bridges to which one is forwarded all the same.
+/// Pairs of those bridges that may forward from the first to the second all the same.
 pub(super) const ALLOWED_PAIRS: &str = "firewall-ways";
-/// Ports of bridges that no other port of theirs is heard by.
+/// Ports of bridges that exchange no frames with other ports.
 pub(super) const PORTS: Shared = SetName { table: BRIDGE, name: "firewall-ports" };
 
-/// Pods that are kept apart, each as a pair with itself: what comes back to them is theirs. That
-/// is how a service of Kubernetes is reached whose only pod is the one that asks.
+/// Isolated pods, each as a pair with itself: a pod that asks a service whose only endpoint it is
+/// itself gets its own packets back (hairpin).
 pub(super) const HAIRPINS: &str = "firewall-hairpins";
-/// The same for ports of bridges. A bridge sends a frame back only where it was told to.
+/// The same for ports of bridges. A bridge sends a frame back only in hairpin mode.
 pub(super) const PORT_HAIRPINS: Shared = SetName { table: BRIDGE, name: HAIRPINS };
 
 const CHAIN: &str = "firewall";
 
-/// The bit of a packet's mark that says: it is to be let through. Nobody whom we know of uses it:
-/// kube-proxy has 0xc000, portmap 0x2000, Calico and Tailscale have the upper half, Cilium 0xf00.
+/// The bit of a packet's mark that says: it is to be let through. No software that we know of uses
+/// it: kube-proxy has 0xc000, portmap 0x2000, Calico and Tailscale have the upper half, Cilium 0xf00.
 pub(super) const ACCEPTED: u32 = 0x1000;
 
 /// The set of this name for a family.
-pub(super) fn set_of(name: &'static str, is_ipv6: bool) -> Shared {
-    SetName { table: TABLES[usize::from(is_ipv6)], name }
+pub(super) fn set_of(name: &'static str, family: Family) -> Shared {
+    SetName { table: table(family), name }
 }
 
 /// The addresses, of both families.
 pub(super) fn pods() -> [Shared; 2] {
-    [false, true].map(|is_ipv6| set_of(PODS, is_ipv6))
+    Family::ALL.map(|family| set_of(PODS, family))
 }
 
-/// What is said about the ports and the addresses of those who are kept apart.
-pub(super) fn apart() -> [Shared; 4] {
-    [PORTS, PORT_HAIRPINS, set_of(HAIRPINS, false), set_of(HAIRPINS, true)]
+/// The sets that isolated pods are in, by their ports and by their addresses.
+pub(super) fn isolated() -> [Shared; 4] {
+    [PORTS, PORT_HAIRPINS, set_of(HAIRPINS, Family::V4), set_of(HAIRPINS, Family::V6)]
 }
 
-/// Only who has which address: what is done about it is in another table, or in firewalld.
-pub(super) fn declare_record(batch: &mut Batch, is_ipv6: bool) {
-    let table = TABLES[usize::from(is_ipv6)];
+/// Makes the set of addresses and no rules: iptables or firewalld has those.
+pub(super) fn declare_record(batch: &mut Batch, family: Family) {
+    let table = table(family);
     batch.table(Make::Ensure, table, ABOUT);
-    set(batch, table, PODS, &[address(table)]);
+    set(batch, table, PODS, &[address(family)]);
 }
 
-const BOTH: [Field; 2] = [Field::Address(Address::Source), Field::Address(Address::Destination)];
+const BOTH: [Field; 2] =
+    [Field::Address(AddressField::Source), Field::Address(AddressField::Destination)];
 
-/// Everything about addresses of a family.
+/// Makes everything about addresses of a family.
 ///
-/// The chain is called right before those of everybody else (`filter`): it drops, which is final,
-/// or it marks, for an accept would be an opinion that the next chain need not share.
-pub(super) fn declare(batch: &mut Batch, is_ipv6: bool) {
-    let table = TABLES[usize::from(is_ipv6)];
-    declare_record(batch, is_ipv6);
+/// The chain is called right before those of everybody else (`filter`). It drops, which is final, or
+/// it marks: an accept would end this chain only, and a later one could still drop the packet.
+pub(super) fn declare(batch: &mut Batch, family: Family) {
+    let table = table(family);
+    declare_record(batch, family);
     set(batch, table, BRIDGES, &[Datatype::IfName]);
     set(batch, table, ALLOWED_PAIRS, &[Datatype::IfName, Datatype::IfName]);
-    set(batch, table, HAIRPINS, &[address(table), address(table)]);
+    set(batch, table, HAIRPINS, &[address(family), address(family)]);
     forward(batch, table, FILTER - 1);
     let rules: [&[Expr<'_>]; 3] = [
         &[
@@ -70,9 +72,9 @@ pub(super) fn declare(batch: &mut Batch, is_ipv6: bool) {
             Expr::NotIn(&BOTH, HAIRPINS),
             Expr::Verdict(Verdict::Drop),
         ],
-        &[Expr::In(&[Field::Address(Address::Source)], PODS), Expr::Mark(ACCEPTED)],
+        &[Expr::In(&[Field::Address(AddressField::Source)], PODS), Expr::Mark(ACCEPTED)],
         &[
-            Expr::In(&[Field::Address(Address::Destination)], PODS),
+            Expr::In(&[Field::Address(AddressField::Destination)], PODS),
             Expr::Answered,
             Expr::Mark(ACCEPTED),
         ],
@@ -82,8 +84,8 @@ pub(super) fn declare(batch: &mut Batch, is_ipv6: bool) {
     }
 }
 
-/// Everything about frames. A bridge forwards them by itself, unseen by tables of the internet
-/// (unless `br_netfilter` shows them).
+/// Makes everything about frames. Tables of IPv4 and IPv6 do not see what a bridge forwards between
+/// its ports (but for `br_netfilter`).
 pub(super) fn declare_ports(batch: &mut Batch) {
     batch.table(Make::Ensure, BRIDGE, ABOUT);
     set(batch, BRIDGE, PORTS.name, &[Datatype::IfName]);
@@ -99,8 +101,11 @@ pub(super) fn declare_ports(batch: &mut Batch) {
     }
 }
 
-fn address(table: Table<'_>) -> Datatype {
-    if table.family == Family::Ip { Datatype::Ipv4Addr } else { Datatype::Ipv6Addr }
+fn address(family: Family) -> Datatype {
+    match family {
+        Family::V4 => Datatype::Ipv4Addr,
+        Family::V6 => Datatype::Ipv6Addr,
+    }
 }
 
 fn set(batch: &mut Batch, table: Table<'_>, name: &str, key: &[Datatype]) {

@@ -1,23 +1,23 @@
 //! Who may use a port of the host: conditions that the operator has set.
 //!
-//! A port with conditions has an element more, in a map that is asked before all others; it leads
-//! to a chain that all ports with the same conditions share, which ends the search for those who
-//! do not meet them.
+//! A port with conditions has one more element, in the ACL map, which is looked up before all
+//! others. It leads to a chain that all ports with the same conditions share. Packets that meet them
+//! return from it to the other maps; all others are accepted there, untranslated.
 
-use super::ruleset::PORTS;
+use super::ruleset::CONDITIONS_PREFIX;
 use common::attach::owner::digest;
 use common::filter::elements::port_key;
-use common::net::nft::{Address, Batch, Chain, Expr, Field, Table, Verdict};
+use common::net::nft::{AddressField, Batch, Chain, Expr, Field, Table, Verdict};
 use ipnetwork::IpNetwork;
 use std::fmt::{self, Display};
 
-/// What is asked of a packet. As text it is much like that of nft(8).
+/// What a packet has to meet. Its text, of which the chain's name is made, is much like nft(8)'s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// One of its addresses lies in one of these networks; or, if negated, in none.
     Address {
         /// Which of the two.
-        of: Address,
+        of: AddressField,
         /// Of the table's family.
         networks: Vec<IpNetwork>,
         /// In none of them.
@@ -42,7 +42,7 @@ impl Condition {
         Self::Input { names: names.map(key).collect(), is_negated }
     }
 
-    /// Each list of expressions that suffices.
+    /// Lists of expressions, each of which suffices: a rule knows no "or".
     fn alternatives(&self) -> Vec<Vec<Expr<'_>>> {
         let (expressions, is_negated): (Vec<_>, _) = match self {
             Self::Address { of, networks, is_negated: false } => {
@@ -68,10 +68,10 @@ impl Condition {
 impl Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, values, is_negated) = match self {
-            Self::Address { of: Address::Source, networks, is_negated } => {
+            Self::Address { of: AddressField::Source, networks, is_negated } => {
                 ("saddr", networks.iter().map(ToString::to_string).collect(), is_negated)
             }
-            Self::Address { of: Address::Destination, networks, is_negated } => {
+            Self::Address { of: AddressField::Destination, networks, is_negated } => {
                 ("daddr", networks.iter().map(ToString::to_string).collect(), is_negated)
             }
             Self::Input { names, is_negated } => {
@@ -84,27 +84,28 @@ impl Display for Condition {
     }
 }
 
-/// What the chain about these conditions is called.
+/// The name of the chain of these conditions: the same for everybody who has them.
 pub(super) fn chain_name(conditions: &[Condition]) -> String {
     let text: String = conditions.iter().map(ToString::to_string).collect();
-    format!("{PORTS}-if-{}", digest(text, 8))
+    format!("{CONDITIONS_PREFIX}{}", digest(text, 8))
 }
 
-/// The chain: back to whoever asked for it, or past all ports of ours.
+/// Makes that chain.
 pub(super) fn chain(batch: &mut Batch, table: Table<'_>, conditions: &[Condition]) {
     let name = chain_name(conditions);
     batch.empty_chain(&Chain::named(table, &name));
-    let mut ways = vec![Vec::new()];
+    // A rule for each combination of alternatives.
+    let mut rules = vec![Vec::new()];
     for condition in conditions {
         let alternatives = condition.alternatives();
-        let longer = ways.iter().flat_map(|way: &Vec<Expr<'_>>| {
-            alternatives.iter().map(move |more| [&way[..], more].concat())
+        let longer = rules.iter().flat_map(|rule: &Vec<Expr<'_>>| {
+            alternatives.iter().map(move |more| [&rule[..], more].concat())
         });
-        ways = longer.collect();
+        rules = longer.collect();
     }
-    for mut way in ways {
-        way.push(Expr::Verdict(Verdict::Return));
-        batch.rule(table, &name, &way, None);
+    for mut rule in rules {
+        rule.push(Expr::Verdict(Verdict::Return));
+        batch.rule(table, &name, &rule, None);
     }
     batch.rule(table, &name, &[Expr::Verdict(Verdict::Accept)], None);
 }

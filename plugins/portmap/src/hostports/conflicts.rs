@@ -1,24 +1,24 @@
-//! What is in the way of a host port, and whether it has to go.
+//! Elements that conflict with those of a host port, and whether they may be replaced.
 
 use super::conditions;
 use super::conflicting_dnat::taken;
 use super::port_range::{PortRange, sources};
 use super::ruleset::{
-    self, ACLS, HELD_RANGES, PORTS, PORTS_AT, RANGES, SOURCES, TARGETS, TARGETS_AT,
+    self, ACLS, PORTS, PORTS_AT, RANGE_OWNERS, RANGES, SOURCES, TARGETS, TARGETS_AT,
 };
-use super::{PortMappings, Sources, pod_of, range_text};
+use super::{PortMappings, SourceNat, pod_of, range_text};
 use common::attach::Owner;
 use common::attach::host_end;
 use common::cni::Result;
 use common::filter::elements::{
-    Comment, OwnedElement, Shared, SharedRuleset, TABLES, VETH, has_veth_note, notes,
+    Comment, OwnedElement, Shared, SharedRuleset, VETH, has_veth_note, notes, table,
 };
-use common::net::Netlink;
-use common::net::nft::{Batch, Element, Family, Key, SetName};
+use common::net::nft::{Batch, Element, Key, SetName, TableFamily};
+use common::net::{Family, Netlink};
 use std::cell::RefCell;
 
-/// Who has these elements: with a note that a veth pair of ours vanishes with the owner, if there is
-/// one, and with their number, by which DEL knows that it has found them all.
+/// The comment of these elements. It has their number, by which DEL knows that it has found them all,
+/// and a note if the owner has a veth pair of ours: when that is gone, so is the owner.
 pub(super) fn comment(owner: &Owner, has_veth: bool, elements: &[OwnedElement]) -> Comment {
     let mut notes = vec![elements.len().to_string()];
     if has_veth {
@@ -37,16 +37,16 @@ pub(super) fn has_veth(netlink: &Netlink, owner: &Owner) -> Result<bool> {
     Ok(host_end::find(netlink, owner)?.is_some())
 }
 
-/// What is behind the elements of one ADD.
-pub(super) struct Ports<'a> {
+/// The ruleset of the elements of one ADD.
+pub(super) struct HostPortRuleset<'a> {
     ports: &'a PortMappings,
     owner: &'a Owner,
     netlink: &'a Netlink,
-    /// Comments of owners that are gone.
+    /// Comments of owners that are gone: one may have left thousands of elements.
     dead: RefCell<Vec<String>>,
 }
 
-impl<'a> Ports<'a> {
+impl<'a> HostPortRuleset<'a> {
     pub(super) fn new(ports: &'a PortMappings, owner: &'a Owner, netlink: &'a Netlink) -> Self {
         Self { ports, owner, netlink, dead: RefCell::default() }
     }
@@ -66,28 +66,30 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// What a element to ports is about, and its key where addresses count.
+/// The ports that an element of a set takes, and its key in sets that have addresses.
 fn ports_of(element: &OwnedElement) -> Option<(PortRange, Key)> {
-    let is_about_ports = [PORTS, PORTS_AT, HELD_RANGES].contains(&element.set.name);
-    let range = PortRange::from_key(&element.key).filter(|_| is_about_ports)?;
-    let key = range.key(element.set.table.family == Family::Ip6);
+    let takes_ports = [PORTS, PORTS_AT, RANGE_OWNERS].contains(&element.set.name);
+    let range = PortRange::from_key(&element.key).filter(|_| takes_ports)?;
+    let is_ipv6 = element.set.table.family == TableFamily::Ip6;
+    let key = range.key(if is_ipv6 { Family::V6 } else { Family::V4 });
     Some((range, key))
 }
 
-/// What all publications share.
+/// What all port mappings of these families, and all pods of these subnets, share.
 pub(super) fn declare(ports: &PortMappings) -> Batch {
     let mut batch = Batch::new();
     let pods = &ports.addresses;
-    for (table, is_ipv6) in TABLES.into_iter().zip([false, true]) {
-        if pods.iter().any(|pod| pod.is_ipv6() == is_ipv6) {
-            ruleset::declare(&mut batch, table);
+    for family in Family::ALL {
+        if pods.iter().any(|pod| Family::of(pod.ip()) == family) {
+            ruleset::declare(&mut batch, table(family));
         }
     }
     for pod in pods {
-        let table = TABLES[usize::from(pod.is_ipv6())];
-        let (name, networks) = sources(pod, ports.masquerade == Sources::All);
+        let family = Family::of(pod.ip());
+        let table = table(family);
+        let (name, networks) = sources(pod, ports.source_nat == SourceNat::All);
         ruleset::sources_chain(&mut batch, table, &name, &networks);
-        let conditions = ports.conditions(pod.is_ipv6());
+        let conditions = ports.conditions.of(family);
         if !conditions.is_empty() {
             conditions::chain(&mut batch, table, conditions);
         }
@@ -95,31 +97,35 @@ pub(super) fn declare(ports: &PortMappings) -> Batch {
     batch
 }
 
-impl SharedRuleset for Ports<'_> {
+impl SharedRuleset for HostPortRuleset<'_> {
     fn declare(&self) -> Result<Batch> {
         Ok(declare(self.ports))
     }
 
-    /// An owner that goes leaves all of them. Where its address is known comes first.
+    /// An owner that is gone has left elements in several of the sets. The maps come first: their
+    /// elements tell its address, by which it may be known to be gone.
     fn conflicting_keys(&self, element: &OwnedElement) -> Vec<(Shared, Key)> {
         let Some((range, key)) = ports_of(element) else {
             return vec![(element.set, element.key.clone())];
         };
-        let place = |name| {
+        let in_set = |name| {
             let key = if [TARGETS, PORTS].contains(&name) { range.port_key() } else { key.clone() };
             (SetName { name, ..element.set }, key)
         };
-        [TARGETS, TARGETS_AT, RANGES, ACLS, PORTS, PORTS_AT, HELD_RANGES].map(place).into()
+        [TARGETS, TARGETS_AT, RANGES, ACLS, PORTS, PORTS_AT, RANGE_OWNERS].map(in_set).into()
     }
 
-    /// A range with others in its midst meets none of them at its ends.
+    /// The kernel does not notice a range that encloses another one.
     fn overlapping_keys(&self, element: &OwnedElement) -> Vec<(Shared, Key)> {
         let Some((range, key)) = ports_of(element) else { return Vec::new() };
         let set = |name| SetName { name, ..element.set };
-        let all =
-            [(set(HELD_RANGES), key.clone()), (set(PORTS_AT), key), (set(PORTS), range.port_key())];
-        // Of two equal single ports the kernel refuses one.
-        let is_needed = |(set, _): &(Shared, Key)| set.name == HELD_RANGES || *set != element.set;
+        let all = [
+            (set(RANGE_OWNERS), key.clone()),
+            (set(PORTS_AT), key),
+            (set(PORTS), range.port_key()),
+        ];
+        // In its own set the kernel refuses the second of two equal single ports.
+        let is_needed = |(set, _): &(Shared, Key)| set.name == RANGE_OWNERS || *set != element.set;
         all.into_iter().filter(is_needed).collect()
     }
 
@@ -135,14 +141,14 @@ impl SharedRuleset for Ports<'_> {
         }
         let port =
             PortRange::from_key(&element.key).map_or_else(String::new, |range| range_text(&range));
-        let holder = Owner::read(comment).map_or_else(
+        let container = Owner::read(comment).map_or_else(
             || format!("somebody else ({comment:?})"),
             |owner| {
                 let words: Vec<_> = owner.as_str().split(' ').collect();
                 format!("container {:?} (interface {}, network {:?})", words[1], words[2], words[0])
             },
         );
-        Err(taken(&port, &holder))
+        Err(taken(&port, &container))
     }
 }
 

@@ -1,13 +1,13 @@
-//! Connections that would lead elsewhere, or nowhere, if the kernel remembered them.
+//! Connections that would lead to the wrong container, or nowhere, if the kernel remembered them.
 //!
-//! A UDP client may send from one port for ever, and all that it sends belongs to one connection,
-//! whose way was chosen by its first packet. TCP notices by itself.
+//! A UDP client may send from one port for ever: all that it sends belongs to one connection, whose
+//! destination was translated, or not, with its first packet. TCP ends by itself.
 
 use super::pod_of;
 use super::port_range::{PROTOCOLS, PortRange};
 use common::cni::{Errors, Result, report};
 use common::filter::elements::Shared;
-use common::net::conntrack::{Conntrack, Filter, Flow};
+use common::net::conntrack::{Conntrack, Flow, FlowFilter};
 use common::net::ipproto::TCP;
 use common::net::nft::Element;
 use common::net::{Family, Netlink};
@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Makes the kernel forget what was sent to these ports before they led to `pod`: a client
-/// that keeps its port would not reach it otherwise. TCP notices by itself.
+/// that keeps its port would not reach it otherwise.
 pub(super) fn forget_before(netlink: &Netlink, pod: IpAddr, ranges: &[PortRange]) {
     let mut errors = Errors::default();
     for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != TCP) {
         let own = ranges.iter().filter(|range| range.protocol == protocol);
         for (first, last) in questions(own.clone()) {
-            let filter = Filter {
+            let filter = FlowFilter {
                 family: Family::of(pod),
                 protocol,
                 destination: None,
@@ -30,13 +30,13 @@ pub(super) fn forget_before(netlink: &Netlink, pod: IpAddr, ranges: &[PortRange]
             };
             errors.note(forget(&filter, |flow| {
                 flow.answered_by != pod
-                    && own.clone().any(|range| range.holds(flow.destination, flow.port))
+                    && own.clone().any(|range| range.contains(flow.destination, flow.port))
                     && is_own(netlink, flow.destination)
             }));
         }
     }
     if let Err(error) = errors.into_result() {
-        report(format_args!("old connections may still lead elsewhere: {error}"));
+        report(format_args!("old connections may still lead to another container: {error}"));
     }
 }
 
@@ -70,9 +70,9 @@ pub(super) fn forget_after(deleted: &[(Shared, Element)]) {
         let ends = own.iter().map(|range| (range.first, range.last));
         let ports = ends.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
         let (family, answered_by) = (Family::of(pod), Some(pod));
-        let filter = Filter { family, protocol, destination: None, ports, answered_by };
+        let filter = FlowFilter { family, protocol, destination: None, ports, answered_by };
         errors.note(forget(&filter, |flow| {
-            own.iter().any(|range| range.holds(flow.destination, flow.port))
+            own.iter().any(|range| range.contains(flow.destination, flow.port))
         }));
     }
     if let Err(error) = errors.into_result() {
@@ -80,7 +80,7 @@ pub(super) fn forget_after(deleted: &[(Shared, Element)]) {
     }
 }
 
-fn forget(filter: &Filter, mut is_meant: impl FnMut(&Flow) -> bool) -> Result<()> {
+fn forget(filter: &FlowFilter, mut is_meant: impl FnMut(&Flow) -> bool) -> Result<()> {
     let (mut conntrack, mut errors) = (Conntrack::open()?, Errors::default());
     for flow in conntrack.list(filter)? {
         if is_meant(&flow) {
@@ -91,7 +91,7 @@ fn forget(filter: &Filter, mut is_meant: impl FnMut(&Flow) -> bool) -> Result<()
 }
 
 impl PortRange {
-    fn holds(&self, address: IpAddr, port: u16) -> bool {
+    fn contains(&self, address: IpAddr, port: u16) -> bool {
         self.address.is_none_or(|own| own == address) && (self.first..=self.last).contains(&port)
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     use common::net::ipproto::UDP;
 
     #[test]
-    fn many_spans_are_one_question() {
+    fn many_ranges_are_one_question() {
         let range =
             |first| PortRange { protocol: UDP, first, last: first, address: None, to: None };
         let ranges: Vec<_> = (0..40).map(|number| range(100 + 2 * number)).collect();

@@ -1,8 +1,9 @@
-//! The same by iptables, for those who ask for it by name: chains, rules, order and comments of the
-//! reference plugin, so that either removes what the other has made.
+//! Host ports by iptables, for those who ask for it by name: chains, rules, order and comments are
+//! those of the Go plugin, so that each of the two deletes what the other has made.
 
-use super::conflicts::Ports;
-use super::{At, HostPorts, Mapping, PortMappings, Sources, ranges};
+use super::conflicts::HostPortRuleset;
+use super::{At, HostPorts, Mapping, PortMappings, SourceNat, ranges};
+use crate::per_family::PerFamily;
 use common::Undo;
 use common::attach::Owner;
 use common::cni::{Cidr, Errors, Result};
@@ -19,32 +20,32 @@ const PORTS: usize = 15;
 
 /// What only iptables is told.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct IptablesOptions {
     /// How connections are marked that are masqueraded.
-    pub(crate) mark: Mark,
-    /// More words for the rule that leads to the container's chain, over IPv4 and over IPv6.
-    pub(crate) conditions: [Vec<String>; 2],
+    pub(crate) mark: MasqueradeMark,
+    /// More words for the rule that leads to the container's chain.
+    pub(crate) conditions: PerFamily<Vec<String>>,
 }
 
 /// How connections are marked that are masqueraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// By this bit of the packet's mark; we masquerade them.
+pub(crate) enum MasqueradeMark {
+    /// By this bit of the packet's mark, with a rule that masquerades what has it.
     Bit(u8),
-    /// By a chain of somebody else's, who masquerades them.
+    /// By a chain whose owner masquerades what it marks, as kube-proxy's `KUBE-MARK-MASQ`.
     Chain(String),
 }
 
-impl Default for Mark {
+impl Default for MasqueradeMark {
     fn default() -> Self {
         Self::Bit(13)
     }
 }
 
-/// A container's part of the table.
-struct Part<'a> {
+/// What an attachment has in the table of one family.
+struct ContainerRules<'a> {
     ports: &'a PortMappings,
-    options: &'a Options,
+    options: &'a IptablesOptions,
     pod: Cidr,
     chain: String,
     comment: String,
@@ -59,24 +60,24 @@ impl HostPorts {
     pub(crate) fn create_by_iptables(
         &mut self,
         ports: &PortMappings,
-        options: &Options,
+        options: &IptablesOptions,
         owner: &Owner,
         undo: &mut Undo,
     ) -> Result<()> {
         self.clear_conflicting_dnat(ports, owner)?;
-        let ruleset = Ports::new(ports, owner, &self.host.netlink);
-        self.elements.displace(&ports.elements(), owner, &ruleset)?;
+        let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
+        self.elements.delete_conflicting(&ports.elements(), owner, &ruleset)?;
         let own = owner.clone();
         undo.push("host ports of iptables", move || {
             let mut legacy = Legacy::open()?;
             Errors::collect(|errors| legacy.delete_ports(&own, errors))
         });
-        for part in parts(ports, options, owner) {
-            let (chains, rules) = part.shared();
+        for rules in container_rules(ports, options, owner) {
+            let (chains, shared) = rules.shared();
             let chains: Vec<_> = chains.iter().map(String::as_str).collect();
-            ensure_with(part.family(), TABLE, (&chains, &rules), &part.script())?;
+            ensure_with(rules.family(), TABLE, (&chains, &shared), &rules.script())?;
         }
-        self.open_ways(ports)
+        self.complete(ports)
     }
 
     /// Every rule that is not as it should be.
@@ -86,23 +87,23 @@ impl HostPorts {
     pub(crate) fn verify_by_iptables(
         &self,
         ports: &PortMappings,
-        options: &Options,
+        options: &IptablesOptions,
         owner: &Owner,
     ) -> Result<Vec<String>> {
         let mut differences = Vec::new();
-        for part in parts(ports, options, owner) {
-            let saved = save(part.family(), TABLE)?;
-            let (_, rules) = part.shared();
-            let gone = missing(&saved, &rules);
+        for rules in container_rules(ports, options, owner) {
+            let saved = save(rules.family(), TABLE)?;
+            let (_, shared) = rules.shared();
+            let gone = missing(&saved, &shared);
             differences.extend(gone.iter().map(|rule| format!("{TABLE} has no {}", rule.saved())));
             let count = |begins: &str, ends: &str| {
                 let is_it = |line: &&String| line.starts_with(begins) && line.ends_with(ends);
                 saved.iter().filter(is_it).count()
             };
-            let own = count(&format!("-A {} ", part.chain), "");
-            let ways = count(&format!("-A {DNAT} "), &format!(" -j {}", part.chain));
-            if own < part.body().len() || ways < part.ways().len() {
-                let chain = &part.chain;
+            let chain = &rules.chain;
+            let own = count(&format!("-A {chain} "), "");
+            let jumps = count(&format!("-A {DNAT} "), &format!(" -j {chain}"));
+            if own < rules.body().len() || jumps < rules.jumps().len() {
                 differences
                     .push(format!("chain {chain} of iptables lacks rules, or the way to it"));
             }
@@ -112,7 +113,12 @@ impl HostPorts {
     }
 }
 
-fn parts<'a>(ports: &'a PortMappings, options: &'a Options, owner: &Owner) -> Vec<Part<'a>> {
+/// One for each family that has ports.
+fn container_rules<'a>(
+    ports: &'a PortMappings,
+    options: &'a IptablesOptions,
+    owner: &Owner,
+) -> Vec<ContainerRules<'a>> {
     let (network, container) = (owner.network(), &owner.attachment().container);
     let mut comment = format!("dnat name: \\\"{network}\\\" id: \\\"{container}\\\"");
     // The kernel takes 255 bytes, of which the four escapes here are none.
@@ -120,33 +126,33 @@ fn parts<'a>(ports: &'a PortMappings, options: &'a Options, owner: &Owner) -> Ve
         comment.truncate(253 + 4);
         comment.push_str("...");
     }
-    let part = |pod: &Cidr| Part {
+    let of_pod = |pod: &Cidr| ContainerRules {
         ports,
         options,
         pod: *pod,
         chain: port_chain(owner),
         comment: comment.clone(),
     };
-    let has_ports = |pod: &&Cidr| !ranges(&ports.mappings, pod.is_ipv6()).is_empty();
-    ports.addresses.iter().filter(has_ports).map(part).collect()
+    let has_ports = |pod: &&Cidr| !ranges(&ports.mappings, Family::of(pod.ip())).is_empty();
+    ports.addresses.iter().filter(has_ports).map(of_pod).collect()
 }
 
-impl Part<'_> {
+impl ContainerRules<'_> {
     fn family(&self) -> Family {
         Family::of(self.pod.ip())
     }
 
     fn marks(&self) -> bool {
-        self.ports.masquerade != Sources::None
+        self.ports.source_nat != SourceNat::None
     }
 
     /// What all containers share: chains, and rules.
     fn shared(&self) -> (Vec<String>, Vec<Rule>) {
         let local = "-m addrtype --dst-type LOCAL";
-        let ways =
+        let jumps =
             ["PREROUTING", "OUTPUT"].map(|chain| Rule::last(chain, format!("{local} -j {DNAT}")));
-        let (mut chains, mut rules) = (vec![DNAT.to_owned()], ways.to_vec());
-        if let (true, Mark::Bit(bit)) = (self.marks(), &self.options.mark) {
+        let (mut chains, mut rules) = (vec![DNAT.to_owned()], jumps.to_vec());
+        if let (true, MasqueradeMark::Bit(bit)) = (self.marks(), &self.options.mark) {
             let mark = format!("{0:#x}/{0:#x}", 1_u32 << bit);
             let (set, asks) = (
                 comment("CNI portfwd masquerade mark"),
@@ -162,15 +168,15 @@ impl Part<'_> {
         (chains, rules)
     }
 
-    /// The container's chain, emptied and filled, and the ways to it.
+    /// The container's chain, emptied and filled, and the rules that jump to it.
     fn script(&self) -> String {
         let chain = &self.chain;
-        let lines = self.ways().into_iter().chain(self.body());
+        let lines = self.jumps().into_iter().chain(self.body());
         format!(":{chain} - [0:0]\n{}", lines.map(|line| line + "\n").collect::<String>())
     }
 
     /// A rule for each protocol and fifteen ports.
-    fn ways(&self) -> Vec<String> {
+    fn jumps(&self) -> Vec<String> {
         let mut by_protocol: Vec<(&str, Vec<String>)> = Vec::new();
         let mut mappings: Vec<_> = self.ports.mappings.iter().collect();
         mappings.sort_by_key(|mapping| ipproto::name(mapping.protocol));
@@ -181,26 +187,23 @@ impl Part<'_> {
                 _ => by_protocol.push((protocol, vec![port])),
             }
         }
-        let conditions: String = self.options.conditions[usize::from(self.pod.is_ipv6())]
-            .iter()
-            .map(|word| format!(" {word}"))
-            .collect();
+        let conditions = self.options.conditions.of(self.family()).iter();
+        let conditions: String = conditions.map(|word| format!(" {word}")).collect();
         let (comment, chain) = (comment(&self.comment), &self.chain);
-        let way = |protocol: &str, ports: &[String]| {
+        let jump = |protocol: &str, ports: &[String]| {
             let ports = ports.join(",");
             format!(
                 "-A {DNAT} -p {protocol} {comment} -m multiport --dports {ports}{conditions} -j {chain}"
             )
         };
         let of_protocol = |(protocol, ports): &(&str, Vec<String>)| -> Vec<String> {
-            ports.chunks(PORTS).map(|ports| way(protocol, ports)).collect()
+            ports.chunks(PORTS).map(|ports| jump(protocol, ports)).collect()
         };
         by_protocol.iter().flat_map(of_protocol).collect()
     }
 
     fn body(&self) -> Vec<String> {
-        let is_ipv6 = self.pod.is_ipv6();
-        let of_family = |mapping: &&Mapping| mapping.at.has_family(is_ipv6);
+        let of_family = |mapping: &&Mapping| mapping.at.has_family(self.family());
         let all = self.ports.mappings.iter().filter(of_family);
         all.flat_map(|mapping| self.of_mapping(mapping)).collect()
     }
@@ -213,16 +216,15 @@ impl Part<'_> {
         };
         let asked = format!("{at} -p {protocol} -m {protocol} --dport {}", mapping.host_port);
         let mark = match &self.options.mark {
-            Mark::Bit(_) => SETMARK,
-            Mark::Chain(chain) => chain,
+            MasqueradeMark::Bit(_) => SETMARK,
+            MasqueradeMark::Chain(chain) => chain,
         };
         let marked = |source: &str| format!("-A {chain} -s {source}{asked} -j {mark}");
         let mut lines = Vec::new();
-        match self.ports.masquerade {
-            Sources::None => {}
-            Sources::All if self.pod.is_ipv6() => lines.push(marked("::/0")),
-            Sources::All => lines.push(marked("0.0.0.0/0")),
-            Sources::Needed => {
+        match self.ports.source_nat {
+            SourceNat::None => {}
+            SourceNat::All => lines.push(marked(&Cidr::default_of(self.pod.ip()).to_string())),
+            SourceNat::Needed => {
                 lines.push(marked(&self.pod.to_string()));
                 lines.extend((!self.pod.is_ipv6()).then(|| marked("127.0.0.1")));
             }
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_those_of_the_reference() {
+    fn rules_are_those_of_the_go_plugin() {
         let mapping = |host_port, protocol| Mapping {
             at: At::Anywhere,
             protocol,
@@ -251,17 +253,17 @@ mod tests {
         let ports = PortMappings {
             addresses: vec!["10.1.0.2/24".parse().unwrap()],
             mappings,
-            masquerade: Sources::Needed,
+            source_nat: SourceNat::Needed,
             conditions: Default::default(),
         };
-        let options = Options::default();
+        let options = IptablesOptions::default();
         let (network, container) = ("test".parse().unwrap(), "1234".parse().unwrap());
         let attachment = common::Attachment { container, ifname: "eth0".parse().unwrap() };
-        let parts = parts(&ports, &options, &attachment.owner(&network));
-        let (ways, body) = (parts[0].ways(), parts[0].body());
-        assert_eq!((ways.len(), body.len()), (3, 3 * 17));
-        assert!(ways[1].contains("--dports 8015 -j CNI-DN-"), "{ways:?}");
-        let chain = &parts[0].chain;
+        let rules = container_rules(&ports, &options, &attachment.owner(&network));
+        let (jumps, body) = (rules[0].jumps(), rules[0].body());
+        assert_eq!((jumps.len(), body.len()), (3, 3 * 17));
+        assert!(jumps[1].contains("--dports 8015 -j CNI-DN-"), "{jumps:?}");
+        let chain = &rules[0].chain;
         assert_eq!(
             body[..3],
             [

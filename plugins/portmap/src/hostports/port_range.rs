@@ -1,10 +1,13 @@
-//! What is to lead where: from single mappings to as few elements as possible.
+//! Port mappings, as ranges of ports that take as few elements as possible.
 
-use super::ruleset::{ACLS, HELD_RANGES, PORTS, PORTS_AT, RANGES, SOURCES, TARGETS, TARGETS_AT};
+use super::ruleset::{
+    ACLS, PORTS, PORTS_AT, RANGE_OWNERS, RANGES, SOURCES, SOURCES_PREFIX, TARGETS, TARGETS_AT,
+};
 use common::cni::{Cidr, Error, Result};
-use common::filter::elements::{OwnedElement, Shared, TABLES};
+use common::filter::elements::{OwnedElement, Shared, table};
+use common::net::Family;
 use common::net::ipproto::{self, SCTP, TCP, UDP};
-use common::net::nft::{Data, Key, SetName, Verdict, concat, octets};
+use common::net::nft::{Data, Key, SetName, Verdict, address, concat, octets};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,12 +28,12 @@ pub(crate) enum At {
 }
 
 impl At {
-    pub(super) fn has_family(self, is_ipv6: bool) -> bool {
+    pub(super) fn has_family(self, family: Family) -> bool {
         match self {
             Self::Anywhere => true,
-            Self::AnyIpv4 => !is_ipv6,
-            Self::AnyIpv6 => is_ipv6,
-            Self::Address(address) => address.is_ipv6() == is_ipv6,
+            Self::AnyIpv4 => family == Family::V4,
+            Self::AnyIpv6 => family == Family::V6,
+            Self::Address(address) => Family::of(address) == family,
         }
     }
 }
@@ -54,15 +57,15 @@ pub(super) struct PortRange {
     pub(super) protocol: u8,
     pub(super) first: u16,
     pub(super) last: u16,
-    /// None for every address.
+    /// Of the host. None for every address.
     pub(super) address: Option<IpAddr>,
     /// None if the port stays as it is.
     pub(super) to: Option<u16>,
 }
 
 /// The ranges of a family; neighbours whose ports stay as they are become one.
-pub(super) fn ranges(mappings: &[Mapping], is_ipv6: bool) -> Vec<PortRange> {
-    let of_family = mappings.iter().filter(|mapping| mapping.at.has_family(is_ipv6));
+pub(super) fn ranges(mappings: &[Mapping], family: Family) -> Vec<PortRange> {
+    let of_family = mappings.iter().filter(|mapping| mapping.at.has_family(family));
     let mut single: Vec<_> = of_family
         .map(|mapping| PortRange {
             protocol: mapping.protocol,
@@ -91,7 +94,7 @@ pub(super) fn ranges(mappings: &[Mapping], is_ipv6: bool) -> Vec<PortRange> {
             _ => ranges.push(range),
         }
     }
-    // A port of one address that every address has already, and that leads to the same place.
+    // What a range of every address contains, and leads to the same place, needs no element.
     let everywhere: Vec<_> =
         ranges.iter().filter(|range| range.address.is_none()).cloned().collect();
     ranges.retain(|range| {
@@ -107,8 +110,8 @@ pub(super) fn ranges(mappings: &[Mapping], is_ipv6: bool) -> Vec<PortRange> {
 
 /// Refuses a port that is to lead to two places.
 pub(super) fn refuse_overlaps(mappings: &[Mapping]) -> Result<()> {
-    for is_ipv6 in [false, true] {
-        let mut ranges = ranges(mappings, is_ipv6);
+    for family in Family::ALL {
+        let mut ranges = ranges(mappings, family);
         ranges.sort();
         for (number, range) in ranges.iter().enumerate() {
             let later = ranges[number + 1..].iter();
@@ -127,19 +130,19 @@ pub(super) fn refuse_overlaps(mappings: &[Mapping]) -> Result<()> {
 }
 
 impl PortRange {
-    /// Its key in the sets of a family that have addresses and intervals.
-    pub(super) fn key(&self, is_ipv6: bool) -> Key {
-        let (first, last) = match self.address {
-            Some(address) => (octets(address), octets(address)),
-            None if is_ipv6 => (vec![0; 16], vec![255; 16]),
-            None => (vec![0; 4], vec![255; 4]),
+    /// Its key in sets that have addresses and intervals.
+    pub(super) fn key(&self, family: Family) -> Key {
+        let (first, last) = match (self.address, family) {
+            (Some(address), _) => (octets(address), octets(address)),
+            (None, Family::V4) => (vec![0; 4], vec![255; 4]),
+            (None, Family::V6) => (vec![0; 16], vec![255; 16]),
         };
         let end =
             |address: &[u8], port: u16| concat(&[address, &[self.protocol], &port.to_be_bytes()]);
         Key::interval(end(&first, self.first), end(&last, self.last))
     }
 
-    /// Its key where every address is meant.
+    /// Its key in sets that have no addresses.
     pub(super) fn port_key(&self) -> Key {
         let end = |port: u16| concat(&[&[self.protocol], &port.to_be_bytes()]);
         if self.first == self.last {
@@ -148,7 +151,7 @@ impl PortRange {
         Key::interval(end(self.first), end(self.last))
     }
 
-    /// What a key says, of whichever set.
+    /// The ports that a key of any of the sets means.
     pub(super) fn from_key(key: &Key) -> Option<Self> {
         let parts = |bytes: &[u8]| -> Option<(Option<IpAddr>, u8, u16)> {
             let (address, rest) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
@@ -160,33 +163,33 @@ impl PortRange {
         Some(Self { protocol, first, last, address, to: None })
     }
 
-    /// Where its elements are: what says where it leads, and who holds it.
-    pub(super) fn places(&self, is_ipv6: bool) -> [(Shared, Key); 2] {
-        let set = |name| SetName { table: TABLES[usize::from(is_ipv6)], name };
-        let (key, port) = (self.key(is_ipv6), self.port_key());
+    /// The keys of its elements: in the map that tells where it leads, and in the set that tells who
+    /// has it.
+    pub(super) fn keys(&self, family: Family) -> [(Shared, Key); 2] {
+        let set = |name| SetName { table: table(family), name };
+        let (key, port) = (self.key(family), self.port_key());
         match self.address {
-            _ if self.first != self.last => [(set(RANGES), key.clone()), (set(HELD_RANGES), key)],
+            _ if self.first != self.last => [(set(RANGES), key.clone()), (set(RANGE_OWNERS), key)],
             None => [(set(TARGETS), port.clone()), (set(PORTS), port)],
             Some(_) => [TARGETS_AT, PORTS_AT].map(|name| (set(name), key.first().to_vec().into())),
         }
     }
 
-    /// Where it is said who may use it.
-    pub(super) fn acl(&self, is_ipv6: bool) -> (Shared, Key) {
-        let set = SetName { table: TABLES[usize::from(is_ipv6)], name: ACLS };
-        (set, self.key(is_ipv6))
+    /// Its key in the map that tells who may use it.
+    pub(super) fn acl_key(&self, family: Family) -> (Shared, Key) {
+        (SetName { table: table(family), name: ACLS }, self.key(family))
     }
 
     /// Its elements, if it leads to `pod`.
     pub(super) fn elements(&self, pod: IpAddr) -> [OwnedElement; 2] {
-        let [(map, key), (held, range)] = self.places(pod.is_ipv6());
+        let [(map, key), (set, range)] = self.keys(Family::of(pod));
         let mut value = octets(pod);
         if map.name != RANGES {
             let port = self.to.unwrap_or(self.first);
             value = concat(&[&value, &port.to_be_bytes()]);
         }
         [
-            OwnedElement { set: held, key: range, data: None },
+            OwnedElement { set, key: range, data: None },
             OwnedElement { set: map, key, data: Some(Data::Value(value)) },
         ]
     }
@@ -194,34 +197,30 @@ impl PortRange {
 
 /// The address at the beginning of a key or of a value.
 pub(super) fn address_of(value: &[u8]) -> Option<IpAddr> {
-    if let Some(octets) = value.get(..16) {
-        return <[u8; 16]>::try_from(octets).ok().map(IpAddr::from);
-    }
-    <[u8; 4]>::try_from(value.get(..4)?).ok().map(IpAddr::from)
+    address(value.get(..16).or_else(|| value.get(..4))?)
 }
 
-/// Who is masqueraded on the way to a pod through a host port, and what the chain about them is
-/// called: its own subnet, for an answer there would not come back through the host, and the
-/// host's loopback, which is nobody's to answer to. (`::1` cannot be sent from over a wire at all.)
+/// The name of a chain, and the networks whose connections to a pod it masquerades: the pod's own
+/// subnet, for an answer to a neighbour would not come back through the host, and 127.0.0.1, which
+/// the pod would answer to itself. (What is sent from `::1` leaves no host.)
 pub(super) fn sources(pod: &Cidr, all: bool) -> (String, Vec<IpNetwork>) {
     if all {
-        return (format!("{SOURCES}-all"), vec![*Cidr::default_of(pod.ip())]);
+        return (format!("{SOURCES_PREFIX}all"), vec![*Cidr::default_of(pod.ip())]);
     }
-    // nft's own language knows no colon in a name.
-    let name = format!("{SOURCES}-{}/{}", pod.network(), pod.prefix()).replace(':', "_");
+    // nft(8) could not read back a name with a colon.
+    let name = format!("{SOURCES_PREFIX}{}/{}", pod.network(), pod.prefix()).replace(':', "_");
     let loopback = pod.is_ipv4().then(|| IpAddr::from(Ipv4Addr::LOCALHOST).into());
     (name, std::iter::once(**pod).chain(loopback).collect())
 }
 
-/// Where the sources of a pod are.
-pub(super) fn sources_place(pod: IpAddr) -> (Shared, Key) {
-    let set = SetName { table: TABLES[usize::from(pod.is_ipv6())], name: SOURCES };
-    (set, octets(pod).into())
+/// The key of a pod in the map that leads to such a chain.
+pub(super) fn sources_key(pod: IpAddr) -> (Shared, Key) {
+    (SetName { table: table(Family::of(pod)), name: SOURCES }, octets(pod).into())
 }
 
-/// The element about the sources of a pod.
-pub(super) fn sources_claim(pod: &Cidr, all: bool) -> OwnedElement {
-    let (set, key) = sources_place(pod.ip());
+/// The element that leads a pod's connections to such a chain.
+pub(super) fn sources_element(pod: &Cidr, all: bool) -> OwnedElement {
+    let (set, key) = sources_key(pod.ip());
     let data = Some(Data::Verdict(Verdict::Goto(sources(pod, all).0)));
     OwnedElement { set, key, data }
 }
@@ -240,11 +239,14 @@ mod tests {
         mappings.push(mapping(At::Anywhere, 2000, 80));
         mappings.push(mapping(At::Anywhere, 2001, 2001));
         mappings.push(mapping(At::AnyIpv4, 2002, 2002));
-        let ends = |is_ipv6| -> Vec<_> {
-            ranges(&mappings, is_ipv6).iter().map(|s| (s.first, s.last, s.to)).collect()
+        let ends = |family| -> Vec<_> {
+            ranges(&mappings, family).iter().map(|s| (s.first, s.last, s.to)).collect()
         };
-        assert_eq!(ends(true), [(1000, 1999, None), (2000, 2000, Some(80)), (2001, 2001, None)]);
-        assert_eq!(ends(false)[2], (2001, 2002, None));
+        assert_eq!(
+            ends(Family::V6),
+            [(1000, 1999, None), (2000, 2000, Some(80)), (2001, 2001, None)]
+        );
+        assert_eq!(ends(Family::V4)[2], (2001, 2002, None));
     }
 
     #[test]
@@ -264,24 +266,24 @@ mod tests {
     fn a_key_says_which_ports() {
         for address in [None, Some("10.0.0.1".parse().unwrap()), Some("fd00::1".parse().unwrap())] {
             let range = PortRange { protocol: UDP, first: 53, last: 60, address, to: None };
-            let is_ipv6 = address.is_some_and(|address: IpAddr| address.is_ipv6());
-            assert_eq!(PortRange::from_key(&range.key(is_ipv6)), Some(range));
+            let family = address.map_or(Family::V4, Family::of);
+            assert_eq!(PortRange::from_key(&range.key(family)), Some(range));
         }
         assert_eq!(PortRange::from_key(&vec![1, 2].into()), None);
     }
 
     #[test]
     fn single_ports_need_no_interval() {
-        let places = |at, ports: &[u16]| -> Vec<_> {
+        let keys = |at, ports: &[u16]| -> Vec<_> {
             let mappings: Vec<_> = ports.iter().map(|port| mapping(at, *port, *port)).collect();
-            let ranges = ranges(&mappings, false);
-            let place = |range: &PortRange| range.places(false)[0].clone();
-            ranges.iter().map(place).map(|(set, key)| (set.name, key.first().len())).collect()
+            let ranges = ranges(&mappings, Family::V4);
+            let key = |range: &PortRange| range.keys(Family::V4)[0].clone();
+            ranges.iter().map(key).map(|(set, key)| (set.name, key.first().len())).collect()
         };
         let here = At::Address("10.0.0.1".parse().unwrap());
-        assert_eq!(places(At::Anywhere, &[80]), [(TARGETS, 8)]);
-        assert_eq!(places(here, &[80]), [(TARGETS_AT, 12)]);
-        assert_eq!(places(At::Anywhere, &[80, 81]), [(RANGES, 12)]);
+        assert_eq!(keys(At::Anywhere, &[80]), [(TARGETS, 8)]);
+        assert_eq!(keys(here, &[80]), [(TARGETS_AT, 12)]);
+        assert_eq!(keys(At::Anywhere, &[80, 81]), [(RANGES, 12)]);
         let range = PortRange { protocol: UDP, first: 53, last: 53, address: None, to: None };
         assert_eq!(PortRange::from_key(&range.port_key()), Some(range));
     }

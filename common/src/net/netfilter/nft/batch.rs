@@ -1,20 +1,16 @@
-//! A transaction: what it is made of, and how it is put on the wire.
+//! A transaction: the operations that it is made of, and how it is put on the wire.
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
 use netlink_packet_netfilter::nftables::{
     ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    NetfilterSubsystem,
-};
+use netlink_packet_netfilter::{NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
 use nix::libc::EINVAL;
 
 use super::set::{element_message, key_attributes};
-use super::{Chain, Element, Expr, Family, Key, Set, Table, checked, comment};
+use super::{Chain, Element, Expr, Key, Set, Table, TableFamily, checked, comment};
+use crate::net::netfilter::nfnetlink::{append, request};
 use crate::net::{Error, Result};
 
 /// Changes that the kernel makes together or not at all, in the order in which they were added.
@@ -23,9 +19,9 @@ use crate::net::{Error, Result};
 /// the other family) is what [`super::Nft::commit`] returns, before the kernel hears of anything.
 #[derive(Debug, Default)]
 pub struct Batch {
-    steps: Vec<Step>,
+    operations: Vec<Operation>,
     refused: Option<Error>,
-    /// The chains that the batch fills.
+    /// The chains that the batch gives rules.
     filled: Vec<Filled>,
 }
 
@@ -33,7 +29,7 @@ pub struct Batch {
 impl PartialEq for Batch {
     fn eq(&self, other: &Self) -> bool {
         let messages = |batch: &'_ Self| -> Vec<_> {
-            batch.steps.iter().map(|step| step.message.clone()).collect()
+            batch.operations.iter().map(|one| one.message.clone()).collect()
         };
         self.refused.is_none() && other.refused.is_none() && messages(self) == messages(other)
     }
@@ -42,7 +38,7 @@ impl PartialEq for Batch {
 /// A chain, and how many rules a batch gives it.
 #[derive(Debug)]
 pub(super) struct Filled {
-    pub(super) family: Family,
+    pub(super) family: TableFamily,
     pub(super) table: String,
     pub(super) chain: String,
     pub(super) rules: usize,
@@ -55,10 +51,10 @@ impl Filled {
 }
 
 #[derive(Debug)]
-struct Step {
+struct Operation {
     /// For the error, should the kernel refuse it.
     what: String,
-    /// What a kernel lacks that does not understand it.
+    /// What a kernel is too old for that does not understand the message.
     needs: Option<&'static str>,
     message: NetlinkMessage<NetfilterMessage>,
 }
@@ -123,15 +119,15 @@ impl Batch {
     pub fn set(&mut self, make: Make, set: &Set<'_>) -> &mut Self {
         let message = set.message().map(NfTablesMessage::NewSet);
         self.push(format!("{} {set}", make.verb()), set.table.family, make.flags(), message);
-        if let Some(step) = self.steps.last_mut() {
-            step.needs = set.needs();
+        if let Some(operation) = self.operations.last_mut() {
+            operation.needs = set.needs();
         }
         self
     }
 
     /// Adds the changes of another batch.
     pub fn append(&mut self, mut other: Self) -> &mut Self {
-        self.steps.append(&mut other.steps);
+        self.operations.append(&mut other.operations);
         self.filled.append(&mut other.filled);
         self.refused = self.refused.take().or(other.refused);
         self
@@ -190,7 +186,7 @@ impl Batch {
         self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteRule))
     }
 
-    /// Deletes one rule, which the kernel calls so. ENOENT if there is none.
+    /// Deletes one rule, by its handle. ENOENT if there is none.
     pub fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> &mut Self {
         let message = rule_attributes(table, chain).map(|mut attributes| {
             attributes.push(RuleAttribute::Handle(handle));
@@ -210,14 +206,14 @@ impl Batch {
     fn push(
         &mut self,
         what: String,
-        family: Family,
+        family: TableFamily,
         flags: u16,
         message: Result<NfTablesMessage>,
     ) -> &mut Self {
         match message {
             Ok(message) => {
-                let message = request(family.into(), 0, message);
-                self.steps.push(Step { what, needs: None, message: with_flags(message, flags) });
+                let message = request(family.into(), 0, flags, message);
+                self.operations.push(Operation { what, needs: None, message });
             }
             Err(error) => {
                 self.refused.get_or_insert_with(|| Error::new(what, error.to_string()));
@@ -231,38 +227,40 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.operations.is_empty()
     }
 
-    fn step(&self, sequence: u32) -> Option<&Step> {
-        self.steps.get(usize::try_from(sequence).ok()?.checked_sub(1)?)
+    fn operation(&self, sequence: u32) -> Option<&Operation> {
+        self.operations.get(usize::try_from(sequence).ok()?.checked_sub(1)?)
     }
 
     /// What a reply with this sequence number is about.
     pub(super) fn what(&self, sequence: u32) -> &str {
-        self.step(sequence).map_or("change the packet filter", |step| &step.what)
+        self.operation(sequence).map_or("change the packet filter", |operation| &operation.what)
     }
 
-    /// The refusal of a step, as one that helps: a kernel that does not know a flag says EINVAL.
+    /// The error of an operation, with the reason where the kernel is too old: one that does not know a
+    /// flag says EINVAL.
     pub(super) fn explain(&self, sequence: u32, error: Error) -> Error {
         let is_unknown = error.errno() == Some(EINVAL) || error.is_unsupported();
-        let needs = self.step(sequence).and_then(|step| step.needs).filter(|_| is_unknown);
+        let needs =
+            self.operation(sequence).and_then(|operation| operation.needs).filter(|_| is_unknown);
         match needs {
             Some(needs) => error.because(needs),
             None => error,
         }
     }
 
-    /// The number of the last step.
+    /// The number of the last operation.
     pub(super) fn last(&self) -> u32 {
-        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.operations.len()).unwrap_or(u32::MAX)
     }
 
     /// The batch as the kernel reads it. Sequence number 0 is the batch as such, then they count
-    /// the steps.
+    /// the operations.
     ///
-    /// Only the last step asks for an answer: the kernel reports failures unasked, and delivers
-    /// that one answer after the transaction is through. An answer to each of 10,000 steps would
+    /// Only the last operation asks for an answer: the kernel reports failures unasked, and delivers
+    /// that one answer after the transaction is through. An answer to each of 10,000 operations would
     /// overrun the socket's buffer. (Asking at the end mark instead needs kernel 6.10.)
     ///
     /// With a generation, the kernel refuses all of it (ERESTART) where somebody has changed the
@@ -271,22 +269,22 @@ impl Batch {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
-        if let Some(last) = self.steps.last_mut() {
+        if let Some(last) = self.operations.last_mut() {
             last.message.header.flags |= NLM_F_ACK;
         }
         let mut bytes = Vec::new();
         append(&mut bytes, &mut mark(ControlMessage::BatchBegin), 0);
         if let Some(generation) = generation {
-            // The crate knows no attributes of this message: NFNL_BATCH_GENID, the only one.
+            // NFNL_BATCH_GENID: the wire crate has no type for this message's only attribute.
             bytes.extend([8_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat());
             bytes.extend(generation.to_be_bytes());
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             bytes.splice(..4, length.to_ne_bytes());
         }
         let mut sequence = 0;
-        for step in &mut self.steps {
+        for operation in &mut self.operations {
             sequence += 1;
-            append(&mut bytes, &mut step.message, sequence);
+            append(&mut bytes, &mut operation.message, sequence);
         }
         append(&mut bytes, &mut mark(ControlMessage::BatchEnd), sequence + 1);
         Ok((bytes, self))
@@ -312,11 +310,11 @@ fn rule(
     comment: Option<&str>,
 ) -> Result<RuleMessage> {
     let mut attributes = rule_attributes(table, chain)?;
-    let mut steps = Vec::new();
+    let mut list = Vec::new();
     for expr in exprs {
-        steps.extend(expr.compile(table.family)?.into_iter().map(ListAttribute::from));
+        list.extend(expr.compile(table.family)?.into_iter().map(ListAttribute::from));
     }
-    attributes.push(RuleAttribute::Expressions(steps));
+    attributes.push(RuleAttribute::Expressions(list));
     if let Some(comment) = comment {
         attributes.push(RuleAttribute::UserData(comment::encode(comment)?));
     }
@@ -324,49 +322,17 @@ fn rule(
 }
 
 fn mark(mark: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
-    request(NetfilterProtoFamily::Unspec, NetfilterSubsystem::NfTables.into(), mark)
-}
-
-pub(super) fn request(
-    family: NetfilterProtoFamily,
-    resource: u8,
-    message: impl Into<NetfilterMessageInner>,
-) -> NetlinkMessage<NetfilterMessage> {
-    const NFNETLINK_V0: u8 = 0;
-    let header = NetfilterHeader::new(family, NFNETLINK_V0, u16::from(resource));
-    let message = NetfilterMessage::new(header, message);
-    with_flags(NetlinkMessage::new(NetlinkHeader::default(), message.into()), NLM_F_REQUEST)
-}
-
-pub(super) fn with_flags(
-    mut message: NetlinkMessage<NetfilterMessage>,
-    flags: u16,
-) -> NetlinkMessage<NetfilterMessage> {
-    message.header.flags |= flags;
-    message
-}
-
-/// Messages need no padding between them: every attribute is padded to four bytes already.
-pub(super) fn append(
-    bytes: &mut Vec<u8>,
-    message: &mut NetlinkMessage<NetfilterMessage>,
-    sequence: u32,
-) {
-    message.header.sequence_number = sequence;
-    message.finalize();
-    let start = bytes.len();
-    bytes.resize(start + message.buffer_len(), 0);
-    message.serialize(&mut bytes[start..]);
+    request(NetfilterProtoFamily::Unspec, NetfilterSubsystem::NfTables.into(), 0, mark)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TABLE: Table<'_> = Table { family: Family::Ip, name: "t" };
+    const TABLE: Table<'_> = Table { family: TableFamily::Ip, name: "t" };
 
     #[test]
-    fn an_error_names_the_step() {
+    fn an_error_names_the_operation() {
         let mut batch = Batch::new();
         batch.table(Make::Create, TABLE, None).delete_element(
             TABLE,
@@ -414,12 +380,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_step_is_acknowledged() {
+    fn only_the_last_operation_is_acknowledged() {
         let mut batch = Batch::new();
         batch.table(Make::Ensure, TABLE, None).delete_table(TABLE);
         let (_, batch) = batch.into_bytes(None).unwrap();
         let acknowledged: Vec<_> =
-            batch.steps.iter().map(|step| step.message.header.flags & NLM_F_ACK != 0).collect();
+            batch.operations.iter().map(|one| one.message.header.flags & NLM_F_ACK != 0).collect();
         assert_eq!(acknowledged, [false, true]);
     }
 }

@@ -2,8 +2,8 @@
 //! (libnftnl's `udata.h`): type, length, value, where type 0 is a NUL-terminated comment on
 //! tables, chains, rules and elements alike. So `nft list ruleset` shows ours.
 //!
-//! nft lists longer comments than it reads: what it has listed, `nft -f` takes back only if no
-//! comment is longer than 128 bytes or has a double quote in it.
+//! nft lists longer comments than it reads: `nft -f` reads a listing only if no comment in it is
+//! longer than 128 bytes or has a double quote in it.
 
 use crate::net::{Error, Result};
 

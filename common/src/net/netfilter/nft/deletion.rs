@@ -3,8 +3,7 @@
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use nix::libc::ERESTART;
 
-use super::reply::Body;
-use super::{Batch, Family, Key, Nft, SetName};
+use super::{Batch, Key, Nft, SetName, TableFamily, decode};
 use crate::net::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -49,12 +48,8 @@ impl Nft {
     pub fn read_generation(&mut self) -> Result<u32> {
         let what = || "read the generation of the packet filter".to_owned();
         let question = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
-        let answer = self.ask(Family::Inet, 0, question, &what)?;
-        let number = answer.into_iter().find_map(|body| match body {
-            Body::Generation(number) => Some(number),
-            _ => None,
-        });
-        number.ok_or_else(|| Error::new(what(), "the kernel's answer cannot be decoded"))
+        let number = self.find(TableFamily::Inet, question, &what, decode::generation)?;
+        number.ok_or_else(|| Error::new(what(), "the kernel does not tell"))
     }
 
     /// Deletes these elements, all at once, if the ruleset is still the one of that generation;

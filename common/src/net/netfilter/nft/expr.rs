@@ -1,4 +1,4 @@
-//! What rules are made of, and what the kernel is told instead.
+//! Rules that we write, and the kernel's expressions that they become.
 //!
 //! The kernel's expressions are instructions of a small register machine: load a piece of the
 //! packet into a register, mask it, compare it, look it up. One [`Expr`] is what a person would
@@ -14,7 +14,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::field::{self, FIRST, number};
-use super::{Address, Family, Field, checked};
+use super::{AddressField, Field, TableFamily, abi, checked};
 use crate::net::{Error, Result};
 
 /// A part of a rule. The parts apply from left to right, until one does not match.
@@ -22,9 +22,9 @@ use crate::net::{Error, Result};
 pub enum Expr<'a> {
     /// `ip daddr 10.1.0.0/24`: goes on only if the address is in the network. The table has to be
     /// of the network's family.
-    Within(Address, IpNetwork),
+    Within(AddressField, IpNetwork),
     /// `ip daddr != 10.1.0.0/24`: goes on only if the address is not in the network.
-    Outside(Address, IpNetwork),
+    Outside(AddressField, IpNetwork),
     /// `meta l4proto 6`: goes on only if the field has this value, in network byte order.
     Is(Field, &'a [u8]),
     /// `iifname != "lo"`: goes on only if the field has another value.
@@ -47,7 +47,7 @@ pub enum Expr<'a> {
     Vmap(&'a [Field], &'a str),
     /// `dnat to ip daddr . th dport map @map`: the destination becomes what the map says of the
     /// fields; goes on if it says nothing.
-    Dnat(&'a [Field], &'a str, Target),
+    Dnat(&'a [Field], &'a str, DnatTarget),
     /// What becomes of the packet.
     Verdict(Verdict),
     /// `masquerade`: the source becomes the address of the interface that the packet leaves by.
@@ -56,7 +56,7 @@ pub enum Expr<'a> {
 
 /// What the values of a map are that a destination is translated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum DnatTarget {
     /// An address; the port stays as it is.
     Address,
     /// An address and a port, concatenated.
@@ -79,7 +79,7 @@ pub enum Verdict {
 }
 
 impl Expr<'_> {
-    pub(super) fn compile(&self, family: Family) -> Result<Vec<Expressions>> {
+    pub(super) fn compile(&self, family: TableFamily) -> Result<Vec<Expressions>> {
         match self {
             Self::Within(address, network) => within(*address, *network, Operator::Equal, family),
             Self::Outside(address, network) => {
@@ -114,10 +114,10 @@ impl Expr<'_> {
 }
 
 fn within(
-    address: Address,
+    address: AddressField,
     network: IpNetwork,
     operator: Operator,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     let field = Field::Address(address);
     let length = u8::try_from(field.length(family)? * 8).unwrap_or(u8::MAX);
@@ -141,7 +141,7 @@ fn compare(
     field: Field,
     value: &[u8],
     operator: Operator,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     Ok(vec![field.load(FIRST, family)?, cmp(operator, value.to_vec())])
 }
@@ -177,7 +177,7 @@ fn member(
     fields: &[Field],
     set: &str,
     more: Option<Lookup>,
-    family: Family,
+    family: TableFamily,
 ) -> Result<Vec<Expressions>> {
     let mut steps = field::load_all(fields, family)?;
     let mut lookup = vec![Lookup::Set(checked("set", set)?), Lookup::SourceRegister(FIRST)];
@@ -204,15 +204,11 @@ fn for_this_host() -> Vec<Expressions> {
 }
 
 fn redirected() -> Vec<Expressions> {
-    const NFT_CT_STATUS: u32 = 2;
-    const IPS_DST_NAT: u32 = 1 << 5;
-    any_of(NFT_CT_STATUS, IPS_DST_NAT)
+    any_of(abi::NFT_CT_STATUS, abi::IPS_DST_NAT)
 }
 
 fn answered() -> Vec<Expressions> {
-    const NFT_CT_STATE: u32 = 0;
-    // `NF_CT_STATE_BIT` of IP_CT_ESTABLISHED and IP_CT_RELATED.
-    any_of(NFT_CT_STATE, 1 << 1 | 1 << 2)
+    any_of(abi::NFT_CT_STATE, abi::STATE_ESTABLISHED | abi::STATE_RELATED)
 }
 
 /// What connection tracking knows has at least one of these bits.
@@ -223,20 +219,24 @@ fn any_of(key: u32, bits: u32) -> Vec<Expressions> {
 }
 
 fn mark(bits: u32) -> Vec<Expressions> {
-    const NFT_META_MARK: u32 = 3;
     const NFTA_META_KEY: u16 = 2;
     const NFTA_META_SREG: u16 = 3;
     let others = (!bits).to_ne_bytes().to_vec();
     let attributes =
-        vec![number(NFTA_META_KEY, NFT_META_MARK), number(NFTA_META_SREG, FIRST.into())];
+        vec![number(NFTA_META_KEY, abi::NFT_META_MARK), number(NFTA_META_SREG, FIRST.into())];
     vec![
-        field::meta(FIRST, NFT_META_MARK),
+        field::meta(FIRST, abi::NFT_META_MARK),
         bitwise(others, bits.to_ne_bytes().to_vec()),
         Expressions::Other { expression_type: "meta".to_owned(), attributes },
     ]
 }
 
-fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<Vec<Expressions>> {
+fn dnat(
+    fields: &[Field],
+    map: &str,
+    target: DnatTarget,
+    family: TableFamily,
+) -> Result<Vec<Expressions>> {
     const NFTA_NAT_TYPE: u16 = 1;
     const NFTA_NAT_FAMILY: u16 = 2;
     const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
@@ -248,12 +248,18 @@ fn dnat(fields: &[Field], map: &str, target: Target, family: Family) -> Result<V
         number(NFTA_NAT_FAMILY, u8::from(NetfilterProtoFamily::from(family)).into()),
         number(NFTA_NAT_REG_ADDR_MIN, FIRST.into()),
     ];
-    if target == Target::AddressAndPort {
+    if target == DnatTarget::AddressAndPort {
         let port = field::register(field::address_words(family)?);
         attributes.push(number(NFTA_NAT_REG_PROTO_MIN, port.into()));
     }
     steps.push(Expressions::Other { expression_type: "nat".to_owned(), attributes });
     Ok(steps)
+}
+
+/// The address that these bytes of a packet are.
+pub fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 /// An address as the packet has it.
@@ -264,7 +270,7 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// `NF_DROP` and `NF_ACCEPT`, which the kernel has in common with all of netfilter.
+/// `NF_DROP` and `NF_ACCEPT` of linux/netfilter.h, which the wire crate has no names for.
 const DROP: Code = Code::Other(0);
 const ACCEPT: Code = Code::Other(1);
 
@@ -309,8 +315,8 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn mask_and_value(network: &str, family: Family) -> (Option<Vec<u8>>, Vec<u8>) {
-        let expr = Expr::Within(Address::Destination, network.parse().unwrap());
+    fn mask_and_value(network: &str, family: TableFamily) -> (Option<Vec<u8>>, Vec<u8>) {
+        let expr = Expr::Within(AddressField::Destination, network.parse().unwrap());
         let (mut mask, mut value) = (None, Vec::new());
         for step in expr.compile(family).unwrap() {
             match step {
@@ -333,19 +339,19 @@ mod tests {
 
     #[test]
     fn a_prefix_becomes_a_mask_and_the_network_address() {
-        let masked = mask_and_value("10.1.0.77/20", Family::Ip);
+        let masked = mask_and_value("10.1.0.77/20", TableFamily::Ip);
         assert_eq!(masked, (Some(vec![255, 255, 240, 0]), vec![10, 1, 0, 0]));
-        let (mask, value) = mask_and_value("ff00::/8", Family::Ip6);
+        let (mask, value) = mask_and_value("ff00::/8", TableFamily::Ip6);
         assert_eq!(mask.unwrap()[..2], [255, 0]);
         assert_eq!(value[..2], [255, 0]);
-        assert_eq!(mask_and_value("10.1.0.7/32", Family::Ip), (None, vec![10, 1, 0, 7]));
-        assert_eq!(mask_and_value("::1/128", Family::Ip6).0, None);
+        assert_eq!(mask_and_value("10.1.0.7/32", TableFamily::Ip), (None, vec![10, 1, 0, 7]));
+        assert_eq!(mask_and_value("::1/128", TableFamily::Ip6).0, None);
     }
 
     #[test]
     fn an_address_has_no_place_in_a_table_of_another_family() {
-        let expr = Expr::Within(Address::Source, "10.0.0.0/8".parse().unwrap());
-        for family in [Family::Ip6, Family::Inet, Family::Bridge] {
+        let expr = Expr::Within(AddressField::Source, "10.0.0.0/8".parse().unwrap());
+        for family in [TableFamily::Ip6, TableFamily::Inet, TableFamily::Bridge] {
             assert!(expr.compile(family).is_err(), "{family}");
         }
     }

@@ -3,12 +3,12 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{Expressions, Payload, Register};
 
-use super::Family;
+use super::{TableFamily, abi};
 use crate::net::{Error, Result};
 
 /// One of a packet's two addresses. Their place is known in tables of family ip and ip6 only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
+pub enum AddressField {
     /// Where it comes from.
     Source,
     /// Where it goes to.
@@ -20,7 +20,7 @@ pub enum Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// `ip saddr` or `ip daddr`.
-    Address(Address),
+    Address(AddressField),
     /// `meta l4proto`: 6 is TCP.
     Protocol,
     /// `th dport`: of TCP, UDP and SCTP alike.
@@ -55,7 +55,7 @@ pub(super) fn number(kind: u16, value: u32) -> DefaultNla {
 }
 
 /// Loads the fields one behind the other, as the key of a concatenation.
-pub(super) fn load_all(fields: &[Field], family: Family) -> Result<Vec<Expressions>> {
+pub(super) fn load_all(fields: &[Field], family: TableFamily) -> Result<Vec<Expressions>> {
     let mut words = 0;
     let mut steps = Vec::new();
     for field in fields {
@@ -66,16 +66,16 @@ pub(super) fn load_all(fields: &[Field], family: Family) -> Result<Vec<Expressio
 }
 
 /// How many registers an address takes in tables of this family.
-pub(super) fn address_words(family: Family) -> Result<u32> {
-    Ok(place(Address::Destination, family)?.1 / WORD)
+pub(super) fn address_words(family: TableFamily) -> Result<u32> {
+    Ok(place(AddressField::Destination, family)?.1 / WORD)
 }
 
 impl Field {
     /// In bytes.
-    pub(super) fn length(self, family: Family) -> Result<u32> {
+    pub(super) fn length(self, family: TableFamily) -> Result<u32> {
         match self {
             Self::Address(address) => Ok(place(address, family)?.1),
-            Self::OriginalDestination => Ok(place(Address::Destination, family)?.1),
+            Self::OriginalDestination => Ok(place(AddressField::Destination, family)?.1),
             Self::Protocol => Ok(1),
             Self::DestinationPort | Self::OriginalPort => Ok(2),
             Self::Input | Self::Output => Ok(16),
@@ -83,25 +83,22 @@ impl Field {
         }
     }
 
-    pub(super) fn load(self, into: Register, family: Family) -> Result<Expressions> {
-        const LINK: u32 = 0;
-        const NETWORK: u32 = 1;
-        const TRANSPORT: u32 = 2;
+    pub(super) fn load(self, into: Register, family: TableFamily) -> Result<Expressions> {
         match self {
             Self::Address(address) => {
                 let (offset, length) = place(address, family)?;
-                Ok(payload(into, NETWORK, offset, length))
+                Ok(payload(into, abi::NFT_PAYLOAD_NETWORK_HEADER, offset, length))
             }
-            Self::DestinationPort => Ok(payload(into, TRANSPORT, 2, 2)),
-            Self::SourceMac => Ok(payload(into, LINK, 6, 6)),
-            Self::Protocol => Ok(meta(into, 16)),
-            Self::Input => Ok(meta(into, 6)),
-            Self::Output => Ok(meta(into, 7)),
-            Self::OriginalPort => Ok(original(into, 12)),
+            Self::DestinationPort => Ok(payload(into, abi::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)),
+            Self::SourceMac => Ok(payload(into, abi::NFT_PAYLOAD_LL_HEADER, 6, 6)),
+            Self::Protocol => Ok(meta(into, abi::NFT_META_L4PROTO)),
+            Self::Input => Ok(meta(into, abi::NFT_META_IIFNAME)),
+            Self::Output => Ok(meta(into, abi::NFT_META_OIFNAME)),
+            Self::OriginalPort => Ok(original(into, abi::NFT_CT_PROTO_DST)),
             Self::OriginalDestination => {
-                // NFT_CT_DST_IP and NFT_CT_DST_IP6 (kernel 4.17): without a family of their own,
-                // the older NFT_CT_DST is not printed by nft.
-                let key = if place(Address::Destination, family)?.1 == 4 { 20 } else { 22 };
+                // Older kernels have one key for both families, NFT_CT_DST, which nft cannot list.
+                let is_ipv4 = place(AddressField::Destination, family)?.1 == 4;
+                let key = if is_ipv4 { abi::NFT_CT_DST_IP } else { abi::NFT_CT_DST_IP6 };
                 Ok(original(into, key))
             }
         }
@@ -145,13 +142,13 @@ pub(super) fn conntrack(into: Register, key: u32) -> Expressions {
 }
 
 /// Offset and length of an address in the header of the network layer, in bytes.
-fn place(address: Address, family: Family) -> Result<(u32, u32)> {
+fn place(address: AddressField, family: TableFamily) -> Result<(u32, u32)> {
     match (family, address) {
-        (Family::Ip, Address::Source) => Ok((12, 4)),
-        (Family::Ip, Address::Destination) => Ok((16, 4)),
-        (Family::Ip6, Address::Source) => Ok((8, 16)),
-        (Family::Ip6, Address::Destination) => Ok((24, 16)),
-        (Family::Bridge | Family::Inet, _) => Err(Error::new(
+        (TableFamily::Ip, AddressField::Source) => Ok((12, 4)),
+        (TableFamily::Ip, AddressField::Destination) => Ok((16, 4)),
+        (TableFamily::Ip6, AddressField::Source) => Ok((8, 16)),
+        (TableFamily::Ip6, AddressField::Destination) => Ok((24, 16)),
+        (TableFamily::Bridge | TableFamily::Inet, _) => Err(Error::new(
             "rule about an address",
             format!("a table of family {family} sees more than one kind of address"),
         )),
@@ -175,10 +172,11 @@ mod tests {
             };
             steps.iter().filter_map(into).collect()
         };
-        let port = [Field::Address(Address::Destination), Field::Protocol, Field::DestinationPort];
-        assert_eq!(registers(&port, Family::Ip), [8, 10]);
-        assert_eq!(registers(&port, Family::Ip6), [8, 13]);
-        assert_eq!(registers(&[Field::Input, Field::SourceMac], Family::Bridge), [12]);
-        assert!(load_all(&port, Family::Bridge).is_err());
+        let port =
+            [Field::Address(AddressField::Destination), Field::Protocol, Field::DestinationPort];
+        assert_eq!(registers(&port, TableFamily::Ip), [8, 10]);
+        assert_eq!(registers(&port, TableFamily::Ip6), [8, 13]);
+        assert_eq!(registers(&[Field::Input, Field::SourceMac], TableFamily::Bridge), [12]);
+        assert!(load_all(&port, TableFamily::Bridge).is_err());
     }
 }

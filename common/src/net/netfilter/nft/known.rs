@@ -1,10 +1,10 @@
-//! Chains as they are found: those of other people, too.
+//! Chains and rules that are there, whosever they are.
 
-use netlink_packet_core::{DecodeError, NlasIterator};
+use netlink_packet_core::DecodeError;
 
-use super::redirect::{self, Redirect};
-use super::reply::Body;
-use super::{Hook, Policy};
+use super::expression::{self, Expression};
+use super::{Hook, Policy, comment};
+use crate::net::netfilter::nfnetlink::{find, number, text};
 
 /// What the kernel says of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,41 +24,31 @@ pub struct KnownChain {
     pub uses: u32,
 }
 
-/// Behind the header that all messages of netfilter have (`struct nfgenmsg`).
-pub(super) const NFGENMSG: usize = 4;
-
 impl KnownChain {
-    pub(super) fn parse(message: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(chain: &[u8], chains: &mut Vec<Self>) -> Result<(), DecodeError> {
         const NFTA_CHAIN_TABLE: u16 = 1;
         const NFTA_CHAIN_NAME: u16 = 3;
         const NFTA_CHAIN_HOOK: u16 = 4;
         const NFTA_CHAIN_POLICY: u16 = 5;
         const NFTA_CHAIN_USE: u16 = 6;
-        let (table, name) = (String::new(), String::new());
-        let mut chain = Self { table, name, hook: None, priority: 0, policy: None, uses: 0 };
-        for attribute in NlasIterator::new(message.get(NFGENMSG..).unwrap_or_default()) {
-            let attribute = attribute?;
-            let value = attribute.value();
-            match attribute.kind() {
-                NFTA_CHAIN_TABLE => chain.table = text(value),
-                NFTA_CHAIN_NAME => chain.name = text(value),
-                NFTA_CHAIN_HOOK => {
-                    chain.hook = hook(value)?;
-                    chain.priority = priority(value);
-                }
-                NFTA_CHAIN_POLICY => {
-                    let drops = number(value) == 0;
-                    chain.policy = Some(if drops { Policy::Drop } else { Policy::Accept });
-                }
-                NFTA_CHAIN_USE => chain.uses = number(value),
-                _ => {}
-            }
-        }
-        Ok(chain)
+        const NFTA_HOOK_HOOKNUM: u16 = 1;
+        const NFTA_HOOK_PRIORITY: u16 = 2;
+        const NF_DROP: u32 = 0;
+        let hook = find(chain, NFTA_CHAIN_HOOK).unwrap_or_default();
+        let policy = |number| if number == NF_DROP { Policy::Drop } else { Policy::Accept };
+        chains.push(Self {
+            table: find(chain, NFTA_CHAIN_TABLE).map(text).unwrap_or_default(),
+            name: find(chain, NFTA_CHAIN_NAME).map(text).unwrap_or_default(),
+            hook: number(hook, NFTA_HOOK_HOOKNUM).and_then(Hook::from_number),
+            priority: number(hook, NFTA_HOOK_PRIORITY).unwrap_or_default().cast_signed(),
+            policy: number(chain, NFTA_CHAIN_POLICY).map(policy),
+            uses: number(chain, NFTA_CHAIN_USE).unwrap_or_default(),
+        });
+        Ok(())
     }
 }
 
-/// A rule as the kernel writes it, whosever it is.
+/// A rule as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownRule {
     /// What the kernel calls it, within its chain's table.
@@ -67,17 +57,17 @@ pub struct KnownRule {
 }
 
 impl KnownRule {
-    pub(super) fn parse(message: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(rule: &[u8], rules: &mut Vec<Self>) -> Result<(), DecodeError> {
         const NFTA_RULE_HANDLE: u16 = 3;
-        let mut rule = Self { handle: 0, bytes: message.to_vec() };
-        for attribute in NlasIterator::new(message.get(NFGENMSG..).unwrap_or_default()) {
-            let attribute = attribute?;
-            if attribute.kind() == NFTA_RULE_HANDLE {
-                let handle = attribute.value().try_into().map(u64::from_be_bytes);
-                rule.handle = handle.unwrap_or_default();
-            }
-        }
-        Ok(rule)
+        let handle = find(rule, NFTA_RULE_HANDLE).and_then(|value| value.try_into().ok());
+        let handle = handle.map(u64::from_be_bytes).unwrap_or_default();
+        rules.push(Self { handle, bytes: rule.to_vec() });
+        Ok(())
+    }
+
+    /// What it is made of, in the order in which it is applied.
+    pub fn expressions(&self) -> impl Iterator<Item = Expression<'_>> {
+        expression::of_rule(&self.bytes)
     }
 
     /// Whether these bytes are anywhere in it: an address, a number.
@@ -92,27 +82,9 @@ impl KnownRule {
     }
 
     /// The comment of nft(8).
-    pub fn comment(&self) -> Option<&str> {
+    pub fn comment(&self) -> Option<String> {
         const NFTA_RULE_USERDATA: u16 = 7;
-        let notes = find(self.bytes.get(NFGENMSG..)?, NFTA_RULE_USERDATA)?;
-        let [0, length, rest @ ..] = notes else { return None };
-        let text = rest.get(..usize::from(*length))?.strip_suffix(&[0])?;
-        std::str::from_utf8(text).ok()
-    }
-
-    /// Name and attributes of each of its expressions.
-    pub(super) fn expressions(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        redirect::expressions(&self.bytes)
-    }
-
-    /// What it translates, if it does.
-    pub fn redirect(&self) -> Redirect {
-        Redirect::of_rule(&self.bytes)
-    }
-
-    /// The ports that its match `multiport` asks for.
-    pub fn ports(&self) -> Vec<u16> {
-        redirect::ports(&self.bytes)
+        comment::decode(find(&self.bytes, NFTA_RULE_USERDATA)?)
     }
 
     /// What stands in it from the end of `before` up to `after`.
@@ -125,96 +97,36 @@ impl KnownRule {
     }
 }
 
-pub(super) fn chains(answer: Vec<Body>) -> impl Iterator<Item = KnownChain> {
-    answer.into_iter().filter_map(|body| match body {
-        Body::Chain(chain) => Some(chain),
-        _ => None,
-    })
-}
-
-pub(super) fn set_name(message: &[u8]) -> String {
-    const NFTA_SET_NAME: u16 = 2;
-    find(message.get(NFGENMSG..).unwrap_or_default(), NFTA_SET_NAME).map(text).unwrap_or_default()
-}
-
-/// The number in a `NFT_MSG_NEWGEN`.
-pub(super) fn generation(message: &[u8]) -> Option<u32> {
-    const NFTA_GEN_ID: u16 = 1;
-    let number = find(message.get(NFGENMSG..).unwrap_or_default(), NFTA_GEN_ID)?;
-    number.try_into().ok().map(u32::from_be_bytes)
-}
-
-fn hook(attributes: &[u8]) -> Result<Option<Hook>, DecodeError> {
-    const NFTA_HOOK_HOOKNUM: u16 = 1;
-    const HOOKS: [Hook; 5] =
-        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
-    for attribute in NlasIterator::new(attributes) {
-        let attribute = attribute?;
-        if attribute.kind() == NFTA_HOOK_HOOKNUM {
-            let index = usize::try_from(number(attribute.value())).unwrap_or(usize::MAX);
-            return Ok(HOOKS.get(index).copied());
-        }
-    }
-    Ok(None)
-}
-
-fn priority(attributes: &[u8]) -> i32 {
-    const NFTA_HOOK_PRIORITY: u16 = 2;
-    let value = find(attributes, NFTA_HOOK_PRIORITY).and_then(|value| value.try_into().ok());
-    value.map_or(0, i32::from_be_bytes)
-}
-
-/// The value of an attribute, if it is there.
-pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
-}
-
-/// Kind and value of each.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).filter_map(|attribute| {
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        Some((kind, attribute.into_inner().get(4..length)?))
-    })
-}
-
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
-}
-
-fn number(value: &[u8]) -> u32 {
-    <[u8; 4]>::try_from(value).map_or(u32::MAX, u32::from_be_bytes)
+#[cfg(test)]
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len() + 4).unwrap();
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(value.len() + 4).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
     #[test]
     fn a_chain_is_read_with_its_hook_and_policy() {
         let hook = [attribute(1, &2_u32.to_be_bytes()), attribute(2, &(-5_i32).to_be_bytes())];
-        let hook = hook.concat();
-        let message = [
-            vec![2, 0, 0, 0],
+        let chain = [
             attribute(1, b"filter\0"),
             attribute(3, b"FORWARD\0"),
-            attribute(4, &hook),
+            attribute(4, &hook.concat()),
             attribute(5, &0_u32.to_be_bytes()),
             attribute(6, &3_u32.to_be_bytes()),
-        ]
-        .concat();
-        let chain = KnownChain::parse(&message).unwrap();
+        ];
+        let mut chains = Vec::new();
+        KnownChain::parse(&chain.concat(), &mut chains).unwrap();
+        KnownChain::parse(&[], &mut chains).unwrap();
+        let [chain, plain] = &chains[..] else { panic!("{chains:?}") };
         assert_eq!((chain.table.as_str(), chain.name.as_str()), ("filter", "FORWARD"));
         assert_eq!((chain.hook, chain.policy), (Some(Hook::Forward), Some(Policy::Drop)));
         assert_eq!((chain.priority, chain.uses), (-5, 3));
-        let plain = KnownChain::parse(&message[..4]).unwrap();
         assert_eq!((plain.hook, plain.policy, plain.uses), (None, None, 0));
     }
 
@@ -234,7 +146,8 @@ mod tests {
     #[test]
     fn a_rule_tells_its_handle_and_comment() {
         let (handle, notes) = (attribute(3, &7_u64.to_be_bytes()), attribute(7, b"\0\x03c1\0"));
-        let rule = KnownRule::parse(&[vec![2, 0, 0, 0], handle, notes].concat()).unwrap();
-        assert_eq!((rule.handle, rule.comment()), (7, Some("c1")));
+        let mut rules = Vec::new();
+        KnownRule::parse(&[handle, notes].concat(), &mut rules).unwrap();
+        assert_eq!((rules[0].handle, rules[0].comment().as_deref()), (7, Some("c1")));
     }
 }

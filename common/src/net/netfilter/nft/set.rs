@@ -114,7 +114,7 @@ pub fn concat(fields: &[&[u8]]) -> Vec<u8> {
 /// The full name of a set or a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetName<'a> {
-    /// The table that holds it.
+    /// Its table.
     pub table: Table<'a>,
     /// Up to 255 bytes.
     pub name: &'a str,
@@ -123,7 +123,7 @@ pub struct SetName<'a> {
 /// A set or a map.
 #[derive(Debug, Clone, Copy)]
 pub struct Set<'a> {
-    /// The table that holds it.
+    /// Its table.
     pub table: Table<'a>,
     /// Up to 255 bytes.
     pub name: &'a str,
@@ -155,7 +155,7 @@ impl fmt::Display for Set<'_> {
 }
 
 impl Set<'_> {
-    /// What a kernel lacks that refuses this set as such.
+    /// What a kernel is too old for that refuses a set like this.
     pub(super) fn needs(&self) -> Option<&'static str> {
         const INTERVALS: &str = "this needs Linux 5.6, the first with intervals of concatenations";
         (self.intervals && self.key.len() > 1).then_some(INTERVALS)
@@ -233,8 +233,7 @@ pub struct Element {
     pub key: Key,
     /// What the key leads to. None in a set, and for a verdict that this module does not know.
     pub data: Option<Data>,
-    /// Who it belongs to. `nft list ruleset` shows it, `nft -f` takes back up to 128 bytes of it;
-    /// 251 are the most.
+    /// Who it belongs to: up to 251 bytes, of which nft(8) reads 128.
     pub comment: Option<String>,
 }
 
@@ -366,7 +365,7 @@ mod tests {
 
     #[test]
     fn only_intervals_of_concatenations_need_a_young_kernel() {
-        let table = Table { family: super::super::Family::Ip, name: "t" };
+        let table = Table { family: super::super::TableFamily::Ip, name: "t" };
         let port = [Datatype::InetProto, Datatype::InetService];
         let flags = |key, intervals| {
             let set = Set { table, name: "s", key, content: Content::Keys, intervals };

@@ -1,4 +1,4 @@
-//! Tables and chains: what holds rules, and where the kernel calls it.
+//! Tables and chains: where rules are, and when the kernel calls them.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::net::{self, Result};
 
 /// Which packets a table sees. Tables of different families may bear the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
+pub enum TableFamily {
     /// IPv4 only.
     Ip,
     /// IPv6 only.
@@ -24,7 +24,7 @@ pub enum Family {
     Inet,
 }
 
-impl From<net::Family> for Family {
+impl From<net::Family> for TableFamily {
     fn from(family: net::Family) -> Self {
         match family {
             net::Family::V4 => Self::Ip,
@@ -33,18 +33,18 @@ impl From<net::Family> for Family {
     }
 }
 
-impl From<Family> for NetfilterProtoFamily {
-    fn from(family: Family) -> Self {
+impl From<TableFamily> for NetfilterProtoFamily {
+    fn from(family: TableFamily) -> Self {
         match family {
-            Family::Ip => Self::IPv4,
-            Family::Ip6 => Self::IPv6,
-            Family::Bridge => Self::Bridge,
-            Family::Inet => Self::Inet,
+            TableFamily::Ip => Self::IPv4,
+            TableFamily::Ip6 => Self::IPv6,
+            TableFamily::Bridge => Self::Bridge,
+            TableFamily::Inet => Self::Inet,
         }
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for TableFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ip => "ip",
@@ -59,7 +59,7 @@ impl fmt::Display for Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Table<'a> {
     /// Which packets it sees.
-    pub family: Family,
+    pub family: TableFamily,
     /// Up to 255 bytes.
     pub name: &'a str,
 }
@@ -83,7 +83,7 @@ impl Table<'_> {
 /// A list of rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'a> {
-    /// The table that holds it.
+    /// Its table.
     pub table: Table<'a>,
     /// Up to 255 bytes.
     pub name: &'a str,
@@ -139,6 +139,14 @@ pub enum Hook {
     Output,
     /// Everything that goes out.
     Postrouting,
+}
+
+impl Hook {
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        const HOOKS: [Hook; 5] =
+            [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+        HOOKS.get(usize::try_from(number).ok()?).copied()
+    }
 }
 
 /// What becomes of a packet that no rule of a base chain decided on.

@@ -1,4 +1,5 @@
-//! The directory as the Go plugin keeps it: one file per address, which says whose it is.
+//! The Go-compatible directory, as the Go plugin keeps it: one file per address, which says whose it
+//! is.
 //!
 //! It is kept true for two reasons: the programs may be swapped on a living node at any time, in
 //! both directions, and people look at it and remove from it. So it is this directory that decides
@@ -9,7 +10,7 @@
 //! own changes that is set into the past, to a time that the clock will not show again; so a change
 //! that follows within the same tick of the clock is noticed as well.
 
-use crate::record::Owner;
+use crate::record::Lessee;
 use common::Result;
 use common::cni::{Context as _, report};
 use common::file::{self, open_own};
@@ -33,7 +34,7 @@ const PAST: Duration = Duration::from_secs(10);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
     /// Whose the address is.
-    Of(Owner),
+    Of(Lessee),
     /// Nothing that could be a container.
     Garbage,
     /// It cannot be read.
@@ -53,7 +54,7 @@ pub struct Entry {
 
 /// A network's directory.
 #[derive(Debug)]
-pub struct Mirror {
+pub struct Directory {
     /// Where it is.
     pub path: PathBuf,
     /// Whether files that have lost their content are written anew.
@@ -61,7 +62,7 @@ pub struct Mirror {
     directory: File,
 }
 
-impl Mirror {
+impl Directory {
     /// Opens the directory.
     ///
     /// # Errors
@@ -121,10 +122,10 @@ impl Mirror {
     }
 
     /// Whose an address is, if its file tells.
-    pub fn owner_of(&self, address: IpAddr) -> Owner {
+    pub fn lessee_of(&self, address: IpAddr) -> Lessee {
         match self.content_of(address) {
-            Content::Of(owner) => owner,
-            Content::Garbage | Content::Unreadable => Owner::new("", ""),
+            Content::Of(lessee) => lessee,
+            Content::Garbage | Content::Unreadable => Lessee::new("", ""),
         }
     }
 
@@ -153,11 +154,11 @@ impl Mirror {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if it has one; otherwise there is none.
-    pub fn create(&self, address: IpAddr, owner: &Owner) -> io::Result<()> {
+    pub fn create(&self, address: IpAddr, lessee: &Lessee) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let path = self.of(address);
         let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
-        let written = file.write_all(content(owner).as_bytes());
+        let written = file.write_all(content(lessee).as_bytes());
         if written.is_err() {
             // The error to tell is the one of the write.
             drop(std::fs::remove_file(&path));
@@ -166,12 +167,12 @@ impl Mirror {
     }
 
     /// Writes anew what was lost of a file's content.
-    pub fn heal(&self, address: IpAddr, owner: &Owner) {
+    pub fn heal(&self, address: IpAddr, lessee: &Lessee) {
         if !self.heals {
             return;
         }
         let path = self.of(address);
-        match self.replace(&path, &content(owner)) {
+        match self.replace(&path, &content(lessee)) {
             Ok(_) => {
                 report(format_args!("{}: lost its content, which is restored", path.display()));
             }
@@ -233,9 +234,13 @@ impl Mirror {
 }
 
 /// As the Go plugin writes it.
-fn content(owner: &Owner) -> String {
-    let ifname = owner.ifname();
-    if ifname.is_empty() { owner.container() } else { format!("{}\r\n{ifname}", owner.container()) }
+fn content(lessee: &Lessee) -> String {
+    let ifname = lessee.ifname();
+    if ifname.is_empty() {
+        lessee.container()
+    } else {
+        format!("{}\r\n{ifname}", lessee.container())
+    }
 }
 
 /// As the Go plugin reads it: it compares the whole text, but for white space around it.
@@ -249,5 +254,5 @@ fn parse(text: &[u8]) -> Content {
     if container.is_empty() || !is_word(container) || !is_word(ifname) {
         return Content::Garbage;
     }
-    Content::Of(Owner::new(container, ifname))
+    Content::Of(Lessee::new(container, ifname))
 }
