@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `GIRDER_LINK` | the name of the host's link that the main plugin will create, and that cannot outlive the container's namespace: as long as it exists, the lease is in use ([`Add::link`](super::Add::link)) |
 //! | `GIRDER_SEGMENT` | the layer-2 segment that the container joins, where this host does not route it: an address must be unique within it only ([`Add::segment`](super::Add::segment)) |
-//! | `GIRDER_ADD` | a name of the ADD: a DEL that is told one ends what that ADD has leased, and nothing else ([`Add::name`](super::Add::name), [`Del::undoes`](super::Del::undoes)) |
+//! | `GIRDER_ADD` | a name that no other ADD has, for the ADD ([`Add::name`](super::Add::name)) and for the DEL that rolls it back ([`Del::undoes`](super::Del::undoes)) |
 //! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own IPAM plugin |
 
 use super::{Code, Error, Result};

@@ -54,10 +54,9 @@ impl Delegate {
     /// `segment` are as in [`Add`](super::Add).
     ///
     /// The rollback runs its DEL from the moment that the process has been started, unless it answers
-    /// with an error. After an error the delegate keeps no state of this ADD, and a DEL would release
-    /// what an earlier ADD of the same attachment has: that it exists may be what the error says. One
-    /// that dies without an answer may have been about to say so, and therefore the DEL tells which
-    /// ADD it rolls back; delegates of others ignore that.
+    /// with an error, after which it keeps no state of this ADD. The DEL names the ADD that it undoes:
+    /// a delegate that was killed may have been about to refuse this ADD because of what an earlier
+    /// ADD of the same attachment has. The Go plugins ignore that name, and release this as well.
     ///
     /// # Errors
     /// When it cannot be executed.

@@ -17,7 +17,7 @@ pub trait Plugin: Sized {
 
     /// Loads the configuration, for ADD, CHECK and STATUS. Changes nothing on the host.
     ///
-    /// An implementation deserialises every struct before it refuses a value, because [`examine`]
+    /// An implementation deserialises every struct before it refuses a value, because [`examine`](super::examine())
     /// takes a key that no struct was deserialised with for one that the plugin does not know.
     ///
     /// # Errors

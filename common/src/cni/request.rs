@@ -107,7 +107,7 @@ pub struct Add<'a> {
     /// plugin attaches, if this host does not route it: the same address may then be in use in
     /// another segment. `None` if addresses must be unique on the host.
     pub segment: Option<String>,
-    /// What the delegating plugin calls this ADD: no other one is called so.
+    /// The main plugin's name for this ADD, which no other ADD has.
     pub name: Option<String>,
 }
 
@@ -123,8 +123,8 @@ pub struct Del<'a> {
     pub netns: Option<NetnsPath>,
     /// The final result of ADD, if the runtime still has it.
     pub prev_result: Option<Success>,
-    /// If the delegating plugin rolls back an ADD that was not answered: its [name](Add::name). What
-    /// another ADD of the same attachment has made is not to be touched then.
+    /// The [name](Add::name) of the ADD that the main plugin rolls back by this DEL, because that ADD was
+    /// not answered. What another ADD of the same attachment has made must then stay.
     pub undoes: Option<String>,
 }
 

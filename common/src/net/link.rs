@@ -11,7 +11,7 @@ use super::{Error, Mac, Netlink, Result};
 
 /// The number of the link of that name, or that has it as an alternative name, in the namespace of
 /// the calling thread. One ioctl(2), without a netlink socket.
-pub(crate) fn index_of(name: &str) -> Option<u32> {
+pub fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 

@@ -96,7 +96,7 @@ impl Plugin for Bridge {
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
         // After the deletion of the link, because its frames are checked until then. The socket too is
-        // closed after it: closing one waits for an RCU grace period, which has then passed.
+        // closed after it: closing waits for an RCU grace period, which has then passed.
         if let Some(filters) = &filters {
             errors.note(SpoofCheck::new(filters.nft()).delete(result, &owner));
         }

@@ -55,7 +55,7 @@ impl SpoofCheck {
         Ok(Self { elements: Elements::open()? })
     }
 
-    /// A check that uses a socket which is open already.
+    /// Uses an open socket.
     pub(crate) fn new(nft: Nft) -> Self {
         Self { elements: Elements::new(nft) }
     }
