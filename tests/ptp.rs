@@ -1,4 +1,4 @@
-//! Pods that have a cable to the host each: who reaches whom, and what the kernel knows of it.
+//! Pods that have a pair to the host each: who reaches whom, and what the kernel knows of it.
 
 mod check;
 mod crash;
@@ -174,7 +174,7 @@ fn whatever_is_in_the_subnet_goes_through_the_gateway() {
 }
 
 #[test]
-fn the_host_knows_each_pod_by_its_cable() {
+fn the_host_knows_each_pod_by_its_pair() {
     case(|bed| {
         let network = bed.network(ptp(&json!({})));
         let result = network.add(&bed.sandbox("pod"), "c1").result();

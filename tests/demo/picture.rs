@@ -51,7 +51,7 @@ pub(crate) fn leases(page: &Page, bed: &Testbed, pods: &[Pod]) {
 }
 
 /// Who is connected to whom. Only the way from a port of the bridge to its pod is taken from the
-/// result: neither end of a cable knows the name of the other.
+/// result: neither end of a pair knows the name of the other.
 pub(crate) fn topology(page: &Page, bed: &Testbed, bridge: &str, pods: &[Pod]) {
     let addresses = kernel::links(bed).remove(bridge);
     let addresses = addresses.map_or("missing".to_owned(), |found| found.join(" "));

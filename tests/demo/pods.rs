@@ -134,7 +134,7 @@ impl Pod {
         Some(self.reported()?.split('/').next()?.to_owned())
     }
 
-    /// The host's end of the pod's cable.
+    /// The host's end of the pod's pair.
     pub(crate) fn host_end(&self) -> Option<String> {
         let interfaces = self.result.as_ref()?["interfaces"].as_array()?;
         let mut names = interfaces.iter().filter_map(|interface| interface["name"].as_str());

@@ -1,4 +1,4 @@
-//! Pods with an interface of their own on the LAN.
+//! Where the Go plugin macvlan differs, and why.
 
 use super::What::{self, Differs, Older};
 use super::{OLD, UNDONE, YOUNGER};
@@ -62,7 +62,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It deletes whatever has the interface's name.",
     ),
-    ("macvlan::undo::gc_frees_what_nobody_claims", Differs, OLD),
+    ("macvlan::undo::gc_frees_what_is_not_listed", Differs, OLD),
     (
         "macvlan::undo::nothing_is_left_when_a_key_cannot_be_read_any_more",
         Differs,

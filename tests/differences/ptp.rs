@@ -1,4 +1,4 @@
-//! Pods that have a cable to the host each.
+//! Where the Go plugin ptp differs, and why.
 
 use super::What::{self, Differs, Older};
 use super::{CODES, KILLED, LOST, OLD, UNDONE, YOUNGER};
@@ -95,7 +95,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It deletes whatever has the interface's name.",
     ),
-    ("ptp::undo::gc_removes_what_nobody_claims", Differs, OLD),
+    ("ptp::undo::gc_removes_what_is_not_listed", Differs, OLD),
     ("ptp::undo::gc_touches_no_other_network_and_no_other_plugin", Older, OLD),
     (
         "ptp::undo::nothing_is_left_whatever_has_become_of_the_configuration",

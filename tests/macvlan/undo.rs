@@ -281,7 +281,7 @@ fn the_ipam_plugin_reads_what_we_read() {
 }
 
 #[test]
-fn gc_frees_what_nobody_claims() {
+fn gc_frees_what_is_not_listed() {
     case(|bed| {
         let (network, pod, _) = settled(bed, &json!({"cniVersion": "1.1.0"}));
         network.add(&pod, "c1").success();

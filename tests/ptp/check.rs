@@ -1,4 +1,4 @@
-//! CHECK of a cable finds each single thing that is missing or different.
+//! CHECK of a pair finds each single thing that is missing or different.
 
 use serde_json::{Value, json};
 use testbed::{Network, Sandbox, Testbed, attachment::ptp, config::changed};

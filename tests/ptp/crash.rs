@@ -1,4 +1,4 @@
-//! Cables in a hurry: plugins that are killed before each system call, and a hundred at once.
+//! Pair in a hurry: plugins that are killed before each system call, and a hundred at once.
 
 use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _, thread};
 
@@ -96,7 +96,7 @@ fn a_killed_del_is_repeated() {
 }
 
 #[test]
-fn a_hundred_at_once_get_a_cable_each() {
+fn a_hundred_at_once_get_a_pair_each() {
     case(|bed| {
         let network = bed.network(ptp(&json!({})));
         let name = |number| format!("c{number}");

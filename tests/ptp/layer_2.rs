@@ -1,4 +1,4 @@
-//! A cable and nothing else: somebody else's addresses, or none.
+//! A pair and nothing else: somebody else's addresses, or none.
 
 use serde_json::{Value, json};
 use testbed::{Testbed, attachment::ptp, reach::seen};
@@ -6,7 +6,7 @@ use testbed::{Testbed, attachment::ptp, reach::seen};
 use crate::differences::case;
 
 /// Without addresses: with no `ipam`, and with an empty one.
-fn cables() -> [Value; 2] {
+fn pairs() -> [Value; 2] {
     [json!({"ipam": null}), json!({"ipam": {}})].map(|changes| ptp(&changes))
 }
 
@@ -17,7 +17,7 @@ fn host_end(result: &Value) -> &str {
 #[test]
 fn it_is_a_link_without_addresses() {
     case(|bed| {
-        for config in cables() {
+        for config in pairs() {
             let (network, pod, before) = (bed.network(config), bed.sandbox("pod"), bed.snapshot());
             let result = network.add(&pod, "c1").result();
             assert_eq!(result["interfaces"].as_array().map(Vec::len), Some(2), "{result}");

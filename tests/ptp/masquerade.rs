@@ -1,4 +1,4 @@
-//! Pods at a cable of their own that are seen as the host: by whom, and with which backend.
+//! Pods at a pair of their own that are seen as the host: by whom, and with which backend.
 
 use serde_json::{Value, json};
 use testbed::{

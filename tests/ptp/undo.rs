@@ -1,4 +1,4 @@
-//! What a cable leaves behind: after DEL, after GC and after an ADD that failed, nothing.
+//! What a pair leaves behind: after DEL, after GC and after an ADD that failed, nothing.
 
 use serde_json::{Value, json};
 use testbed::{Network, Sandbox, Snapshot, Testbed, attachment::ptp, config::changed};
@@ -292,7 +292,7 @@ fn the_ipam_plugin_reads_what_we_read() {
 }
 
 #[test]
-fn gc_removes_what_nobody_claims() {
+fn gc_removes_what_is_not_listed() {
     case(|bed| {
         let (network, pod, before) = settled(bed, &json!({"cniVersion": "1.1.0"}));
         network.add(&pod, "c1").success();
@@ -313,7 +313,7 @@ fn gc_touches_no_other_network_and_no_other_plugin() {
         let ipam = json!({"type": "host-local", "subnet": "10.2.0.0/24", "graceAge": 0});
         let other = ptp(&json!({"name": "other", "ipMasq": true, "ipam": ipam}));
         bed.network(other).add(&pod, "c1").success();
-        // An administrator's cable.
+        // An administrator's pair.
         bed.ip("link add cable0 type veth peer name cable1");
         bed.settle();
         let before = bed.snapshot();

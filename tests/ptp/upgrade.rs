@@ -1,4 +1,4 @@
-//! Cables of the Go plugins and ours on one node: each is deleted by the other.
+//! Pair of the Go plugins and ours on one node: each is deleted by the other.
 
 use serde_json::{Value, json};
 use testbed::{
@@ -97,7 +97,7 @@ fn check_of_ours_is_content_with_what_add_of_theirs_has_made() {
 }
 
 #[test]
-fn del_of_theirs_removes_cable_routes_and_lease_of_ours() {
+fn del_of_theirs_removes_pair_routes_and_lease_of_ours() {
     for theirs in Theirs::all() {
         case(|bed| {
             let config = ptp(&json!({}));

@@ -84,7 +84,7 @@ impl<'bed> Call<'bed> {
         self
     }
 
-    /// Takes a variable back.
+    /// Removes a variable.
     pub fn without(mut self, key: &str) -> Self {
         self.environment.remove(key);
         self

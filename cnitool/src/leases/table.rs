@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_read_at_a_glance() {
+    fn ages_are_short() {
         for (seconds, text) in [(5, "5s"), (65, "1m5s"), (3600, "1h0m"), (90_000, "1d1h")] {
             assert_eq!(age(seconds), text);
         }

@@ -66,7 +66,7 @@ pub(super) fn is_young_by(alias: &str) -> bool {
 /// Whether the link was made by an ADD to this network that has not set its alias yet, or was killed
 /// before it could.
 pub(super) fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
-    link.alias.is_none() && link.group == network.mark() && link.name.starts_with("veth")
+    link.alias.is_none() && link.group == network.group() && link.name.starts_with("veth")
 }
 
 /// The name of the [`Presence`] of a running ADD.

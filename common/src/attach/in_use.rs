@@ -191,7 +191,7 @@ impl Found {
 ///
 /// # Errors
 /// Code 11 when another link has the mark.
-pub(crate) fn mark(
+pub(crate) fn set(
     netlink: &Netlink,
     index: u32,
     segment: Option<&str>,

@@ -40,8 +40,7 @@ struct OptionalDns {
 #[derive(Debug)]
 pub struct Layer3 {
     ipam: String,
-    /// For how long after its ADD GC leaves an attachment alone that is not listed as valid.
-    pub grace_age: Duration,
+    grace_age: Duration,
     ipv6_addresses: Ipv6Addresses,
     dns: Option<Dns>,
 }
@@ -61,6 +60,11 @@ impl Layer3 {
             dns: keys.dns.into_dns(),
         };
         Ok((!layer3.ipam.is_empty()).then_some(layer3))
+    }
+
+    /// For how long after its ADD GC leaves an attachment alone that is not listed as valid.
+    pub fn grace_age(layer3: Option<&Self>) -> Duration {
+        layer3.map_or(GRACE_AGE, |layer3| layer3.grace_age)
     }
 
     /// The `type` of the IPAM plugin.
@@ -88,8 +92,8 @@ impl Layer3 {
     }
 }
 
-/// The result of an ADD: the links, of which `interfaces[own]` is the container's, and what IPAM
-/// answered, if the network has addresses.
+/// The result of an ADD: the links, and what IPAM answered, whose addresses are those of the link in
+/// the container.
 ///
 /// # Errors
 /// When IPAM gave no address.
@@ -97,15 +101,17 @@ pub fn describe(
     layer3: Option<&Layer3>,
     answer: Option<Success>,
     interfaces: Vec<Interface>,
-    own: i64,
 ) -> Result<Success> {
+    let own = interfaces.iter().position(Interface::is_in_sandbox);
+    let own = own.and_then(|index| i64::try_from(index).ok());
     let mut success = Success { interfaces, ..answer.unwrap_or_default() };
     for ip in &mut success.ips {
-        ip.interface = Some(own);
+        ip.interface = own;
     }
     let Some(layer3) = layer3 else { return Ok(success) };
     if success.ips.is_empty() {
-        return Err(Error::internal("IPAM plugin returned missing IP config"));
+        return Err(Error::internal("IPAM plugin returned missing IP config")
+            .details(format!("{:?} answered ADD without an address", layer3.ipam)));
     }
     if let Some(dns) = &layer3.dns {
         success.dns = dns.clone();
@@ -117,14 +123,14 @@ pub fn describe(
 ///
 /// # Errors
 /// Code 11 when one of them is in use.
-pub fn mark(
+pub fn set_in_use(
     site: &Site,
     host_end: &Link,
     segment: Option<&str>,
     answer: Option<&Success>,
 ) -> Result<()> {
     let addresses = answer.iter().flat_map(|answer| &answer.ips).map(|ip| ip.address.ip());
-    in_use::mark(&site.host.netlink, host_end.index, segment, addresses)
+    in_use::set(&site.host.netlink, host_end.index, segment, addresses)
 }
 
 impl OptionalDns {

@@ -3,9 +3,12 @@
 //! The alias of a link that [`create`](ContainerLink::create) makes names its owner, so that DEL does
 //! not delete a link of the same name that another plugin has made.
 
+use super::site::Side;
 use super::{Owner, Sandbox, Site};
 use crate::cni::{NetnsPath, Result, Success, Undo};
-use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, PortChange};
+use crate::net::{Link, LinkChange, LinkKind, LinkSpec, Mac};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// A link that is to be made.
 pub struct ContainerLink<'a> {
@@ -19,26 +22,6 @@ pub struct ContainerLink<'a> {
     pub parent: Side,
 }
 
-/// One side of an attachment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Side {
-    /// The runtime's namespace.
-    #[default]
-    Host,
-    /// The container's namespace.
-    Container,
-}
-
-impl Site {
-    /// The socket of one side.
-    pub fn netlink(&self, side: Side) -> &Netlink {
-        match side {
-            Side::Host => &self.host.netlink,
-            Side::Container => &self.sandbox.netlink,
-        }
-    }
-}
-
 impl ContainerLink<'_> {
     /// Makes the link in the container under its final name with one message, and leaves it down.
     ///
@@ -50,12 +33,13 @@ impl ContainerLink<'_> {
         // is set by the message that makes the link, then tells the rollback that this call made it.
         let [_, _, token @ ..] = Mac::random()?.0;
         let group = u32::from_ne_bytes(token) | 1;
-        let (path, alias) = (inside.path().clone(), site.owner.as_str().to_owned());
-        let own_name = name.to_owned();
+        let path = inside.path().clone();
+        let (own_name, made) = (name.to_owned(), Rc::new(Cell::new(None)));
+        let index = Rc::clone(&made);
         undo.push(format!("interface {name}"), move || {
             let Some(sandbox) = Sandbox::find(Some(&path))? else { return Ok(()) };
             let link = sandbox.netlink.find_link(&own_name)?;
-            let is_own = |link: &Link| link.group == group || link.alias.as_ref() == Some(&alias);
+            let is_own = |link: &Link| link.group == group || index.get() == Some(link.index);
             if let Some(link) = link.filter(is_own) {
                 sandbox.netlink.delete_link(link.index)?;
             }
@@ -69,9 +53,10 @@ impl ContainerLink<'_> {
             }
             Side::Container => inside.netlink.create_link(&spec)?,
         };
+        made.set(Some(link.index));
         let alias = Some(site.owner.as_str().to_owned());
-        let change = PortChange { alias, group: Some(0), ..PortChange::default() };
-        inside.netlink.change_port(link.index, &change)?;
+        let change = LinkChange { alias, group: Some(0), ..LinkChange::default() };
+        inside.netlink.change_link(link.index, &change)?;
         Ok(link)
     }
 }

@@ -1,6 +1,6 @@
 //! The owner of an object in the kernel, as the object's alias or comment names it.
 
-use crate::cni::{Attachment, IfName, NetworkName};
+use crate::cni::{Add, Attachment, Check, Del, IfName, NetworkName};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,6 +12,27 @@ impl Attachment {
         let container = abbreviate(self.container.as_str(), CONTAINER_LENGTH);
         let text = format!("{} {container} {}", network.label(), self.ifname);
         Owner { network: network.clone(), attachment: self.clone(), text }
+    }
+}
+
+impl Add<'_> {
+    /// Who owns what this ADD makes.
+    pub fn owner(&self) -> Owner {
+        self.attachment.owner(&self.call.network.name)
+    }
+}
+
+impl Check<'_> {
+    /// Who owns what is checked.
+    pub fn owner(&self) -> Owner {
+        self.attachment.owner(&self.call.network.name)
+    }
+}
+
+impl Del<'_> {
+    /// Who owns what is to be deleted.
+    pub fn owner(&self) -> Owner {
+        self.attachment.owner(&self.call.network.name)
     }
 }
 
@@ -127,8 +148,8 @@ impl Owner {
     }
 
     /// A hash of the network's name, never 0: the group of a link that has no alias yet.
-    pub(crate) fn network_mark(&self) -> u32 {
-        mark(self.label())
+    pub(crate) fn network_group(&self) -> u32 {
+        group(self.label())
     }
 
     /// 44 bits of the owner's hash, in hexadecimal: with "veth" before them they fill a link's name.
@@ -150,13 +171,13 @@ impl NetworkName {
         abbreviate(self.as_str(), NETWORK_LENGTH)
     }
 
-    /// As [`Owner::network_mark`] of every attachment to it.
-    pub(crate) fn mark(&self) -> u32 {
-        mark(&self.label())
+    /// As [`Owner::network_group`] of every attachment to it.
+    pub(crate) fn group(&self) -> u32 {
+        group(&self.label())
     }
 }
 
-fn mark(network: &str) -> u32 {
+fn group(network: &str) -> u32 {
     let digest = Sha256::digest(network);
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) | 1
 }
@@ -195,7 +216,7 @@ mod tests {
         assert!(owner.is_in("pods c1 eth0") && owner.is_in("pods c1 eth0 a note"));
         assert!(!owner.is_in("pods c1 eth01") && !owner.is_in("other c1 eth0"));
         assert!(Owner::is_any("a b c") && !Owner::is_any("a b ") && !Owner::is_any("uplink"));
-        assert_eq!(owner.network_mark(), short.mark());
+        assert_eq!(owner.network_group(), short.group());
         assert!(Owner::is_of("pods c1 eth0", &short) && !Owner::is_of("pods2 c1 eth0", &short));
         assert!(Owner::is_of("pods c1 eth0 a note", &short) && !Owner::is_of("pods", &short));
         for text in ["pods c1 eth0", "pods c1 eth0 1700000000+60", "pods c1 eth0 veth"] {
@@ -213,6 +234,6 @@ mod tests {
         assert_eq!(read.attachment().owner(read.network()), owner);
         assert!(owner.as_str().len() <= 121, "{owner:?}");
         assert!(Owner::is_of(owner.as_str(), &long));
-        assert_eq!(owner.network_mark(), long.mark());
+        assert_eq!(owner.network_group(), long.group());
     }
 }

@@ -236,14 +236,17 @@ fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
 }
 
 impl Success {
-    /// The addresses that belong to the container's interface of that name.
-    fn addresses_of(&self, ifname: &str) -> Result<Vec<Cidr>> {
-        let mut addresses = Vec::new();
+    /// What the result says of the addresses of the container's interface of that name.
+    ///
+    /// # Errors
+    /// When an address names an interface that the result does not list.
+    pub fn ips_of(&self, ifname: &str) -> Result<Vec<Ip>> {
+        let mut own = Vec::new();
         for ip in &self.ips {
             let Some(index) = ip.interface else { continue };
             let interface = usize::try_from(index).ok().and_then(|i| self.interfaces.get(i));
             match interface {
-                Some(interface) if interface.name == ifname => addresses.push(ip.address),
+                Some(interface) if interface.name == ifname => own.push(ip.clone()),
                 // The address of another plugin's interface in the chain.
                 Some(_) => {}
                 None => {
@@ -254,7 +257,11 @@ impl Success {
                 }
             }
         }
-        Ok(addresses)
+        Ok(own)
+    }
+
+    fn addresses_of(&self, ifname: &str) -> Result<Vec<Cidr>> {
+        Ok(self.ips_of(ifname)?.iter().map(|ip| ip.address).collect())
     }
 
     /// The routes as the kernel gets them: one that names no next hop goes by the gateway of the
@@ -293,8 +300,7 @@ impl Success {
     /// For each address, a route to its gateway on the link, and one to its subnet by the gateway.
     fn gateway_routes(&self, link: &Link) -> Result<Vec<net::Route>> {
         let mut routes: Vec<net::Route> = Vec::new();
-        let own = self.addresses_of(&link.name)?;
-        for ip in self.ips.iter().filter(|ip| own.contains(&ip.address)) {
+        for ip in self.ips_of(&link.name)? {
             let gateway = ip.required_gateway()?;
             let route = |dst| net::Route {
                 oif: Some(link.index),

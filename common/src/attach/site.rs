@@ -2,7 +2,17 @@
 
 use super::{Host, Owner, Sandbox, host_end};
 use crate::cni::{Add, Check, Code, Error, Result};
-use crate::net::Presence;
+use crate::net::{Netlink, Presence};
+
+/// One side of an attachment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The runtime's namespace.
+    #[default]
+    Host,
+    /// The container's namespace.
+    Container,
+}
 
 /// The host, the container, and the owner of what an ADD makes on both sides.
 pub struct Site {
@@ -30,7 +40,7 @@ impl Site {
             let msg = "hands out no addresses: \"ipam\" names it as its \"type\"";
             return Err(Error::config(format!("{} {msg}", kind.unwrap_or_default())));
         }
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let running = Some(host_end::announce(&owner)?);
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         let site = Self { host, sandbox, owner, _running: running };
@@ -42,7 +52,7 @@ impl Site {
     /// # Errors
     /// Code 4 when the path is not a network namespace.
     pub fn open(request: &Check<'_>) -> Result<Self> {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
         Ok(Self { host, sandbox, owner, _running: None })
     }
@@ -66,5 +76,13 @@ impl Site {
             }
         }
         Ok(())
+    }
+
+    /// The socket of one side.
+    pub fn netlink(&self, side: Side) -> &Netlink {
+        match side {
+            Side::Host => &self.host.netlink,
+            Side::Container => &self.sandbox.netlink,
+        }
     }
 }

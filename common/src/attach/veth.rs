@@ -4,7 +4,7 @@ use super::host_end::{alias, host_name, is_end_of, is_unfinished, link_names};
 use super::link::{self, mac_difference};
 use super::{Host, Kept, Owner, Sandbox, Site};
 use crate::cni::{Error, NetnsPath, Result, Success, Undo};
-use crate::net::{Link, LinkKind, LinkSpec, Mac, Netlink, Peer, Port, PortChange, sysctl};
+use crate::net::{Link, LinkChange, LinkKind, LinkSpec, Mac, Netlink, Peer, Port, sysctl};
 use std::time::Duration;
 
 /// A pair that is to be made.
@@ -46,7 +46,7 @@ impl Veth {
             mtu: self.mtu,
             master: self.master,
             // If this process is killed before it has set the alias, GC finds the network by this.
-            group: site.owner.network_mark(),
+            group: site.owner.network_group(),
             kind: LinkKind::Veth(Peer { name: ifname, mac, netns: &site.sandbox.netns }),
         };
         let own_name = name.clone();
@@ -69,7 +69,7 @@ impl Veth {
             site.refuse_existing().err().unwrap_or_else(|| error.into())
         })?;
         ignore_router_advertisements(&name);
-        host.change_port(link.index, &self.change(&site.owner))?;
+        host.change_link(link.index, &self.change(&site.owner))?;
         self.refuse_unknown_isolation(&site.host, link.index)?;
         let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
         let container = Link { index, name: ifname.to_owned(), mac: Some(mac), ..link.clone() };
@@ -85,9 +85,9 @@ impl Veth {
             .details("take portIsolation out of the configuration, or keep pods apart by firewall"))
     }
 
-    fn change(&self, owner: &Owner) -> PortChange {
+    fn change(&self, owner: &Owner) -> LinkChange {
         let of_port = |flag: bool| self.master.map(|_| flag);
-        PortChange {
+        LinkChange {
             alias: Some(alias(owner, self.grace_age)),
             up: true,
             group: Some(0),
@@ -106,11 +106,11 @@ pub fn ignore_router_advertisements(link: &str) {
 
 /// How a plugin attaches the host's end of its pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostEnd {
+pub enum Attached {
     /// It is a port of a bridge.
-    Port,
+    ToBridge,
     /// It is no port of anything.
-    Alone,
+    ToNothing,
 }
 
 /// Deletes the attachment's pair, by the host's end, or else by the container's.
@@ -121,7 +121,7 @@ pub fn delete(
     host: &Host,
     netns: Option<&NetnsPath>,
     owner: &Owner,
-    host_end: HostEnd,
+    attached: Attached,
 ) -> Result<()> {
     for name in link_names(owner) {
         if let Some(link) = host.netlink.find_link(&name)?
@@ -136,7 +136,7 @@ pub fn delete(
     let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else {
         return Ok(());
     };
-    if is_end_of_unowned_pair(host, &link, owner, host_end)? {
+    if is_end_of_unowned_pair(host, &link, owner, attached)? {
         sandbox.netlink.delete_link(link.index)?;
     }
     Ok(())
@@ -149,7 +149,7 @@ fn is_end_of_unowned_pair(
     host: &Host,
     link: &Link,
     owner: &Owner,
-    host_end: HostEnd,
+    attached: Attached,
 ) -> Result<bool> {
     let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
         return Ok(false);
@@ -163,13 +163,22 @@ fn is_end_of_unowned_pair(
     let is_attached_so = match peer.master {
         Some(master) => {
             let kind = host.netlink.read_link(master)?.kind;
-            host_end == HostEnd::Port && kind.as_deref() == Some("bridge")
+            attached == Attached::ToBridge && kind.as_deref() == Some("bridge")
         }
-        None => host_end == HostEnd::Alone,
+        // Whoever else makes pairs names them in another way.
+        None => attached == Attached::ToNothing && is_name_of_go_plugins(&peer.name),
     };
     let names_another =
         peer.alias.is_some_and(|alias| Owner::is_any(&alias) && !owner.is_in(&alias));
     Ok(is_attached_so && !names_another)
+}
+
+/// Four random bytes in hexadecimal (`RandomVethName` of their package `ip`).
+fn is_name_of_go_plugins(name: &str) -> bool {
+    let is_hex = |digits: &str| {
+        digits.len() == 8 && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+    };
+    name.strip_prefix("veth").is_some_and(is_hex)
 }
 
 /// Deletes the pairs of a network that belong to no attachment that GC leaves alone.
@@ -187,11 +196,15 @@ pub fn sweep(netlink: &Netlink, kept: &Kept<'_>) -> Result<()> {
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn verify(site: &Site, master: Option<&Link>, result: &Success) -> Result<Vec<String>> {
+pub fn verify(
+    site: &Site,
+    master: Option<&Link>,
+    result: &Success,
+) -> Result<(Option<Link>, Vec<String>)> {
     let (link, mut differences) = link::verify(site, "veth", result)?;
-    let Some(link) = link else { return Ok(differences) };
+    let Some(link) = link else { return Ok((None, differences)) };
     let listed = result.interfaces.iter();
-    let mut host_ends = Vec::new();
+    let mut host_end = None;
     for entry in listed.filter(|entry| !entry.is_in_sandbox()) {
         let Some(end) = site.host.netlink.find_link(&entry.name)? else {
             differences.push(format!("interface {} not found in the host", entry.name));
@@ -200,12 +213,12 @@ pub fn verify(site: &Site, master: Option<&Link>, result: &Success) -> Result<Ve
         let is_pair = end.kind.as_deref() == Some("veth") && end.peer == Some(link.index);
         if is_pair && master.is_none_or(|master| end.master == Some(master.index)) {
             differences.extend(mac_difference(&end, entry.mac.as_deref()));
-            host_ends.push(end);
+            host_end = Some(end);
         }
     }
-    if host_ends.is_empty() {
+    if host_end.is_none() {
         let of = master.map_or_else(String::new, |master| format!(" for bridge {}", master.name));
         differences.push(format!("CNI veth created{of} was not found"));
     }
-    Ok(differences)
+    Ok((host_end, differences))
 }

@@ -30,7 +30,7 @@ pub struct Port {
 
 /// What [`Netlink::change_port`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PortChange {
+pub(crate) struct LinkChange {
     /// The link's alias, at most 255 bytes.
     pub alias: Option<String>,
     /// Whether to switch the link on; `false` leaves it as it is.
@@ -106,7 +106,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
-    pub(crate) fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
+    pub(crate) fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
         let what = || format!("change bridge port {}", self.name_of(index));
         self.change(message, 0, what).map(drop).map_err(|error| {
@@ -266,7 +266,7 @@ fn link_infos(message: LinkMessage) -> impl Iterator<Item = LinkInfo> {
     infos.flatten()
 }
 
-fn port_message(index: u32, change: &PortChange) -> LinkMessage {
+fn port_message(index: u32, change: &LinkChange) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     if change.up {
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_change_of_nothing_is_an_empty_message() {
-        let message = port_message(3, &PortChange::default());
+        let message = port_message(3, &LinkChange::default());
         assert_eq!(message.attributes, []);
         assert_eq!(message.header.change_mask, LinkFlags::empty());
     }

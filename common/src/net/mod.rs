@@ -17,7 +17,7 @@ use std::io;
 
 pub use addr::{Address, AddressOptions, Mac};
 pub(crate) use addr::{list_local, may_be_local};
-pub(crate) use bridge::PortChange;
+pub(crate) use bridge::LinkChange;
 pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};

@@ -63,7 +63,7 @@ impl Store {
             for made in lease.addresses.iter().take(count) {
                 drop(self.directory.delete(*made));
             }
-            self.file.take_back(start);
+            self.file.roll_back(start);
             if error.kind() == ErrorKind::AlreadyExists {
                 return Err(Refusal::Changed);
             }

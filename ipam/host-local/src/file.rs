@@ -167,7 +167,7 @@ impl LeaseFile {
     }
 
     /// Cuts what was written after that end, which is that of whole lines.
-    pub fn take_back(&mut self, end: u64) {
+    pub fn roll_back(&mut self, end: u64) {
         let cut = self.file.as_ref().map(|file| file.set_len(end));
         if matches!(cut, Some(Ok(()))) {
             (self.length, self.found) = (end, end);

@@ -1,7 +1,6 @@
 //! The configuration: what its keys mean, and which of them conflict.
 
 use crate::vlan::{TrunkEntry, Vlans};
-use common::attach::kept::GRACE_AGE;
 use common::attach::sandbox::Ipv6Addresses;
 use common::attach::{Layer3, link_keys};
 use common::cni::{Call, IfName};
@@ -9,7 +8,6 @@ use common::filter::masquerade::Scope;
 use common::net::Mac;
 use common::{Error, Result};
 use serde::Deserialize;
-use std::time::Duration;
 
 /// The plugin's own keys of the network configuration.
 #[derive(Debug, Default, Deserialize)]
@@ -138,10 +136,6 @@ impl Plan {
         }
         let vlan = self.vlans.as_ref().and_then(|vlans| vlans.access);
         Some(vlan.map_or_else(|| self.bridge.to_string(), |vlan| format!("{} {vlan}", self.bridge)))
-    }
-
-    pub(crate) fn grace_age(&self) -> Duration {
-        self.layer3.as_ref().map_or(GRACE_AGE, |layer3| layer3.grace_age)
     }
 
     /// Whether IPv6 addresses are used without duplicate address detection.

@@ -7,10 +7,10 @@ mod switch;
 mod vlan;
 mod vlan_gateway;
 
-use common::attach::layer3::{describe, mark};
+use common::attach::layer3::{describe, set_in_use};
 use common::attach::sandbox::{Routing, interface, no_differences};
-use common::attach::veth::{self, HostEnd};
-use common::attach::{Ipam, Kept, Site, Veth, host_end};
+use common::attach::veth::{self, Attached};
+use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::{Link, Port};
@@ -57,14 +57,14 @@ impl Plugin for Bridge {
             SpoofCheck::open()?.create(mac, &site.owner, undo)?;
         }
         let answer = addresses.wait()?;
-        mark(&site, &pair.host, segment.as_deref(), answer.as_ref())?;
+        set_in_use(&site, &pair.host, segment.as_deref(), answer.as_ref())?;
         // Read again, because the address of the bridge may have changed with the new port.
         let bridge = site.host.netlink.read_link(bridge.index)?;
         let gateway = gateway::ensure_link(&site.host, plan, &bridge)?;
         let mut interfaces = vec![interface(&bridge), interface(&pair.host)];
         interfaces.push(site.sandbox.interface(&pair.container));
         interfaces.extend((gateway.index != bridge.index).then(|| interface(&gateway)));
-        let mut success = describe(plan.layer3.as_ref(), answer, interfaces, 2)?;
+        let mut success = describe(plan.layer3.as_ref(), answer, interfaces)?;
         gateway::complete(plan.gateway, &mut success)?;
         match &plan.layer3 {
             Some(layer3) => {
@@ -85,13 +85,13 @@ impl Plugin for Bridge {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let result = request.prev_result.as_ref();
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let mut filters = Filters::open(errors);
         if let Some(filters) = &mut filters {
             filters.delete(result, &owner, errors);
         }
         if let Some(host) = errors.note(Host::open()) {
-            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, HostEnd::Port));
+            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, Attached::ToBridge));
         }
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
@@ -107,18 +107,19 @@ impl Plugin for Bridge {
         let site = Site::open(request)?;
         Ipam::of(request.call, plan.layer3.as_ref())?.check()?;
         let Some(bridge) = switch::find(&site.host, plan)? else {
-            return Err(Error::internal(format!("Interface name {} not found", plan.bridge)));
+            return Err(Error::internal(format!("Interface name {} not found", plan.bridge))
+                .details("the bridge was removed after ADD: the container has to be added anew"));
         };
         let mut differences = switch::verify(plan, &bridge, result);
-        differences.extend(veth::verify(&site, Some(&bridge), result)?);
+        differences.extend(veth::verify(&site, Some(&bridge), result)?.1);
         if let Some(vlans) = &plan.vlans {
             differences.extend(vlans.verify(&site.host.netlink, &bridge, result)?);
         }
-        if plan.layer3.is_some() {
+        if plan.raise {
             let ifname = site.owner.ifname();
             differences.extend(site.sandbox.verify(ifname, result, Routing::Connected)?);
-            differences.extend(gateway::verify(&site.host, plan, &bridge, &result.ips)?);
         }
+        differences.extend(gateway::verify(&site.host, plan, &bridge, &result.ips)?);
         if let Some(scope) = &plan.masquerade {
             differences.extend(Masquerade::open()?.verify(result, scope, &site.owner)?);
         }
@@ -169,7 +170,7 @@ impl Bridge {
             mtu: plan.mtu,
             master: Some(bridge.index),
             port: Port { hairpin: plan.hairpin == Hairpin::Port, isolated: plan.isolated },
-            grace_age: plan.grace_age(),
+            grace_age: Layer3::grace_age(plan.layer3.as_ref()),
         }
     }
 }

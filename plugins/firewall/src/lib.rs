@@ -37,13 +37,13 @@ impl Plugin for Filter {
             return Err(Error::config("missing prevResult from earlier plugin")
                 .details("put firewall behind the plugin that makes the interface"));
         };
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         ForwardingBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
         Ok(success.clone())
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let success = request.prev_result.as_ref();
         let Some(mut firewall) = errors.note(Firewall::open()) else { return };
         let listed = errors.note(firewall.list_addresses(success, &owner));
@@ -55,7 +55,7 @@ impl Plugin for Filter {
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let backend = ForwardingBackend::find(&self.plan)?;
         no_differences(&backend.verify(&request.prev_result, &self.plan, &owner)?)
     }

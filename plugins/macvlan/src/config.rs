@@ -1,6 +1,7 @@
 //! The configuration: what its keys mean, and which of them conflict.
 
-use common::attach::{Layer3, link::Side, link_keys};
+use common::attach::site::Side;
+use common::attach::{Layer3, link_keys};
 use common::cni::Call;
 use common::net::{Mac, MacvlanMode};
 use common::{Error, Result};

@@ -5,8 +5,9 @@ mod config;
 mod master;
 
 use common::attach::layer3::describe;
-use common::attach::link::{self, Side};
+use common::attach::link;
 use common::attach::sandbox::{Routing, no_differences};
+use common::attach::site::Side;
 use common::attach::{ContainerLink, Ipam, Site};
 use common::net::LinkKind;
 use common::{
@@ -52,7 +53,7 @@ impl Plugin for Macvlan {
         let mut addresses = ipam.start(None, Some(&master.name), undo)?;
         let link = link.create(&site, undo)?;
         let interfaces = vec![site.sandbox.interface(&link)];
-        let success = describe(plan.layer3.as_ref(), addresses.wait()?, interfaces, 0)?;
+        let success = describe(plan.layer3.as_ref(), addresses.wait()?, interfaces)?;
         match &plan.layer3 {
             Some(layer3) => layer3.configure(&site, &link, &success, Routing::Connected)?,
             None => site.sandbox.netlink.set_up(link.index)?,
@@ -61,7 +62,7 @@ impl Plugin for Macvlan {
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
@@ -94,9 +95,10 @@ impl Plugin for Macvlan {
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
-        if let (Side::Host, Some(name)) = (self.plan.side, &self.plan.master) {
-            let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
-            master::find(&Host::open()?.netlink, Some(name)).map_err(unavailable)?;
+        // Which container's links are meant is not known yet.
+        if self.plan.side == Side::Host {
+            let found = master::find(&Host::open()?.netlink, self.plan.master.as_deref());
+            found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
         }
         Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
     }

@@ -38,7 +38,7 @@ impl Plugin for Portmap {
         };
         let ports = self.port_mappings(success, &request.attachment.ifname);
         if !ports.mappings.is_empty() {
-            let owner = request.attachment.owner(&request.call.network.name);
+            let owner = request.owner();
             let mut filter = HostPorts::open()?;
             match &self.plan.iptables {
                 None => filter.create(&ports, &owner, undo)?,
@@ -49,7 +49,7 @@ impl Plugin for Portmap {
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let Some(mut ports) = errors.note(HostPorts::open()) else { return };
         errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
         // The Go plugin may have made rules for it before the node was upgraded.
@@ -61,7 +61,7 @@ impl Plugin for Portmap {
         if ports.mappings.is_empty() {
             return Ok(());
         }
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         let mut filter = HostPorts::open()?;
         no_differences(&match &self.plan.iptables {
             None => filter.verify(&ports, &owner)?,

@@ -3,7 +3,7 @@
 use common::attach::forwarding;
 use common::cni::Ip;
 use common::net::{AddressOptions, Family, Link, MAIN_TABLE, Route};
-use common::{Host, Result, Success};
+use common::{Host, Result};
 use std::net::IpAddr;
 
 fn addresses(ips: &[Ip]) -> impl Iterator<Item = IpAddr> {
@@ -42,29 +42,25 @@ pub(crate) fn configure(host: &Host, link: &Link, ips: &[Ip]) -> Result<()> {
     forwarding::ensure(addresses(ips))
 }
 
-/// Everything that [`configure`] made for the result of ADD and that is missing.
+/// Everything that [`configure`] made for these addresses of the container and that is missing.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(crate) fn verify(host: &Host, result: &Success) -> Result<Vec<String>> {
-    let ends = result.interfaces.iter().filter(|interface| !interface.is_in_sandbox());
-    let mut differences = forwarding::verify(addresses(&result.ips))?;
-    for end in ends {
-        // `veth::verify` has reported that it is missing.
-        let Some(link) = host.netlink.find_link(&end.name)? else { continue };
-        let found = host.netlink.list_addresses(link.index)?;
-        for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
-            if !found.iter().any(|one| one.address.ip() == gateway) {
-                differences.push(format!("gateway {gateway} is missing on {}", link.name));
-            }
+pub(crate) fn verify(host: &Host, link: &Link, ips: &[Ip]) -> Result<Vec<String>> {
+    let mut differences = forwarding::verify(addresses(ips))?;
+    let found = host.netlink.list_addresses(link.index)?;
+    for gateway in ips.iter().filter_map(|ip| ip.gateway) {
+        if !found.iter().any(|one| one.address.ip() == gateway) {
+            differences.push(format!("gateway {gateway} is missing on {}", link.name));
         }
-        for ip in &result.ips {
-            let address = ip.address.ip();
-            let routes = host.netlink.list_routes(Family::of(address), MAIN_TABLE)?;
-            let to = route(&link, &result.ips, ip);
-            if !routes.iter().any(|one| (one.dst, one.oif) == (to.dst, to.oif)) {
-                differences.push(format!("the host has no route to {address} by {}", link.name));
-            }
+    }
+    for ip in ips {
+        let address = ip.address.ip();
+        let routes = host.netlink.list_routes(Family::of(address), MAIN_TABLE)?;
+        let to = route(link, ips, ip);
+        let is_same = |one: &Route| (one.dst, one.oif, one.prefsrc) == (to.dst, to.oif, to.prefsrc);
+        if !routes.iter().any(is_same) {
+            differences.push(format!("the host has no route to {address} by {}", link.name));
         }
     }
     Ok(differences)

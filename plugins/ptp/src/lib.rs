@@ -3,11 +3,10 @@
 mod config;
 mod host;
 
-use common::attach::kept::GRACE_AGE;
-use common::attach::layer3::{describe, mark};
+use common::attach::layer3::{describe, set_in_use};
 use common::attach::sandbox::{Routing, interface, no_differences};
-use common::attach::veth::{self, HostEnd};
-use common::attach::{Ipam, Kept, Site, Veth, host_end};
+use common::attach::veth::{self, Attached};
+use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::Port;
@@ -38,9 +37,9 @@ impl Plugin for Ptp {
         let mut addresses = ipam.start(Some(&end), None, undo)?;
         let pair = self.veth().create(&site, undo)?;
         let answer = addresses.wait()?;
-        mark(&site, &pair.host, None, answer.as_ref())?;
+        set_in_use(&site, &pair.host, None, answer.as_ref())?;
         let interfaces = vec![interface(&pair.host), site.sandbox.interface(&pair.container)];
-        let success = describe(plan.layer3.as_ref(), answer, interfaces, 1)?;
+        let success = describe(plan.layer3.as_ref(), answer, interfaces)?;
         match &plan.layer3 {
             Some(layer3) => {
                 host::configure(&site.host, &pair.host, &success.ips)?;
@@ -55,7 +54,7 @@ impl Plugin for Ptp {
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.attachment.owner(&request.call.network.name);
+        let owner = request.owner();
         // Its sockets are closed after the deletion of the link: closing one waits for an RCU grace
         // period, which has then passed.
         let mut filters = Filters::open(errors);
@@ -63,7 +62,7 @@ impl Plugin for Ptp {
             filters.delete(request.prev_result.as_ref(), &owner, errors);
         }
         if let Some(host) = errors.note(Host::open()) {
-            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, HostEnd::Alone));
+            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, Attached::ToNothing));
         }
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
@@ -73,11 +72,11 @@ impl Plugin for Ptp {
         let (plan, result) = (&self.plan, &request.prev_result);
         let site = Site::open(request)?;
         Ipam::of(request.call, plan.layer3.as_ref())?.check()?;
-        let mut differences = veth::verify(&site, None, result)?;
-        if plan.layer3.is_some() {
-            let ifname = site.owner.ifname();
-            differences.extend(site.sandbox.verify(ifname, result, Routing::ViaGateway)?);
-            differences.extend(host::verify(&site.host, result)?);
+        let (end, mut differences) = veth::verify(&site, None, result)?;
+        let ifname = site.owner.ifname();
+        differences.extend(site.sandbox.verify(ifname, result, Routing::ViaGateway)?);
+        if let Some(end) = end {
+            differences.extend(host::verify(&site.host, &end, &result.ips_of(ifname.as_str())?)?);
         }
         if let Some(scope) = &plan.masquerade {
             differences.extend(Masquerade::open()?.verify(result, scope, &site.owner)?);
@@ -113,7 +112,7 @@ impl Filtering for Ptp {
 
 impl Ptp {
     fn veth(&self) -> Veth {
-        let grace_age = self.plan.layer3.as_ref().map_or(GRACE_AGE, |layer3| layer3.grace_age);
+        let grace_age = Layer3::grace_age(self.plan.layer3.as_ref());
         Veth { mac: None, mtu: self.plan.mtu, master: None, port: Port::default(), grace_age }
     }
 }
