@@ -9,11 +9,6 @@ const LOADED: &str =
 pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("link_versions::macvlan_answers_in_the_newest_version", Older, OLD),
     ("macvlan::a_master_that_is_missing_is_named", Differs, "It says \"Link not found\"."),
-    (
-        "macvlan::a_new_owner_of_an_address_is_known_at_once",
-        Older,
-        "1.1.1 announces IPv4 addresses only.",
-    ),
     ("macvlan::an_mtu_that_the_kernel_does_not_take_leaves_nothing", Differs, UNDONE),
     ("macvlan::broadcasts_have_a_queue_as_long_as_told", Older, YOUNGER),
     (

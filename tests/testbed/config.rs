@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::programs::is_reference;
+
 /// The three keys that every configuration has.
 fn plain(plugin: &str) -> Value {
     json!({"cniVersion": "1.0.0", "name": "net", "type": plugin})
@@ -15,7 +17,12 @@ fn plain(plugin: &str) -> Value {
 pub fn least(plugin: &str) -> Value {
     let mut config = plain(plugin);
     match plugin {
-        "loopback" | "bridge" | "ptp" => {}
+        "loopback" | "bridge" => {}
+        // The Go plugin does not work without addresses.
+        "ptp" if is_reference() => {
+            config["ipam"] = json!({"type": "host-local", "subnet": "10.1.0.0/24"});
+        }
+        "ptp" => {}
         "macvlan" => config["master"] = json!("lan"),
         "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
         "portmap" | "firewall" => {
