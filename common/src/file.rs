@@ -88,7 +88,7 @@ pub fn replace(
 ///
 /// # Errors
 /// When the signal cannot be blocked.
-pub fn survive_size_limit() -> io::Result<()> {
+pub(crate) fn survive_size_limit() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
 }
 

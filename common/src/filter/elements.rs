@@ -194,7 +194,7 @@ impl Elements {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn is_declared(&mut self, declaration: &Batch) -> Result<bool> {
+    pub(crate) fn is_declared(&mut self, declaration: &Batch) -> Result<bool> {
         Ok(self.nft.is_whole(declaration)?)
     }
 

@@ -38,7 +38,7 @@ use crate::net::nft::{
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub mod iptables;
+mod iptables;
 mod scope;
 
 use scope::Backend;
@@ -116,7 +116,7 @@ impl Masquerade {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
+    pub(crate) fn delete(&mut self, success: Option<&Success>, owner: &Owner) -> Result<()> {
         let ours = |comment: &str| owner.is_in(comment);
         let ips = success.map(|success| success.ips.as_slice()).unwrap_or_default();
         let address = |ip: IpAddr| (map_of(ip), octets(ip).into());
@@ -132,7 +132,7 @@ impl Masquerade {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
+    pub(crate) fn sweep(&mut self, kept: &Kept<'_>) -> Result<()> {
         self.elements.sweep(&MAPS, kept)?;
         self.elements.delete_unused_chains(|name| name.starts_with(CHAIN_PREFIX))
     }

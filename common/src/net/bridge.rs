@@ -28,7 +28,7 @@ pub struct Port {
     pub isolated: bool,
 }
 
-/// What [`Netlink::change_port`] changes; `None` leaves it as it is.
+/// What [`Netlink::change_link`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkChange {
     /// The link's alias, at most 255 bytes.
@@ -102,13 +102,13 @@ impl BridgeStatus {
 }
 
 impl Netlink {
-    /// Changes a port of a bridge with one message.
+    /// Changes a link, and its settings as a port of a bridge, with one message.
     ///
     /// # Errors
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
     pub(crate) fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
-        let what = || format!("change bridge port {}", self.name_of(index));
+        let what = || format!("change {}", self.name_of(index));
         self.change(message, 0, what).map(drop).map_err(|error| {
             if self.is_no_port(index, &error) { error.because(NO_PORT) } else { error }
         })

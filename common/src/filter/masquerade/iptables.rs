@@ -17,7 +17,12 @@ const TABLE: &str = "nat";
 ///
 /// # Errors
 /// When the programs are missing, or refuse.
-pub fn create(success: &Success, scope: &Scope, owner: &Owner, undo: &mut Undo) -> Result<()> {
+pub(super) fn create(
+    success: &Success,
+    scope: &Scope,
+    owner: &Owner,
+    undo: &mut Undo,
+) -> Result<()> {
     let own = owner.clone();
     undo.push("masquerading by iptables", move || {
         let mut legacy = Legacy::open()?;
@@ -54,7 +59,7 @@ impl External for ExpectedRules {
 ///
 /// # Errors
 /// When the programs are missing, or refuse.
-pub fn verify(success: &Success, scope: &Scope, owner: &Owner) -> Result<Vec<String>> {
+pub(super) fn verify(success: &Success, scope: &Scope, owner: &Owner) -> Result<Vec<String>> {
     let mut differences = Vec::new();
     for family in Family::ALL {
         let rules = rules(success, scope, family, owner);

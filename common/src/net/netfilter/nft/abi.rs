@@ -2,11 +2,11 @@
 //! there: those that rules of ours and rules of others are made of.
 
 /// `enum nft_payload_bases`: the header of the link layer.
-pub const NFT_PAYLOAD_LL_HEADER: u32 = 0;
+pub(crate) const NFT_PAYLOAD_LL_HEADER: u32 = 0;
 /// The header of IPv4 or IPv6.
 pub const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 /// The header of TCP and the like.
-pub const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+pub(crate) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 
 /// `enum nft_meta_keys`: the Ethernet type of the packet, in network byte order.
 pub const NFT_META_PROTOCOL: u32 = 1;
@@ -43,17 +43,17 @@ pub const NFT_CT_DIRECTION: u32 = 1;
 /// The bits of `enum ip_conntrack_status`.
 pub const NFT_CT_STATUS: u32 = 2;
 /// The port that the first packet was sent to.
-pub const NFT_CT_PROTO_DST: u32 = 12;
+pub(crate) const NFT_CT_PROTO_DST: u32 = 12;
 /// The IPv4 address that the first packet was sent to (kernel 4.17).
-pub const NFT_CT_DST_IP: u32 = 20;
+pub(crate) const NFT_CT_DST_IP: u32 = 20;
 /// The IPv6 address that the first packet was sent to (kernel 4.17).
-pub const NFT_CT_DST_IP6: u32 = 22;
+pub(crate) const NFT_CT_DST_IP6: u32 = 22;
 
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`: the connection has been answered.
-pub const STATE_ESTABLISHED: u32 = 1 << 1;
+pub(crate) const STATE_ESTABLISHED: u32 = 1 << 1;
 /// `NF_CT_STATE_BIT(IP_CT_RELATED)`: the packet is about another connection.
-pub const STATE_RELATED: u32 = 1 << 2;
+pub(crate) const STATE_RELATED: u32 = 1 << 2;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`: the packet begins a connection.
 pub const STATE_NEW: u32 = 1 << 3;
 /// Of `NFT_CT_STATUS`: the connection's destination has been translated.
-pub const IPS_DST_NAT: u32 = 1 << 5;
+pub(crate) const IPS_DST_NAT: u32 = 1 << 5;

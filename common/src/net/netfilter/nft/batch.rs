@@ -173,21 +173,21 @@ impl Batch {
 
     /// Deletes a chain with its rules. ENOENT if there is none, EBUSY while anything still leads
     /// to it.
-    pub fn delete_chain(&mut self, table: Table<'_>, name: &str) -> &mut Self {
+    pub(crate) fn delete_chain(&mut self, table: Table<'_>, name: &str) -> &mut Self {
         let chain = Chain::named(table, name);
         let message = chain.message().map(NfTablesMessage::DeleteChain);
         self.push(format!("delete {chain}"), table.family, 0, message)
     }
 
     /// Deletes the rules of a chain, not the chain. ENOENT if there is no such chain.
-    pub fn delete_rules(&mut self, table: Table<'_>, chain: &str) -> &mut Self {
+    pub(crate) fn delete_rules(&mut self, table: Table<'_>, chain: &str) -> &mut Self {
         let message = rule_attributes(table, chain).map(|attributes| RuleMessage { attributes });
         let what = format!("delete the rules of {}", Chain::named(table, chain));
         self.push(what, table.family, 0, message.map(NfTablesMessage::DeleteRule))
     }
 
     /// Deletes one rule, by its handle. ENOENT if there is none.
-    pub fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> &mut Self {
+    pub(crate) fn delete_rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> &mut Self {
         let message = rule_attributes(table, chain).map(|mut attributes| {
             attributes.push(RuleAttribute::Handle(handle));
             NfTablesMessage::DeleteRule(RuleMessage { attributes })

@@ -57,7 +57,7 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel refused for any other reason; nothing is deleted then.
-    pub fn delete_elements_of(
+    pub(crate) fn delete_elements_of(
         &mut self,
         generation: u32,
         elements: &[(SetName<'_>, Key)],

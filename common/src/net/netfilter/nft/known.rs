@@ -88,7 +88,7 @@ impl KnownRule {
     }
 
     /// What stands in it from the end of `before` up to `after`.
-    pub fn text_between(&self, before: &str, after: char) -> Option<&str> {
+    pub(crate) fn text_between(&self, before: &str, after: char) -> Option<&str> {
         let (from, length) = (before.as_bytes(), before.len());
         let start = self.bytes.windows(length).position(|window| window == from)? + length;
         let rest = self.bytes.get(start..)?;

@@ -76,7 +76,7 @@ impl Nft {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn open_available() -> Result<Option<Self>> {
+    pub(crate) fn open_available() -> Result<Option<Self>> {
         let any = Table { family: TableFamily::Inet, name: "girder" };
         let asked = Self::open().and_then(|mut nft| nft.find_chain(any, "any").map(|_| nft));
         match asked {
@@ -169,7 +169,7 @@ impl Nft {
     ///
     /// # Errors
     /// As [`Nft::list_elements`].
-    pub fn list_sets(&mut self, table: Table<'_>) -> Result<Vec<String>> {
+    pub(crate) fn list_sets(&mut self, table: Table<'_>) -> Result<Vec<String>> {
         let what = || format!("list the sets of {table}");
         let question = NfTablesMessage::GetSet(set::list_message(table)?);
         self.list(table.family, question, &what, decode::set_name)
