@@ -77,6 +77,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
     ),
     ("overlap::in_one_segment_nobody_gets_an_address_that_lives_there", Differs, UNMARKED),
     ("overlap::what_is_routed_has_an_address_once", Differs, UNMARKED),
+    ("overlap::no_gateway_gets_the_address_of_a_pod", Differs, UNMARKED),
     (
         "overlap::the_second_network_of_an_address_does_not_unmasquerade_the_first",
         Differs,

@@ -110,3 +110,29 @@ fn the_second_network_of_an_address_does_not_unmasquerade_the_first() {
         red.check(&pod, "c1").silent();
     });
 }
+
+#[test]
+fn no_gateway_gets_the_address_of_a_pod() {
+    for (plugin, keys) in [("bridge", json!({"isGateway": true})), ("ptp", json!({}))] {
+        case(|bed| {
+            let of = |name: &str, gateway: &str, first: &str| {
+                let range =
+                    json!({"subnet": "10.1.0.0/24", "gateway": gateway, "rangeStart": first});
+                let own = json!({
+                    "cniVersion": "1.0.0", "name": name, "type": plugin,
+                    "ipam": {"type": "host-local", "graceAge": 0, "ranges": [[range]]}
+                });
+                let bridge =
+                    if plugin == "bridge" { json!(format!("br-{name}")) } else { json!(null) };
+                let own = config::changed(own, &json!({"bridge": bridge}));
+                bed.network(config::changed(own, &keys))
+            };
+            let [one, two] = ["one", "two"].map(|name| bed.sandbox(name));
+            of("red", "10.1.0.1", "10.1.0.5").add(&one, "c1").success();
+            let error = of("blue", "10.1.0.5", "10.1.0.50").add(&two, "c2").error();
+            assert_eq!((error.code, error.msg.as_str()), (11, "10.1.0.5 is in use already"));
+            assert!(error.details.contains("red c1 eth0"), "{error:?}");
+            assert_eq!(seen(&one, bed, "10.1.0.1").unwrap(), "10.1.0.5");
+        });
+    }
+}

@@ -203,16 +203,7 @@ pub(crate) fn set(
             Ok(()) => {}
             Err(error) if error.is_exists() => {
                 let other = netlink.find_link(&name).ok().flatten();
-                let other = other.map_or(name, |link| match link.alias {
-                    Some(alias) => format!("{} ({})", link.name, Owner::split(&alias).0),
-                    None => link.name,
-                });
-                let msg = format!("{address} is in use already");
-                let mut details = format!("a container behind link {other} of this host has it");
-                if segment.is_none() {
-                    details.push_str("; subnets that this host routes must not overlap");
-                }
-                return Err(Error::new(Code::TryAgain, msg).details(details));
+                return Err(taken(address, segment, other.as_ref()));
             }
             Err(error) if error.is_unsupported() => {
                 report(format_args!(
@@ -224,6 +215,30 @@ pub(crate) fn set(
         }
     }
     Ok(())
+}
+
+/// Refuses to give the host an address that a container has which it routes for: the host would answer
+/// in its place.
+///
+/// # Errors
+/// Code 11 when one has it.
+pub fn refuse(netlink: &Netlink, address: IpAddr) -> Result<()> {
+    match netlink.find_link(&name(None, address))? {
+        Some(link) => Err(taken(address, None, Some(&link))),
+        None => Ok(()),
+    }
+}
+
+fn taken(address: IpAddr, segment: Option<&str>, by: Option<&Link>) -> Error {
+    let link = by.map_or_else(String::new, |link| match &link.alias {
+        Some(alias) => format!(" {} ({})", link.name, Owner::split(alias).0),
+        None => format!(" {}", link.name),
+    });
+    let mut details = format!("a container behind link{link} of this host has it");
+    if segment.is_none() {
+        details.push_str("; subnets that this host routes must not overlap");
+    }
+    Error::new(Code::TryAgain, format!("{address} is in use already")).details(details)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::config::{Gateway, Plan};
 use crate::vlan_gateway::VlanGateway;
-use common::attach::forwarding;
+use common::attach::{forwarding, in_use};
 use common::cni::{Cidr, Ip, Route};
 use common::net::{AddressOptions, Family, Link};
 use common::{Error, Host, Result, Success};
@@ -105,6 +105,7 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, link: &Link, ips: &[Ip]) -> Resul
             }
             host.netlink.delete_address(link.index, other)?;
         }
+        in_use::refuse(&host.netlink, address.ip())?;
         let options = AddressOptions { nodad: plan.is_trusted(), noprefixroute: false };
         host.netlink.ensure_address(link.index, *address, &options).map_err(|error| {
             Error::internal(format!(

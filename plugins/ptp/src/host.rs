@@ -1,6 +1,6 @@
 //! The host's side: its end is the container's gateway, and it routes to the container.
 
-use common::attach::forwarding;
+use common::attach::{forwarding, in_use};
 use common::cni::Ip;
 use common::net::{AddressOptions, Family, Link, MAIN_TABLE, Route};
 use common::{Host, Result};
@@ -34,6 +34,7 @@ pub(crate) fn configure(host: &Host, link: &Link, ips: &[Ip]) -> Result<()> {
     let options = AddressOptions { nodad: true, noprefixroute: false };
     for ip in ips {
         let gateway = ip.required_gateway()?;
+        in_use::refuse(&host.netlink, gateway)?;
         host.netlink.ensure_address(link.index, gateway.into(), &options)?;
     }
     for ip in ips {
