@@ -1,7 +1,10 @@
 //! An attachment is made once: of several ADDs at the same time one succeeds, a refused one takes
 //! nothing from who lives, and GC lets one that runs end.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use testbed::{
@@ -274,4 +277,45 @@ fn gc_removes_what_is_young_and_dead() {
         warm.network.gc(&["first"]).silent();
         bed.assert_unchanged_since(&before);
     });
+}
+
+/// An ADD has ended when its answer is written, and not before: until then it may still be rolled back,
+/// and with it what another ADD of the same attachment would have made meanwhile.
+#[test]
+fn no_add_begins_before_the_one_before_it_is_answered() {
+    let ipam = json!({"type": "host-local", "graceAge": 0, "subnet": "10.1.0.0/24",
+                      "routes": [{"dst": "0.0.0.0/0"}]});
+    for keys in [
+        json!({"type": "bridge", "bridge": "br0"}),
+        json!({"type": "ptp"}),
+        json!({"type": "macvlan", "master": "lan"}),
+    ] {
+        case(|bed| {
+            let _neighbour = bed.neighbour();
+            let pod = bed.sandbox("pod");
+            let config = json!({"cniVersion": "1.0.0", "name": "pods", "ipam": ipam});
+            let network = bed.network(config::changed(config, &keys));
+            let call = |verb: &str| network.call(verb, "c1").netns(pod.path());
+            // What the first one makes stays, and the second one writes less.
+            call("ADD").run().success();
+            call("DEL").run().silent();
+            let (first, writes) = bed.strace(call("ADD"), "-qq -e trace=write -e signal=none");
+            first.success();
+            call("DEL").run().silent();
+            let last =
+                format!("-e inject=write:delay_enter=1000000:when={}", writes.lines().count());
+            thread::scope(|threads| {
+                let slow = threads.spawn(|| bed.strace(call("ADD"), &last).0);
+                let start = Instant::now();
+                while !pod.ip("route show default").contains("default") {
+                    assert!(start.elapsed() < Duration::from_secs(10), "it has no route");
+                }
+                call("DEL").run().silent();
+                call("ADD").run().fails_with(11, "another ADD of this attachment");
+                slow.join().unwrap().success();
+            });
+            call("DEL").run().silent();
+            assert!(pod.has_only_lo());
+        });
+    }
 }

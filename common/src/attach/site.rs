@@ -1,8 +1,8 @@
 //! One attachment's place on this host.
 
 use super::{Host, Owner, Sandbox, host_end};
-use crate::cni::{Add, Check, Code, Error, Result};
-use crate::net::{Netlink, Presence};
+use crate::cni::{Add, Check, Code, Error, Result, Undo};
+use crate::net::Netlink;
 
 /// One side of an attachment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,28 +22,26 @@ pub struct Site {
     pub sandbox: Sandbox,
     /// The attachment.
     pub owner: Owner,
-    /// Keeps other ADDs of this attachment from running.
-    _running: Option<Presence>,
 }
 
 impl Site {
     /// For ADD: the attachment must not exist yet, not even in part, and no other process may be adding
-    /// it.
+    /// it, nor rolling back.
     ///
     /// # Errors
     /// Code 4 when the container has an interface of that name (specification, section "ADD"), 11
     /// when another ADD of it runs, 999 when the host has the end of an earlier pair of it; code 7
     /// when the plugin was called as an IPAM plugin.
-    pub fn open_new(request: &Add<'_>) -> Result<Self> {
+    pub fn open_new(request: &Add<'_>, undo: &mut Undo) -> Result<Self> {
         if request.link.is_some() {
             let kind = request.call.network.tolerant::<String>(&["ipam", "type"]);
             let msg = "hands out no addresses: \"ipam\" names it as its \"type\"";
             return Err(Error::config(format!("{} {msg}", kind.unwrap_or_default())));
         }
         let owner = request.owner();
-        let running = Some(host_end::announce(&owner)?);
+        undo.hold(host_end::announce(&owner)?);
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
-        let site = Self { host, sandbox, owner, _running: running };
+        let site = Self { host, sandbox, owner };
         site.refuse_existing().map(|()| site)
     }
 
@@ -54,7 +52,7 @@ impl Site {
     pub fn open(request: &Check<'_>) -> Result<Self> {
         let owner = request.owner();
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
-        Ok(Self { host, sandbox, owner, _running: None })
+        Ok(Self { host, sandbox, owner })
     }
 
     /// Refuses an attachment that exists, in whole or in part.

@@ -1,6 +1,7 @@
 //! The rollback of an ADD, which happens unless the ADD is committed.
 
 use super::{Result, report};
+use std::any::Any;
 
 /// One registered part of the rollback.
 struct Rollback {
@@ -18,6 +19,8 @@ struct Rollback {
 #[derive(Default)]
 pub struct Undo {
     steps: Vec<Rollback>,
+    /// Dropped after the steps have run.
+    held: Vec<Box<dyn Any>>,
 }
 
 impl Undo {
@@ -30,6 +33,11 @@ impl Undo {
     /// may do it and its answer be lost. `what` completes "cannot undo: ".
     pub fn push(&mut self, what: impl Into<String>, undo: impl FnOnce() -> Result<()> + 'static) {
         self.steps.push(Rollback { what: what.into(), run: Box::new(undo) });
+    }
+
+    /// Keeps something, as a lock, until the ADD has ended: committed, or rolled back to the last step.
+    pub(crate) fn hold(&mut self, guard: impl Any) {
+        self.held.push(Box::new(guard));
     }
 
     /// Drops the steps without running them: what was done stays.

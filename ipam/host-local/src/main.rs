@@ -46,7 +46,9 @@ impl Plugin for HostLocal {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let pool = Pool::load_tolerantly(&request.call.network);
         let lessee = Lessee::from(&request.attachment);
-        errors.note(delete_lease(&pool, &lessee, request.undoes.as_deref()));
+        let undoes = request.undoes.as_deref();
+        let is_meant = |lease: &Lease| undoes.is_none() || lease.origin.add.as_deref() == undoes;
+        errors.note(delete_leases(&pool, &lessee, is_meant));
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -152,7 +154,8 @@ impl HostLocal {
                 Ok(()) => {
                     let pool = self.pool.clone();
                     let what = format!("lease of {}", reclaim::list(&lease.addresses));
-                    undo.push(what, move || delete_lease(&pool, &lessee, None));
+                    // Nothing else: a DEL and another ADD may have come before the rollback.
+                    undo.push(what, move || delete_leases(&pool, &lessee, |other| *other == lease));
                     if !known.passed_over.is_empty() {
                         report(&known.passed_over);
                     }
@@ -280,11 +283,11 @@ fn leases_of(store: &mut Store, lessee: &Lessee) -> Result<Vec<Lease>> {
     if leases.is_empty() { store.leases_of(&lessee.without_interface()) } else { Ok(leases) }
 }
 
-/// Ends what the attachment holds; if it is told which ADD is rolled back, what that one has leased.
-fn delete_lease(pool: &Pool, lessee: &Lessee, undoes: Option<&str>) -> Result<()> {
+/// Ends those of an attachment's leases.
+fn delete_leases(pool: &Pool, lessee: &Lessee, which: impl Fn(&Lease) -> bool) -> Result<()> {
     let Some(mut store) = Store::open(pool)? else { return Ok(()) };
     let mut leases = leases_of(&mut store, lessee)?;
-    leases.retain(|lease| undoes.is_none() || lease.origin.add.as_deref() == undoes);
+    leases.retain(which);
     store.release(&leases)
 }
 

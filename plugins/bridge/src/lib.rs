@@ -37,7 +37,7 @@ impl Plugin for Bridge {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let plan = &self.plan;
-        let site = Site::open_new(request)?;
+        let site = Site::open_new(request, undo)?;
         let found = switch::find(&site.host, plan)?;
         gateway::refuse_foreign(&site.host, plan, found.as_ref())?;
         let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;

@@ -36,7 +36,7 @@ impl Plugin for Macvlan {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let plan = &self.plan;
-        let site = Site::open_new(request)?;
+        let site = Site::open_new(request, undo)?;
         let master = master::find(site.netlink(plan.side), plan.master.as_deref())?;
         let link = ContainerLink {
             kind: LinkKind::Macvlan {

@@ -31,7 +31,7 @@ impl Plugin for Ptp {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let plan = &self.plan;
-        let site = Site::open_new(request)?;
+        let site = Site::open_new(request, undo)?;
         let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
         let end = host_end::host_name(&site.owner);
         let mut addresses = ipam.start(Some(&end), None, undo)?;
