@@ -311,11 +311,50 @@ fn no_add_begins_before_the_one_before_it_is_answered() {
                     assert!(start.elapsed() < Duration::from_secs(10), "it has no route");
                 }
                 call("DEL").run().silent();
-                call("ADD").run().fails_with(11, "another ADD of this attachment");
+                call("ADD").run().fails_with(11, "another ADD or DEL of this attachment");
                 slow.join().unwrap().success();
             });
             call("DEL").run().silent();
             assert!(pod.has_only_lo());
         });
     }
+}
+
+/// An IPAM plugin that is told when to release what it has.
+const RELUCTANT: &str = "#!/bin/sh\n\
+    [ $CNI_COMMAND = DEL ] || exec REAL\n\
+    echo ready > /run/test/ready\n\
+    read word < /run/test/go\n\
+    exec REAL\n";
+
+/// Between the deletion of the link and that of the lease there is none: it would have an address that
+/// is free a moment later.
+#[test]
+fn no_add_begins_before_a_del_has_ended() {
+    case(|bed| {
+        let _neighbour = bed.neighbour();
+        let pod = bed.sandbox("pod");
+        let real = bin_dir().join("host-local").display().to_string();
+        bed.script("slow", &RELUCTANT.replace("REAL", &real));
+        bed.succeed("mkfifo", &["/run/test/ready", "/run/test/go"]);
+        for keys in [
+            json!({"type": "bridge", "bridge": "br0"}),
+            json!({"type": "ptp"}),
+            json!({"type": "macvlan", "master": "lan"}),
+        ] {
+            let ipam = json!({"type": "slow", "graceAge": 0, "subnet": "10.1.0.0/24"});
+            let config = json!({"cniVersion": "1.0.0", "name": "pods", "ipam": ipam});
+            let network = bed.network(config::changed(config, &keys));
+            let call = |verb: &str| network.call(verb, "c1").netns(pod.path());
+            call("ADD").run().success();
+            thread::scope(|scope| {
+                let del = scope.spawn(|| call("DEL").run());
+                assert_eq!(bed.succeed("cat", &["/run/test/ready"]), "ready\n");
+                call("ADD").run().fails_with(11, "another ADD or DEL of this attachment");
+                bed.succeed("sh", &["-c", "echo go > /run/test/go"]);
+                del.join().unwrap().silent();
+            });
+            assert!(pod.has_only_lo() && bed.leases("pods").is_empty());
+        }
+    });
 }

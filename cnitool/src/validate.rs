@@ -449,6 +449,19 @@ mod tests {
     }
 
     #[test]
+    fn of_many_wrong_values_the_first_are_named() {
+        let bed = Bed::new(&ALL);
+        let wrong = vec![r#"{"hostPort": "x"}"#; 4000].join(", ");
+        let text = list(&format!(
+            r#"{{"type": "bridge"}},
+               {{"type": "portmap", "runtimeConfig": {{"portMappings": [{wrong}]}}}}"#
+        ));
+        let found = check(&bed, &[("a.conflist", &text)]);
+        assert_eq!(found.iter().filter(|line| line.starts_with("error: ")).count(), 51);
+        assert!(found.iter().any(|line| line.contains("more than 50")), "{found:?}");
+    }
+
+    #[test]
     fn ranges_may_come_with_each_request() {
         let bed = Bed::new(&ALL);
         let with = |capabilities: &str, keys: &str| {

@@ -84,6 +84,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("once::one_of_eight_adds_into_different_namespaces_succeeds", Skip, RACE),
     ("once::an_attachment_of_the_go_plugins_is_not_made_again", Differs, UNDONE),
     ("once::no_add_begins_before_the_one_before_it_is_answered", Skip, RACE),
+    ("once::no_add_begins_before_a_del_has_ended", Skip, RACE),
     ("once::gc_lets_an_add_end_that_it_is_told_of", Older, OLD),
     ("once::gc_lets_an_add_end_that_it_is_not_told_of", Older, OLD),
     (

@@ -77,6 +77,9 @@ pub(super) fn of_list(document: Value, findings: &mut Findings) {
     );
 }
 
+/// As many wrong values of a plugin are named: for each, everything is read once more.
+const MOST: usize = 50;
+
 impl Readers<'_> {
     /// Has the plugins read their object, and tells what they do not know, cannot read, or refuse.
     /// What they know is in the reading that it gives.
@@ -93,7 +96,9 @@ impl Readers<'_> {
             let error = reading.misread();
             // A reader stops at the first value that it cannot read. Without that value it comes to
             // the next one.
-            if error.as_ref().is_some_and(|error| forget(&mut document, error.path())) {
+            let is_enough = misread.len() == MOST;
+            if !is_enough && error.as_ref().is_some_and(|error| forget(&mut document, error.path()))
+            {
                 misread.extend(error);
                 continue;
             }
@@ -105,6 +110,10 @@ impl Readers<'_> {
                 if !earlier.any(|earlier| earlier.path().starts_with(error.path())) {
                     findings.add(Level::Error, join(at, error.path()), error.sentence());
                 }
+            }
+            if is_enough {
+                let text = format!("more than {MOST} values cannot be read: these are the first");
+                findings.add(Level::Note, at.to_owned(), text);
             }
             self.unknown(&reading, at, findings);
             for (key, error) in refusals.into_iter().filter(|_| !is_wrong) {

@@ -89,9 +89,22 @@ pub(crate) fn announce(owner: &Owner) -> Result<Presence> {
         if !error.is_exists() {
             return error.into();
         }
-        let msg = format!("another ADD of this attachment ({}) is running", owner.as_str());
+        let msg = format!("another ADD or DEL of this attachment ({}) is running", owner.as_str());
         Error::new(Code::TryAgain, msg).details("wait for its answer; DEL comes before another ADD")
     })
+}
+
+/// Announces, unless an ADD of the attachment is running, that it is being deleted: an ADD that came
+/// between the deletion of the link and that of the lease would end with an address that is free. That
+/// ADD gets code 11.
+pub fn announce_del(owner: &Owner) -> Deletion {
+    Deletion { _presence: Presence::announce(&presence_name(&host_name(owner))).ok() }
+}
+
+/// A DEL that is running: see [`announce_del`].
+#[must_use]
+pub struct Deletion {
+    _presence: Option<Presence>,
 }
 
 #[cfg(test)]

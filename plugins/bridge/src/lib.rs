@@ -86,6 +86,7 @@ impl Plugin for Bridge {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let result = request.prev_result.as_ref();
         let owner = request.owner();
+        let _running = host_end::announce_del(&owner);
         let mut filters = Filters::open(errors);
         if let Some(filters) = &mut filters {
             filters.delete(result, &owner, errors);

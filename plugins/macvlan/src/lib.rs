@@ -8,7 +8,7 @@ use common::attach::layer3::describe;
 use common::attach::link;
 use common::attach::sandbox::{Routing, no_differences};
 use common::attach::site::Side;
-use common::attach::{ContainerLink, Ipam, Site};
+use common::attach::{ContainerLink, Ipam, Site, host_end};
 use common::net::LinkKind;
 use common::{
     Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
@@ -63,6 +63,7 @@ impl Plugin for Macvlan {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
+        let _running = host_end::announce_del(&owner);
         errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
         // After the deletion of the link, because another container may get the address at once.
         errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));

@@ -55,6 +55,7 @@ impl Plugin for Ptp {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
+        let _running = host_end::announce_del(&owner);
         // Its sockets are closed after the deletion of the link: closing one waits for an RCU grace
         // period, which has then passed.
         let mut filters = Filters::open(errors);
