@@ -45,13 +45,17 @@ impl Plugin for Filter {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.attachment.owner(&request.call.network.name);
         let success = request.prev_result.as_ref();
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let listed = errors.note(firewall.list_addresses(success, &owner));
+        // Rules of iptables are made without nftables too, and go by the addresses of prevResult.
+        let mut tables = errors.note(Firewall::open_available()).flatten();
+        let listed =
+            tables.as_mut().and_then(|tables| errors.note(tables.list_addresses(success, &owner)));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
         // Our own elements go last: a DEL that fails here finds the addresses and zones again.
-        let zones = zones(&mut firewall, &own, &request.call.network, errors);
+        let zones = zones(tables.as_mut(), &own, &request.call.network, errors);
         ForwardingBackend::delete(&own, &zones, errors);
-        errors.note(firewall.delete(success, &own, &owner));
+        if let Some(mut tables) = tables {
+            errors.note(tables.delete(success, &own, &owner));
+        }
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -64,12 +68,13 @@ impl Plugin for Filter {
         let network = &request.call.network;
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &network.name, &request.valid);
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let stale = errors.note(firewall.list_stale_addresses(&kept));
+        // Who has an address is told by our tables only.
+        let Some(mut tables) = errors.note(Firewall::open_available()).flatten() else { return };
+        let stale = errors.note(tables.list_stale_addresses(&kept));
         let stale = stale.unwrap_or_default();
-        let zones = zones(&mut firewall, &stale, network, errors);
+        let zones = zones(Some(&mut tables), &stale, network, errors);
         ForwardingBackend::delete(&stale, &zones, errors);
-        errors.note(firewall.sweep(&network.name, &kept));
+        errors.note(tables.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -80,12 +85,13 @@ impl Plugin for Filter {
 /// The zones in which firewalld may have these addresses: those that stand beside them, or else the
 /// one that the configuration names now.
 fn zones(
-    firewall: &mut Firewall,
+    tables: Option<&mut Firewall>,
     addresses: &[IpAddr],
     network: &Network,
     errors: &mut Errors,
 ) -> Vec<String> {
-    let known = errors.note(firewall.list_zones(addresses)).unwrap_or_default();
+    let known = tables.and_then(|tables| errors.note(tables.list_zones(addresses)));
+    let known = known.unwrap_or_default();
     if known.is_empty() { vec![zone_hint(network)] } else { known }
 }
 

@@ -64,7 +64,7 @@ use common::cni::{Code, Error, Result, report};
 use common::filter::elements::{Elements, OwnedElement, Shared, SharedRuleset as _, port_key};
 use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Family;
-use common::net::nft::{Batch, Element, Key, Make, concat};
+use common::net::nft::{Batch, Element, Key, Make, Nft, concat};
 use foreign::Chains;
 use ruleset::{ALLOWED_PAIRS, BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, isolated, set_of};
 use std::net::IpAddr;
@@ -79,6 +79,14 @@ impl Firewall {
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// As [`open`](Self::open). None if this kernel has no nftables.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn open_available() -> Result<Option<Self>> {
+        Ok(Nft::open_available()?.map(|nft| Self { elements: Elements::new(nft) }))
     }
 
     /// Lets the attachment's connections through, and makes its ingress policy. The bridge's part of

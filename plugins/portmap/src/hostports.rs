@@ -169,7 +169,7 @@ impl HostPorts {
         if elements.is_empty() {
             return Ok(());
         }
-        self.clear_conflicting_dnat(ports, owner)?;
+        self.clear_conflicting_dnat(ports, owner, None)?;
         let comment = comment(owner, has_veth(&self.host.netlink, owner)?, &elements);
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.create(&elements, &comment, &ruleset, undo)?;

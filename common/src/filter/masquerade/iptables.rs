@@ -3,12 +3,11 @@
 
 use super::Scope;
 use crate::attach::Owner;
-use crate::cni::Undo;
-use crate::cni::{Cidr, Errors, Result, Success};
-use crate::filter::legacy::{Legacy, masquerade_chain};
+use crate::cni::{Cidr, Result, Success, Undo};
+use crate::filter::legacy::masquerade_chain;
 use crate::filter::restore::External;
 use crate::net::Family;
-use crate::net::iptables::{Rule, comment, ensure, missing, save};
+use crate::net::iptables::{LockedTable, Rule, comment, missing, save};
 
 const TABLE: &str = "nat";
 
@@ -18,17 +17,17 @@ const TABLE: &str = "nat";
 /// # Errors
 /// When the programs are missing, or refuse.
 pub fn create(success: &Success, scope: &Scope, owner: &Owner, undo: &mut Undo) -> Result<()> {
-    let own = owner.clone();
-    undo.push("masquerading by iptables", move || {
-        let mut legacy = Legacy::open()?;
-        Errors::collect(|errors| legacy.delete_masquerade(&own, errors))
-    });
     let chain = masquerade_chain(owner);
     for family in Family::ALL {
         let rules = rules(success, scope, family, owner);
-        if !rules.is_empty() {
-            ensure(family, TABLE, &[&chain], &rules)?;
+        if rules.is_empty() {
+            continue;
         }
+        let table = LockedTable::open(family, TABLE)?;
+        // The chain may serve another interface of the container, or an earlier ADD of this one.
+        let earlier = table.remember(&chain);
+        undo.push(format!("chain {chain} of iptables"), move || Ok(earlier.roll_back()?));
+        table.ensure(&[&chain], &rules, "")?;
     }
     Ok(())
 }

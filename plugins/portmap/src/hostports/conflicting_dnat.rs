@@ -11,12 +11,18 @@ use common::filter::legacy::LegacyHostPort;
 use common::net::Family;
 
 impl HostPorts {
-    /// Deletes rules that lead from these ports to containers that are gone, or to this one.
+    /// Deletes rules that lead from these ports to containers that are gone, or to this one; but not
+    /// the chain `replaced`, which the caller replaces: whether that is one of them.
     ///
     /// # Errors
     /// When a container that may be alive has one of them.
-    pub(super) fn clear_conflicting_dnat(&self, ports: &PortMappings, owner: &Owner) -> Result<()> {
-        let mut legacy = self.legacy();
+    pub(super) fn clear_conflicting_dnat(
+        &self,
+        ports: &PortMappings,
+        owner: &Owner,
+        replaced: Option<&str>,
+    ) -> Result<bool> {
+        let (mut legacy, mut has_replaced) = (self.legacy(), false);
         let mut containers = Containers::new(&self.host.netlink);
         for (pod, ranges) in ports.ranges().filter(|(_, ranges)| !ranges.is_empty()) {
             let is_ours =
@@ -31,10 +37,14 @@ impl HostPorts {
                 {
                     return Err(taken(&range_text(range), &conflict.container));
                 }
+                if replaced.is_some_and(|chain| conflict.container.has_chain(chain)) {
+                    has_replaced = true;
+                    continue;
+                }
                 Errors::collect(|errors| legacy.delete_host_ports(&conflict.container, errors))?;
             }
         }
-        Ok(())
+        Ok(has_replaced)
     }
 
     /// Deletes rules that lead to containers that are gone, of those that do not tell their network.
