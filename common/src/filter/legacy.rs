@@ -62,7 +62,7 @@ impl Legacy {
     }
 
     /// Deletes what `bridge` has made: masquerading, and the spoof check.
-    pub fn delete_masquerade(&mut self, owner: &Owner, errors: &mut Errors) {
+    pub(crate) fn delete_masquerade(&mut self, owner: &Owner, errors: &mut Errors) {
         let Attachment { container, ifname } = owner.attachment();
         self.delete_chains(&[masquerade(owner.network(), container.as_str())], errors);
         let comment = masquerade_comment(owner.network(), owner.attachment());
@@ -94,7 +94,7 @@ impl Legacy {
 
     /// Deletes what `bridge` has made for attachments that nobody keeps, as far as its rules name
     /// them.
-    pub fn sweep_masquerade(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
+    pub(crate) fn sweep_masquerade(&mut self, kept: &Kept<'_>, errors: &mut Errors) {
         let network = kept.network();
         for container in self.stale(kept, &["POSTROUTING"], errors) {
             self.delete_chains(&[masquerade(network, &container)], errors);
@@ -278,7 +278,7 @@ fn ports(network: &NetworkName, container: &str) -> [EnteredChain; 2] {
 }
 
 /// The chain of iptables that masquerades a container's connections.
-pub fn masquerade_chain(owner: &Owner) -> String {
+pub(crate) fn masquerade_chain(owner: &Owner) -> String {
     masquerade(owner.network(), owner.attachment().container.as_str()).name
 }
 

@@ -1,6 +1,7 @@
 //! firewalld, told over D-Bus to let addresses through: they become sources of a zone.
 
 use common::cni::report;
+use common::net::Family;
 use common::{Code, Error, Result, Undo};
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -122,7 +123,7 @@ impl Firewalld {
 
 /// An address as firewalld knows sources.
 fn source(ip: IpAddr) -> String {
-    format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 })
+    format!("{ip}/{}", Family::of(ip).bits())
 }
 
 fn failed(what: &str, error: &zbus::Error) -> Error {

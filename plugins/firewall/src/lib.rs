@@ -6,7 +6,7 @@ mod config;
 mod firewalld;
 pub mod policy;
 
-use crate::policy::{Firewall, addresses};
+use crate::policy::{ForwardingRules, addresses};
 use backend::ForwardingBackend;
 use common::Owner;
 use common::attach::kept::Kept;
@@ -20,11 +20,11 @@ use std::net::IpAddr;
 
 /// The plugin.
 #[derive(Debug)]
-pub struct Filter {
+pub struct Firewall {
     plan: Plan,
 }
 
-impl Plugin for Filter {
+impl Plugin for Firewall {
     const NAME: &'static str = "firewall";
     const ABOUT: &'static str = "Lets a container's connections through the host's packet filter.";
 
@@ -46,7 +46,7 @@ impl Plugin for Filter {
         let owner = request.attachment.owner(&request.call.network.name);
         let success = request.prev_result.as_ref();
         // Rules of iptables are made without nftables too, and go by the addresses of prevResult.
-        let mut tables = errors.note(Firewall::open_available()).flatten();
+        let mut tables = errors.note(ForwardingRules::open_available()).flatten();
         let listed =
             tables.as_mut().and_then(|tables| errors.note(tables.list_addresses(success, &owner)));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
@@ -69,7 +69,9 @@ impl Plugin for Filter {
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &network.name, &request.valid);
         // Who has an address is told by our tables only.
-        let Some(mut tables) = errors.note(Firewall::open_available()).flatten() else { return };
+        let Some(mut tables) = errors.note(ForwardingRules::open_available()).flatten() else {
+            return;
+        };
         let stale = errors.note(tables.list_stale_addresses(&kept));
         let stale = stale.unwrap_or_default();
         let zones = zones(Some(&mut tables), &stale, network, errors);
@@ -85,7 +87,7 @@ impl Plugin for Filter {
 /// The zones in which firewalld may have these addresses: those that stand beside them, or else the
 /// one that the configuration names now.
 fn zones(
-    tables: Option<&mut Firewall>,
+    tables: Option<&mut ForwardingRules>,
     addresses: &[IpAddr],
     network: &Network,
     errors: &mut Errors,
@@ -95,7 +97,7 @@ fn zones(
     if known.is_empty() { vec![zone_hint(network)] } else { known }
 }
 
-impl Filtering for Filter {
+impl Filtering for Firewall {
     fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
         backend::expected_state(result, &self.plan, owner)
     }

@@ -69,8 +69,10 @@ fn rules(success: &Success, scope: &Scope, family: Family, owner: &Owner) -> Vec
     let (network, container) = (owner.network(), &owner.attachment().container);
     let chain = masquerade_chain(owner);
     let comment = comment(&format!("name: \\\"{network}\\\" id: \\\"{container}\\\""));
-    let (multicast, length) =
-        if family == Family::V4 { ("224.0.0.0/4", 32) } else { ("ff00::/8", 128) };
+    let multicast = match family {
+        Family::V4 => "224.0.0.0/4",
+        Family::V6 => "ff00::/8",
+    };
     let is_own = |address: &Cidr| Family::of(address.ip()) == family && scope.has(address);
     let own = success.ips.iter().map(|ip| ip.address).filter(is_own);
     let mut rules = Vec::new();
@@ -83,7 +85,7 @@ fn rules(success: &Success, scope: &Scope, family: Family, owner: &Owner) -> Vec
         let excluded = scope.exclude.iter().filter(|one| Family::of(one.ip()) == family);
         rules.extend(excluded.map(|one| stays(**one)));
         rules.push(Rule::last(&chain, format!("! -d {multicast} {comment} -j MASQUERADE")));
-        let from = format!("-s {}/{length} {comment} -j {chain}", address.ip());
+        let from = format!("-s {}/{} {comment} -j {chain}", address.ip(), family.bits());
         rules.push(Rule::last("POSTROUTING", from));
     }
     rules

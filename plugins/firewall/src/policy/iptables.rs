@@ -29,7 +29,7 @@ pub(super) fn entry(admin_chain: &str) -> [Rule; 2] {
 }
 
 fn pod(ip: IpAddr) -> [Rule; 2] {
-    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let length = Family::of(ip).bits();
     let answers = "-m conntrack --ctstate RELATED,ESTABLISHED";
     [
         Rule::last(CHAIN, format!("-d {ip}/{length} {answers} -j ACCEPT")),
@@ -105,7 +105,7 @@ fn refuse_odd_bridge(policy: &ForwardingPolicy) -> Result<()> {
 ///
 /// # Errors
 /// When the programs of a family that the policy has are missing, or refuse.
-pub fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> Result<()> {
+pub(crate) fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> Result<()> {
     refuse_odd_bridge(policy)?;
     for family in Family::ALL {
         let (rules, is_closed) = plan(policy, family, admin_chain);
@@ -129,7 +129,7 @@ pub fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> 
 ///
 /// # Errors
 /// When the programs are missing, or refuse.
-pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String>> {
+pub(crate) fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String>> {
     let mut differences = Vec::new();
     for family in Family::ALL {
         let (rules, _) = plan(policy, family, admin_chain);
@@ -147,7 +147,7 @@ pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String
 /// Deletes the rules that let these addresses through, every copy of them, whoever has made them.
 /// Whether there are any is asked of the kernel: where nobody uses iptables, its programs are neither
 /// started nor missed.
-pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
+pub(crate) fn delete(addresses: &[IpAddr], errors: &mut Errors) {
     for family in Family::ALL {
         let own: Vec<_> = of_family(addresses, family).collect();
         if own.is_empty() || !errors.note(may_have(family, &own)).unwrap_or_default() {
@@ -198,7 +198,7 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
 ///
 /// # Errors
 /// Code 50 if they are not; those for IPv6 may be missing where there is none.
-pub fn probe() -> Result<()> {
+pub(crate) fn probe() -> Result<()> {
     if let Err(error) = iptables::save(Family::V6, TABLE) {
         report(error);
     }
