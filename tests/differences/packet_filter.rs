@@ -123,6 +123,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It does not run ip6tables-save, without which this ADD succeeds.",
     ),
+    (
+        "portmap::iptables::chains_of_the_other_kind_of_iptables_make_way",
+        Differs,
+        "It looks at the kind of iptables only that the host has now.",
+    ),
     ("portmap::iptables::a_port_has_one_owner_whoever_translates", Differs, SHARED),
     (
         "portmap::iptables::check_misses_any_rule",

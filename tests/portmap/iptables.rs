@@ -120,6 +120,33 @@ fn an_add_that_fails_leaves_the_container_its_other_ports() {
 }
 
 #[test]
+fn a_repeated_add_has_each_rule_once() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({"conditionsV4": ["!", "-i", "x0"]}));
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
+        let saved = nat_rules(bed);
+        chain.call("ADD", &pod, "c1", &list).success();
+        assert_eq!(nat_rules(bed), saved);
+    });
+}
+
+#[test]
+fn chains_of_the_other_kind_of_iptables_make_way() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({}));
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
+        let saved = nat_rules(bed);
+        // What this container had before iptables was iptables-nft on this host.
+        let script = "iptables-save -t nat | iptables-legacy-restore; nft flush ruleset";
+        bed.succeed("sh", &["-c", script]);
+        chain.call("ADD", &pod, "c1", &list).success();
+        assert_eq!(nat_rules(bed), saved);
+        let left = bed.succeed("iptables-legacy-save", &["-t", "nat"]);
+        assert!(!left.contains("CNI-DN-"), "{left}");
+    });
+}
+
+#[test]
 fn a_port_has_one_owner_whoever_translates() {
     case(|bed| {
         let list = mappings(&[(8080, 80)], &json!({}));

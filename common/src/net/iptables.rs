@@ -141,6 +141,11 @@ impl LockedTable {
         Ok(Self { family, name, saved: save(family, name)?, _lock: lock })
     }
 
+    /// Whether it has a chain.
+    pub fn has_chain(&self, name: &str) -> bool {
+        declares(&self.saved, name)
+    }
+
     /// Those of the rules that are not in it.
     pub fn missing(&self, rules: &[Rule]) -> Vec<Rule> {
         missing(&self.saved, rules)

@@ -9,10 +9,12 @@ use common::attach::kept::Kept;
 use common::cni::{Error, Errors, Result};
 use common::filter::legacy::LegacyHostPort;
 use common::net::Family;
+use common::net::iptables::LockedTable;
 
 impl HostPorts {
     /// Deletes rules that lead from these ports to containers that are gone, or to this one; but not
-    /// the chain `replaced`, which the caller replaces: whether that is one of them.
+    /// the chain `replaced` of the table that iptables has, which the caller replaces: whether that is
+    /// one of them.
     ///
     /// # Errors
     /// When a container that may be alive has one of them.
@@ -27,7 +29,16 @@ impl HostPorts {
         for (pod, ranges) in ports.ranges().filter(|(_, ranges)| !ranges.is_empty()) {
             let is_ours =
                 |port| ranges.iter().any(|range| (range.first..=range.last).contains(&port));
-            for conflict in legacy.list_host_ports(Family::of(pod.ip()), is_ours)? {
+            let family = Family::of(pod.ip());
+            let found = legacy.list_host_ports(family, is_ours)?;
+            // The chain may be in the tables of the other kind of iptables, where it is not replaced.
+            let replaced = match replaced {
+                Some(chain) if found.iter().any(|one| one.container.has_chain(chain)) => {
+                    LockedTable::open(family, "nat")?.has_chain(chain).then_some(chain)
+                }
+                _ => None,
+            };
+            for conflict in found {
                 let Some(range) = ranges.iter().find(|range| range.overlaps(&conflict)) else {
                     continue;
                 };
