@@ -42,7 +42,7 @@ const PLUGINS: &[Known] = &[
     filtering::<ptp::Ptp>(Role::Main, &[]),
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
-    filtering::<firewall::Filter>(Role::Chained, &[]),
+    filtering::<firewall::Firewall>(Role::Chained, &[]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

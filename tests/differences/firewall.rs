@@ -65,6 +65,16 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         ISOLATED,
     ),
     (
+        "firewall::iptables::an_add_that_fails_takes_back_only_what_it_has_added",
+        Differs,
+        "It does not run ip6tables-save, without which this ADD succeeds.",
+    ),
+    (
+        "firewall::iptables::without_nftables_rules_of_iptables_come_and_go",
+        Differs,
+        "It opens no socket of nfnetlink, so that none can fail.",
+    ),
+    (
         "firewall::iptables::rules_that_another_backend_has_made_are_removed_too",
         Differs,
         "Of rules that are there twice it deletes one.",

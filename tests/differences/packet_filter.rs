@@ -89,6 +89,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "The lost container's rules stay beside those of the next owner.",
     ),
+    (
+        "masquerade::iptables::an_add_that_fails_leaves_the_container_its_other_interface",
+        Differs,
+        "It does not run ip6tables-save, without which this ADD succeeds.",
+    ),
     ("masquerade::iptables::networks_that_are_excluded_see_the_pod", Differs, YOUNGER),
     (
         "masquerade::iptables::pods_are_seen_as_the_host_and_leave_no_rule",
@@ -112,6 +117,16 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "portmap::iptables::a_chain_of_somebody_elses_marks",
         Differs,
         "Its failed ADD leaves the chains that it has made.",
+    ),
+    (
+        "portmap::iptables::an_add_that_fails_leaves_the_container_its_other_ports",
+        Differs,
+        "It does not run ip6tables-save, without which this ADD succeeds.",
+    ),
+    (
+        "portmap::iptables::chains_of_the_other_kind_of_iptables_make_way",
+        Differs,
+        "It looks at the kind of iptables only that the host has now.",
     ),
     ("portmap::iptables::a_port_has_one_owner_whoever_translates", Differs, SHARED),
     (

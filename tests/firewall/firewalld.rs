@@ -111,6 +111,21 @@ fn what_firewalld_refuses_is_rolled_back() {
 }
 
 #[test]
+fn a_repeated_add_that_firewalld_refuses_leaves_what_was_there() {
+    case(|bed| {
+        let firewalld = Firewalld::start(bed);
+        let (chain, pod) = (Chain::new(bed, json!({})), bed.sandbox("pod"));
+        chain.add(&pod, "c1");
+        let before = bed.snapshot();
+        firewalld.refuse(SOURCES[1]);
+        let outcome = chain.run("ADD", &pod, "c1");
+        assert!(outcome.error().msg.contains(SOURCES[1]), "{outcome}");
+        assert_eq!(firewalld.sources("trusted")[..1], SOURCES[..1]);
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
 fn without_firewalld_a_bus_changes_nothing() {
     case(|bed| {
         let _bus = Bus::start(bed);

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use testbed::{
-    Snapshot, Testbed,
+    SYSTEM_PATH, Snapshot, Testbed,
     firewall::{Chain, neighbour, outside},
-    iptables::drop_forwarded,
+    iptables::{drop_forwarded, path_without_ip6tables},
     reach::{is_cut_off, reaches},
 };
 
@@ -191,6 +191,23 @@ fn del_and_gc_find_rules_of_iptables_without_a_result() {
 }
 
 #[test]
+fn an_add_that_fails_takes_back_only_what_it_has_added() {
+    case(|bed| {
+        let (chain, pod) = (Chain::new(bed, json!({"backend": IPTABLES})), bed.sandbox("pod"));
+        chain.add(&pod, "c1");
+        let second = bed.sandbox("second");
+        chain.bridge.add(&second, "c2").success();
+        let path = path_without_ip6tables(bed);
+        let before = bed.snapshot();
+        for (pod, id) in [(&second, "c2"), (&pod, "c1")] {
+            let outcome = chain.call("ADD", pod, id).env("PATH", &path).run();
+            outcome.fails_with(999, "ip6tables-save");
+            bed.assert_unchanged_since(&before);
+        }
+    });
+}
+
+#[test]
 fn rules_that_another_backend_has_made_are_removed_too() {
     case(|bed| {
         let mut chain = Chain::new(bed, json!({"backend": IPTABLES}));
@@ -238,29 +255,53 @@ fn without_its_programs_iptables_cannot_be_asked_but_del_works() {
     });
 }
 
+/// Where iptables is iptables-legacy.
+const LEGACY: &str = "/run/test/legacy";
+
+/// A `PATH` by which a host has iptables-legacy only.
+fn path_of_legacy(bed: &Testbed) -> String {
+    bed.succeed("mkdir", &["-p", LEGACY]);
+    for tool in ["iptables", "ip6tables"] {
+        for action in ["", "-save", "-restore"] {
+            let target = format!("/usr/sbin/{tool}-legacy{action}");
+            bed.succeed("ln", &["-s", &target, &format!("{LEGACY}/{tool}{action}")]);
+        }
+    }
+    format!("{LEGACY}:{SYSTEM_PATH}")
+}
+
+#[test]
+fn without_nftables_rules_of_iptables_come_and_go() {
+    case(|bed| {
+        let path = path_of_legacy(bed);
+        let (chain, pod) = (Chain::new(bed, json!({"backend": IPTABLES})), bed.sandbox("pod"));
+        chain.bridge.add(&pod, "c1").success();
+        for (verb, count) in [("ADD", 3), ("DEL", 1), ("DEL", 1)] {
+            let call = chain.call(verb, &pod, "c1").env("PATH", &path);
+            // As a kernel without nfnetlink answers.
+            let inject = "-e trace=socket -e inject=socket:error=EPROTONOSUPPORT:when=1+";
+            let (outcome, trace) = bed.strace(call, inject);
+            assert!(outcome.status.success() && trace.contains("(INJECTED)"), "{outcome}");
+            for tool in ["iptables", "ip6tables"] {
+                let listed = bed.succeed(&format!("{LEGACY}/{tool}"), &["-S", "CNI-FORWARD"]);
+                let rules = listed.lines().filter(|line| line.starts_with("-A "));
+                assert_eq!(rules.count(), count, "{verb}: {listed}");
+            }
+        }
+    });
+}
+
 #[test]
 fn tables_of_the_older_kind_are_opened_too() {
     case(|bed| {
         let neighbour = neighbour(bed);
-        // A host whose iptables is iptables-legacy.
+        let path = path_of_legacy(bed);
         for tool in ["iptables", "ip6tables"] {
-            for action in ["", "-save", "-restore"] {
-                let link = format!("/run/test/legacy/{tool}{action}");
-                bed.succeed("mkdir", &["-p", "/run/test/legacy"]);
-                let target = format!("/usr/sbin/{tool}-legacy{action}");
-                bed.succeed("ln", &["-s", &target, &link]);
-            }
-            let tool = format!("/run/test/legacy/{tool}");
-            bed.succeed(&tool, &["-P", "FORWARD", "DROP"]);
+            bed.succeed(&format!("{LEGACY}/{tool}"), &["-P", "FORWARD", "DROP"]);
         }
         for keys in [json!({}), json!({"backend": IPTABLES})] {
             let (chain, pod) = (Chain::new(bed, keys), bed.sandbox("pod"));
-            let call = |verb: &str| {
-                chain
-                    .call(verb, &pod, "c1")
-                    .env("PATH", "/run/test/legacy:/usr/sbin:/usr/bin")
-                    .run()
-            };
+            let call = |verb: &str| chain.call(verb, &pod, "c1").env("PATH", &path).run();
             chain.bridge.add(&pod, "c1").success();
             reaches(&pod, bed, &["10.1.0.1".to_owned()]);
             is_cut_off(&pod, &neighbour, &outside());

@@ -1,7 +1,12 @@
 //! Masquerading's other backend: the same packets get through, by the rules of the Go plugin.
 
 use serde_json::json;
-use testbed::{REFERENCE, SYSTEM_PATH, config, iptables::nat_rules, reach::seen, warm::Warm};
+use testbed::{
+    REFERENCE, SYSTEM_PATH, config,
+    iptables::{nat_rules, path_without_ip6tables},
+    reach::seen,
+    warm::Warm,
+};
 
 use crate::differences::case;
 
@@ -60,5 +65,27 @@ fn networks_that_are_excluded_see_the_pod() {
         network.add(&pod, "c1").success();
         neighbour.ip("route add 10.1.0.0/24 via 203.0.113.1");
         assert_eq!(seen(&pod, &neighbour, "203.0.113.2"), "10.1.0.2");
+    });
+}
+
+#[test]
+fn an_add_that_fails_leaves_the_container_its_other_interface() {
+    case(|bed| {
+        let config = config::pods_with(&json!({"ipMasqBackend": "iptables"}));
+        let network = bed.network(config.clone());
+        let (pod, other) = (bed.sandbox("pod"), bed.sandbox("other"));
+        network.add(&pod, "c1").success();
+        let path = path_without_ip6tables(bed);
+        let (before, saved) = (bed.snapshot(), nat_rules(bed));
+        let second = bed.network(config).ifname("net1");
+        // The chain is one for all interfaces of the container.
+        for call in [
+            second.call("ADD", "c1").netns(pod.path()),
+            network.call("ADD", "c2").netns(other.path()),
+        ] {
+            call.env("PATH", &path).run().fails_with(999, "ip6tables-save");
+            assert_eq!(nat_rules(bed), saved);
+            bed.assert_unchanged_since(&before);
+        }
     });
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testbed::{
     REFERENCE, SYSTEM_PATH, Sandbox, Testbed,
     config::{changed, mappings},
-    iptables::nat_rules,
+    iptables::{nat_rules, path_without_ip6tables},
     portmap::{Chain, matrix},
     reach::knock,
 };
@@ -88,6 +88,61 @@ fn del_needs_to_know_nothing_and_leaves_what_is_shared() {
             bed.assert_unchanged_since(&before);
             pod.destroy();
         }
+    });
+}
+
+#[test]
+fn an_add_that_fails_leaves_the_container_its_other_ports() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({}));
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
+        // The chain is one for all interfaces of the container.
+        let mut second = by_iptables(bed, &json!({}));
+        second.bridge = second.bridge.ifname("net1");
+        second.attach(&pod, "c1");
+        let other = bed.sandbox("other");
+        chain.attach(&other, "c2");
+        let path = path_without_ip6tables(bed);
+        let (before, saved) = (bed.snapshot(), nat_rules(bed));
+        let more = mappings(&[(8090, 80)], &json!({}));
+        for (config, ifname, id, pod) in [
+            (chain.config("c2", &more), "eth0", "c2", &other),
+            (chain.config("c1", &list), "eth0", "c1", &pod),
+            (second.config("c1", &more), "net1", "c1", &pod),
+        ] {
+            let call = bed.call("ADD", id, &config).netns(pod.path()).ifname(ifname);
+            let outcome = call.env("PATH", &path).run();
+            outcome.fails_with(999, "ip6tables-save");
+            assert_eq!(nat_rules(bed), saved);
+            bed.assert_unchanged_since(&before);
+        }
+    });
+}
+
+#[test]
+fn a_repeated_add_has_each_rule_once() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({"conditionsV4": ["!", "-i", "x0"]}));
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
+        let saved = nat_rules(bed);
+        chain.call("ADD", &pod, "c1", &list).success();
+        assert_eq!(nat_rules(bed), saved);
+    });
+}
+
+#[test]
+fn chains_of_the_other_kind_of_iptables_make_way() {
+    case(|bed| {
+        let chain = by_iptables(bed, &json!({}));
+        let (pod, list) = attached(bed, &chain, "c1", 8080);
+        let saved = nat_rules(bed);
+        // What this container had before iptables was iptables-nft on this host.
+        let script = "iptables-save -t nat | iptables-legacy-restore; nft flush ruleset";
+        bed.succeed("sh", &["-c", script]);
+        chain.call("ADD", &pod, "c1", &list).success();
+        assert_eq!(nat_rules(bed), saved);
+        let left = bed.succeed("iptables-legacy-save", &["-t", "nat"]);
+        assert!(!left.contains("CNI-DN-"), "{left}");
     });
 }
 

@@ -9,7 +9,7 @@ use common::Result;
 use common::net::Family;
 use common::net::iptables::has_legacy;
 use common::net::nft::{Nft, TableFamily};
-use firewall::policy::{BlockingChain, Firewall, Sender};
+use firewall::policy::{BlockingChain, ForwardingRules, Sender};
 use std::collections::BTreeMap;
 
 /// Whether what the attachments should have is there.
@@ -63,7 +63,7 @@ pub(super) fn leftovers(
 /// Chains of others that drop what pods send, and rules in two places.
 pub(super) fn of_others(senders: Vec<Sender>) -> Result<Vec<Finding>> {
     let mut blocking = Vec::<(BlockingChain, Vec<String>)>::new();
-    for chain in Firewall::open()?.find_blocking_chains(senders)? {
+    for chain in ForwardingRules::open()?.find_blocking_chains(senders)? {
         let address = chain.address().map(|address| address.to_string());
         match blocking.iter_mut().find(|(other, _)| other.is_same(&chain)) {
             Some((_, addresses)) => addresses.extend(address),

@@ -7,7 +7,7 @@
 
 use super::Owner;
 use super::kept::{is_young, now};
-use crate::cni::{Code, Error, NetworkName, Result};
+use crate::cni::{Code, Error, NetworkName, Result, Undo};
 use crate::net::{Link, Netlink, Presence, has_link};
 use std::time::Duration;
 
@@ -85,7 +85,22 @@ pub(super) fn is_being_added(link: &str) -> bool {
 /// # Errors
 /// Code 11 when another process adds the attachment.
 pub(crate) fn announce(owner: &Owner) -> Result<Presence> {
-    Presence::announce(&presence_name(&host_name(owner))).map_err(|error| {
+    announce_as(&presence_name(&host_name(owner)), owner)
+}
+
+/// The same of a chained plugin, whose ADD comes when that of the main plugin has ended, until the ADD
+/// has been answered or rolled back.
+///
+/// # Errors
+/// Code 11 when another process has the plugin add the attachment.
+pub fn announce_chained(plugin: &str, owner: &Owner, undo: &mut Undo) -> Result<()> {
+    let presence = announce_as(&presence_name(&format!("{plugin}/{}", host_name(owner))), owner)?;
+    undo.hold(presence);
+    Ok(())
+}
+
+fn announce_as(name: &str, owner: &Owner) -> Result<Presence> {
+    Presence::announce(name).map_err(|error| {
         if !error.is_exists() {
             return error.into();
         }

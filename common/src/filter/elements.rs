@@ -2,6 +2,9 @@
 //!
 //! The comment of an element names its owner, and perhaps has notes after it. So what one attachment
 //! has is found by its keys, if they are known, and otherwise by a look at all elements.
+//!
+//! The names of tables, sets, maps and chains are an interface: pods outlive an upgrade of the
+//! plugins, whose next version has to find and delete what this one has made. So a name stays.
 
 mod change;
 mod comment;

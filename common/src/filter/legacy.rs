@@ -121,8 +121,11 @@ impl Legacy {
         if self.nft.find_chain(BRIDGE, SPOOF_CHECKS)?.is_none() {
             return Ok(());
         }
+        // Rules first: an ADD makes its link before its rule, so that a listed rule without a link
+        // has lost it. The other way round, an ADD between the two looks would lose its rule.
+        let rules = self.nft.list_rules(BRIDGE, SPOOF_CHECKS)?;
         let links = net::Netlink::open()?.list_links()?;
-        for rule in self.nft.list_rules(BRIDGE, SPOOF_CHECKS)? {
+        for rule in rules {
             let comment = rule.comment().unwrap_or_default();
             let lives = links.iter().any(|link| rule.contains(&port_key(&link.name)));
             if let (Some(instance), false) = (comment.strip_prefix("macspoofchk-"), lives) {

@@ -24,8 +24,7 @@
 
 use crate::attach::kept::Kept;
 use crate::attach::owner::{Owner, digest};
-use crate::cni::Undo;
-use crate::cni::{Cidr, Error, Result, Success};
+use crate::cni::{Cidr, Error, Result, Success, Undo};
 use crate::filter::elements::{
     ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, table,
 };
@@ -283,7 +282,7 @@ mod tests {
     }
 
     const ALL: Scope =
-        Scope { ipv4: true, ipv6: true, exclude: Vec::new(), backend: Backend::Nftables };
+        Scope { families: &Family::ALL, exclude: Vec::new(), backend: Backend::Nftables };
 
     fn chains(scope: &Scope) -> Vec<String> {
         let success = success(&["10.1.0.2/24", "fd00:1::5/64"]);
@@ -293,7 +292,7 @@ mod tests {
     #[test]
     fn chains_are_named_after_the_subnet() {
         assert_eq!(chains(&ALL), ["masquerade-10.1.0.0/24", "masquerade-fd00_1__/64"]);
-        let scope = Scope { ipv4: false, ..ALL };
+        let scope = Scope { families: &[Family::V6], ..ALL };
         assert_eq!(chains(&scope), ["masquerade-fd00_1__/64"]);
     }
 

@@ -34,7 +34,7 @@ pub fn save(family: Family, table: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// As [`save`].
-pub fn restore(family: Family, script: &str) -> Result<()> {
+fn restore(family: Family, script: &str) -> Result<()> {
     run(&program(family, "restore"), &["--noflush", WAIT], script).map(drop)
 }
 
@@ -110,11 +110,6 @@ impl Rule {
     }
 }
 
-/// A script for [`restore`].
-pub fn script(table: &str, lines: impl Iterator<Item = String>) -> String {
-    format!("*{table}\n{}COMMIT\n", lines.collect::<String>())
-}
-
 /// Those of the rules that are not in a table.
 pub fn missing(saved: &[String], rules: &[Rule]) -> Vec<Rule> {
     rules.iter().filter(|rule| !saved.contains(&rule.saved())).cloned().collect()
@@ -124,36 +119,140 @@ pub fn missing(saved: &[String], rules: &[Rule]) -> Vec<Rule> {
 ///
 /// # Errors
 /// As [`save`].
-pub fn ensure(family: Family, table: &str, chains: &[&str], rules: &[Rule]) -> Result<()> {
-    ensure_with(family, table, (chains, rules), "")
+pub fn ensure(family: Family, table: &'static str, chains: &[&str], rules: &[Rule]) -> Result<()> {
+    LockedTable::open(family, table)?.ensure(chains, rules, "")
 }
 
-/// As [`ensure`], together with the lines of a script: all of it is done, or none.
-///
-/// # Errors
-/// As [`save`].
-pub fn ensure_with(
+/// A table as it is, which no other plugin changes until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct LockedTable {
     family: Family,
-    table: &str,
-    (chains, rules): (&[&str], &[Rule]),
-    lines: &str,
-) -> Result<()> {
-    let _lock = lock()?;
-    let saved = save(family, table)?;
-    let missing = missing(&saved, rules);
-    if missing.is_empty() && lines.is_empty() {
-        return Ok(());
+    name: &'static str,
+    saved: Vec<String>,
+    _lock: Lock,
+}
+
+impl LockedTable {
+    /// # Errors
+    /// As [`save`].
+    pub fn open(family: Family, name: &'static str) -> Result<Self> {
+        let lock = lock()?;
+        Ok(Self { family, name, saved: save(family, name)?, _lock: lock })
     }
-    let is_there = |chain: &str| saved.iter().any(|line| line.starts_with(&format!(":{chain} ")));
-    let new = chains.iter().filter(|chain| !is_there(chain)).map(|chain| format!("-N {chain}\n"));
-    let all = new.chain(missing.iter().map(|rule| rule.added() + "\n"));
-    restore(family, &script(table, all.chain([lines.to_owned()])))
+
+    /// Whether it has a chain.
+    pub fn has_chain(&self, name: &str) -> bool {
+        declares(&self.saved, name)
+    }
+
+    /// Those of the rules that are not in it.
+    pub fn missing(&self, rules: &[Rule]) -> Vec<Rule> {
+        missing(&self.saved, rules)
+    }
+
+    /// Makes those of the rules that are missing, with their chains, and then what the lines of a
+    /// script say: all of it is done, or none.
+    ///
+    /// # Errors
+    /// As [`save`].
+    pub fn ensure(&self, chains: &[&str], rules: &[Rule], lines: &str) -> Result<()> {
+        let new = chains.iter().filter(|chain| !declares(&self.saved, chain));
+        let new = new.map(|chain| format!("-N {chain}\n"));
+        let missing = self.missing(rules);
+        let added = missing.iter().map(|rule| rule.added() + "\n");
+        if missing.is_empty() && lines.is_empty() {
+            return Ok(());
+        }
+        let all: String = new.chain(added).chain([lines.to_owned()]).collect();
+        self.restore(&all)
+    }
+
+    /// Deletes every copy of these rules.
+    ///
+    /// # Errors
+    /// As [`save`].
+    pub fn delete(&self, rules: &[Rule]) -> Result<()> {
+        let copies = |rule: &Rule| self.saved.iter().filter(|line| **line == rule.saved()).count();
+        let lines = |rule: &Rule| (rule.deleted() + "\n").repeat(copies(rule));
+        self.restore(&rules.iter().map(lines).collect::<String>())
+    }
+
+    /// What a chain is like now, and which rules jump to it.
+    pub fn remember(&self, chain: &str) -> EarlierChain {
+        let saved = self.saved.clone();
+        EarlierChain { family: self.family, table: self.name, chain: chain.to_owned(), saved }
+    }
+
+    fn restore(&self, lines: &str) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        restore(self.family, &format!("*{}\n{lines}COMMIT\n", self.name))
+    }
+}
+
+fn declares(saved: &[String], chain: &str) -> bool {
+    saved.iter().any(|line| line.starts_with(&format!(":{chain} ")))
+}
+
+/// A chain as it was before a change: it, or that it was not there, and the rules that jumped to it.
+#[derive(Debug)]
+pub struct EarlierChain {
+    family: Family,
+    table: &'static str,
+    chain: String,
+    saved: Vec<String>,
+}
+
+impl EarlierChain {
+    /// Makes it so again.
+    ///
+    /// # Errors
+    /// As [`save`].
+    pub fn roll_back(&self) -> Result<()> {
+        let now = LockedTable::open(self.family, self.table)?;
+        now.restore(&self.rollback(&now.saved))
+    }
+
+    /// Lines of a script that delete the rules that jumped to the chain.
+    pub fn without_jumps(&self) -> String {
+        self.jumps(&self.saved).into_iter().map(|rule| format!("-D {rule}\n")).collect()
+    }
+
+    /// The lines of a script that makes it so again, where the table is like this.
+    fn rollback(&self, now: &[String]) -> String {
+        let (chain, mut added, mut lost) = (&self.chain, self.jumps(now), Vec::new());
+        for earlier in self.jumps(&self.saved) {
+            match added.iter().position(|rule| *rule == earlier) {
+                Some(at) => drop(added.swap_remove(at)),
+                None => lost.push(earlier),
+            }
+        }
+        let mut lines: String = added.iter().map(|rule| format!("-D {rule}\n")).collect();
+        if declares(&self.saved, chain) {
+            lines.push_str(&format!(":{chain} - [0:0]\n"));
+            let own = format!("-A {chain} ");
+            let rules = self.saved.iter().filter(|line| line.starts_with(&own));
+            lines.extend(rules.map(|line| format!("{line}\n")));
+            lines.extend(lost.iter().map(|rule| format!("-A {rule}\n")));
+        } else if declares(now, chain) {
+            lines.push_str(&format!("-F {chain}\n-X {chain}\n"));
+        }
+        lines
+    }
+
+    fn jumps<'a>(&self, saved: &'a [String]) -> Vec<&'a str> {
+        let end = format!(" -j {}", self.chain);
+        let rules = saved.iter().filter_map(|line| line.strip_prefix("-A "));
+        rules.filter(|rule| rule.ends_with(&end)).collect()
+    }
 }
 
 /// The lock of this network namespace's tables, held until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Lock {
+pub(crate) struct Lock {
     _held: Flock<File>,
 }
 
@@ -163,7 +262,7 @@ pub struct Lock {
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn lock() -> Result<Lock> {
+pub(crate) fn lock() -> Result<Lock> {
     const NAMESPACE: &str = "/proc/thread-self/ns/net";
     let what = || "lock the tables of iptables".to_owned();
     let file = File::open(NAMESPACE).doing(what)?;

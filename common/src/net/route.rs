@@ -34,6 +34,14 @@ impl Family {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
+
+    /// The length of an address, and of the prefix that is one address, in bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
 }
 
 impl From<Family> for AddressFamily {
@@ -260,8 +268,9 @@ impl Netlink {
     /// EINVAL if the route is one that drops packets (`blackhole`), EACCES if it is `prohibit`.
     pub fn find_route_to(&self, address: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
-        message.header.address_family = Family::of(address).into();
-        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        let family = Family::of(address);
+        message.header.address_family = family.into();
+        message.header.destination_prefix_length = family.bits();
         message.attributes.push(RouteAttribute::Destination(address.into()));
         let what = || format!("find the route to {address}");
         match self.get(&RouteNetlinkMessage::GetRoute(message), what) {

@@ -2,7 +2,7 @@
 
 use crate::config::{BackendKey, Plan};
 use crate::firewalld::Firewalld;
-use crate::policy::{Accepted, Firewall, ForwardingPolicy, Ingress, iptables};
+use crate::policy::{Accepted, ForwardingPolicy, ForwardingRules, Ingress, iptables};
 use common::attach::Owner;
 use common::cni::report;
 use common::filter::restore::{Expected, External};
@@ -64,7 +64,7 @@ pub(crate) fn expected_state(
     plan: &Plan,
     owner: &Owner,
 ) -> Result<Vec<Expected>> {
-    Firewall::expected_state(&own_part(plan.backend, success, plan)?, owner)
+    ForwardingRules::expected_state(&own_part(plan.backend, success, plan)?, owner)
 }
 
 /// What lets connections through on this host, for this configuration.
@@ -126,7 +126,10 @@ impl ForwardingBackend {
         undo: &mut Undo,
     ) -> Result<()> {
         let own = self.own_part(success, plan)?;
-        match (Firewall::open().and_then(|mut tables| tables.create(&own, owner, undo)), &self) {
+        match (
+            ForwardingRules::open().and_then(|mut tables| tables.create(&own, owner, undo)),
+            &self,
+        ) {
             // A kernel without nftables may have iptables. Without our tables, DEL finds the addresses
             // in prevResult only.
             (Err(error), Self::Iptables) => report(error),
@@ -143,7 +146,7 @@ impl ForwardingBackend {
     ) -> Result<Vec<String>> {
         let mut differences = match &self {
             Self::Iptables => Vec::new(),
-            _ => Firewall::open()?.verify(&self.own_part(success, plan)?, owner)?,
+            _ => ForwardingRules::open()?.verify(&self.own_part(success, plan)?, owner)?,
         };
         if let Some(external) = self.external(success, plan)? {
             differences.extend(external.verify()?);
@@ -153,13 +156,14 @@ impl ForwardingBackend {
 
     pub(crate) fn probe(&self) -> Result<()> {
         match self {
-            Self::Nftables => Firewall::open()?.probe(),
+            Self::Nftables => ForwardingRules::open()?.probe(),
             Self::Firewalld(_) => Ok(()),
             Self::Iptables => iptables::probe(),
         }
     }
 
-    /// Deletes what iptables and firewalld let through for these addresses, whoever has told them.
+    /// Has iptables and firewalld let these addresses through no longer, whichever plugin or
+    /// configuration had them do it.
     pub(crate) fn delete(addresses: &[IpAddr], zones: &[String], errors: &mut Errors) {
         iptables::delete(addresses, errors);
         if addresses.is_empty() {

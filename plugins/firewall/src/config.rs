@@ -1,4 +1,4 @@
-//! From JSON to what it means. Values that are none are refused here, before anything is touched.
+//! From JSON to what it means. A value that the plugin does not know is refused here, before anything is touched.
 
 use crate::policy::Ingress;
 use common::cni::Call;

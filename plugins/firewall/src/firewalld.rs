@@ -1,8 +1,11 @@
 //! firewalld, told over D-Bus to let addresses through: they become sources of a zone.
 
 use common::cni::report;
+use common::net::Family;
 use common::{Code, Error, Result, Undo};
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::timeout;
 use zbus::address::Transport;
@@ -60,18 +63,26 @@ impl Firewalld {
     /// When firewalld refuses.
     pub(crate) fn create_source(&self, ip: IpAddr, undo: &mut Undo) -> Result<()> {
         let zone = self.zone.clone();
+        let was_there = Rc::new(Cell::new(false));
+        let stays = Rc::clone(&was_there);
         undo.push(format!("source {ip} of firewalld's zone {zone}"), move || {
-            if let Some(firewalld) = Self::find(&zone)? {
+            if !stays.get()
+                && let Some(firewalld) = Self::find(&zone)?
+            {
                 firewalld.delete_source(ip);
             }
             Ok(())
         });
         match self.ask::<String>("addSource", ip) {
-            Err(error) if !error.to_string().contains("ZONE_ALREADY_SET") => {
+            Err(error) if error.to_string().contains("ZONE_ALREADY_SET") => {
+                was_there.set(true);
+                Ok(())
+            }
+            Err(error) => {
                 let what = format!("add source {} to firewalld's zone {}", source(ip), self.zone);
                 Err(failed(&what, &error))
             }
-            _ => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -112,7 +123,7 @@ impl Firewalld {
 
 /// An address as firewalld knows sources.
 fn source(ip: IpAddr) -> String {
-    format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 })
+    format!("{ip}/{}", Family::of(ip).bits())
 }
 
 fn failed(what: &str, error: &zbus::Error) -> Error {

@@ -6,9 +6,10 @@ mod config;
 mod firewalld;
 pub mod policy;
 
-use crate::policy::{Firewall, addresses};
+use crate::policy::{ForwardingRules, addresses};
 use backend::ForwardingBackend;
 use common::Owner;
+use common::attach::host_end::announce_chained;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
 use common::filter::restore::{Expected, Filtering};
@@ -20,11 +21,11 @@ use std::net::IpAddr;
 
 /// The plugin.
 #[derive(Debug)]
-pub struct Filter {
+pub struct Firewall {
     plan: Plan,
 }
 
-impl Plugin for Filter {
+impl Plugin for Firewall {
     const NAME: &'static str = "firewall";
     const ABOUT: &'static str = "Lets a container's connections through the host's packet filter.";
 
@@ -38,6 +39,7 @@ impl Plugin for Filter {
                 .details("put firewall behind the plugin that makes the interface"));
         };
         let owner = request.owner();
+        announce_chained(Self::NAME, &owner, undo)?;
         ForwardingBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;
         Ok(success.clone())
     }
@@ -45,13 +47,17 @@ impl Plugin for Filter {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
         let success = request.prev_result.as_ref();
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let listed = errors.note(firewall.list_addresses(success, &owner));
+        // Rules of iptables are made without nftables too, and go by the addresses of prevResult.
+        let mut tables = errors.note(ForwardingRules::open_available()).flatten();
+        let listed =
+            tables.as_mut().and_then(|tables| errors.note(tables.list_addresses(success, &owner)));
         let own = listed.unwrap_or_else(|| success.map(addresses).unwrap_or_default());
         // Our own elements go last: a DEL that fails here finds the addresses and zones again.
-        let zones = zones(&mut firewall, &own, &request.call.network, errors);
+        let zones = zones(tables.as_mut(), &own, &request.call.network, errors);
         ForwardingBackend::delete(&own, &zones, errors);
-        errors.note(firewall.delete(success, &own, &owner));
+        if let Some(mut tables) = tables {
+            errors.note(tables.delete(success, &own, &owner));
+        }
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
@@ -64,12 +70,15 @@ impl Plugin for Filter {
         let network = &request.call.network;
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &network.name, &request.valid);
-        let Some(mut firewall) = errors.note(Firewall::open()) else { return };
-        let stale = errors.note(firewall.list_stale_addresses(&kept));
+        // Who has an address is told by our tables only.
+        let Some(mut tables) = errors.note(ForwardingRules::open_available()).flatten() else {
+            return;
+        };
+        let stale = errors.note(tables.list_stale_addresses(&kept));
         let stale = stale.unwrap_or_default();
-        let zones = zones(&mut firewall, &stale, network, errors);
+        let zones = zones(Some(&mut tables), &stale, network, errors);
         ForwardingBackend::delete(&stale, &zones, errors);
-        errors.note(firewall.sweep(&network.name, &kept));
+        errors.note(tables.sweep(&network.name, &kept));
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -80,16 +89,17 @@ impl Plugin for Filter {
 /// The zones in which firewalld may have these addresses: those that stand beside them, or else the
 /// one that the configuration names now.
 fn zones(
-    firewall: &mut Firewall,
+    tables: Option<&mut ForwardingRules>,
     addresses: &[IpAddr],
     network: &Network,
     errors: &mut Errors,
 ) -> Vec<String> {
-    let known = errors.note(firewall.list_zones(addresses)).unwrap_or_default();
+    let known = tables.and_then(|tables| errors.note(tables.list_zones(addresses)));
+    let known = known.unwrap_or_default();
     if known.is_empty() { vec![zone_hint(network)] } else { known }
 }
 
-impl Filtering for Filter {
+impl Filtering for Firewall {
     fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
         backend::expected_state(result, &self.plan, owner)
     }

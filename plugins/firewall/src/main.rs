@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::run::<firewall::Filter>()
+    common::run::<firewall::Firewall>()
 }

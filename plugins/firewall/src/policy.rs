@@ -49,11 +49,11 @@
 mod accept;
 mod attachment;
 mod foreign;
-pub mod iptables;
+pub(crate) mod iptables;
 mod removal;
 mod ruleset;
 
-pub use attachment::{Accepted, ForwardingPolicy, Ingress, addresses};
+pub(crate) use attachment::{Accepted, ForwardingPolicy, Ingress, addresses};
 pub use foreign::{BlockingChain, Sender};
 
 use accept::MarkAccepted;
@@ -64,21 +64,29 @@ use common::cni::{Code, Error, Result, report};
 use common::filter::elements::{Elements, OwnedElement, Shared, SharedRuleset as _, port_key};
 use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Family;
-use common::net::nft::{Batch, Element, Key, Make, concat};
+use common::net::nft::{Batch, Element, Key, Make, Nft, concat};
 use foreign::Chains;
 use ruleset::{ALLOWED_PAIRS, BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, isolated, set_of};
 use std::net::IpAddr;
 
-/// The packet filter, for what is forwarded. Drop it late: see [`Nft`](common::net::nft::Nft).
-pub struct Firewall {
+/// Our tables about what is forwarded. Drop them late: see [`Nft`].
+pub struct ForwardingRules {
     elements: Elements,
 }
 
-impl Firewall {
+impl ForwardingRules {
     /// # Errors
     /// When the kernel has no nftables.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
+    }
+
+    /// As [`open`](Self::open). None if this kernel has no nftables.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(crate) fn open_available() -> Result<Option<Self>> {
+        Ok(Nft::open_available()?.map(|nft| Self { elements: Elements::new(nft) }))
     }
 
     /// Lets the attachment's connections through, and makes its ingress policy. The bridge's part of
@@ -86,7 +94,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn create(
+    pub(crate) fn create(
         &mut self,
         policy: &ForwardingPolicy,
         owner: &Owner,
@@ -115,7 +123,10 @@ impl Firewall {
     ///
     /// # Errors
     /// When it cannot be expressed.
-    pub fn expected_state(policy: &ForwardingPolicy, owner: &Owner) -> Result<Vec<Expected>> {
+    pub(crate) fn expected_state(
+        policy: &ForwardingPolicy,
+        owner: &Owner,
+    ) -> Result<Vec<Expected>> {
         let mut declaration = policy.declare()?;
         let bridge = policy.bridge.iter().filter(|_| policy.ingress != Ingress::Open);
         for (bridge, family) in bridge.flat_map(|one| policy.families().map(move |of| (one, of))) {
@@ -197,7 +208,11 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn verify(&mut self, policy: &ForwardingPolicy, owner: &Owner) -> Result<Vec<String>> {
+    pub(crate) fn verify(
+        &mut self,
+        policy: &ForwardingPolicy,
+        owner: &Owner,
+    ) -> Result<Vec<String>> {
         let mut elements = policy.elements();
         // iptables or firewalld is asked about addresses that it lets through.
         elements.retain(|element| {
@@ -249,7 +264,7 @@ impl Firewall {
     ///
     /// # Errors
     /// Code 50 when the kernel has no nftables.
-    pub fn probe(&mut self) -> Result<()> {
+    pub(crate) fn probe(&mut self) -> Result<()> {
         let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
         self.find(&pod_key(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
         if let Some(sentence) = accept::why_blocked(&mut self.elements.nft())? {

@@ -127,8 +127,8 @@ impl PortMappings {
         })
     }
 
-    /// The pod that the host itself reaches by 127.0.0.1, if there is one. Over
-    /// IPv6 it does not: the kernel has no such setting for `::1`.
+    /// The pod that the host itself reaches by 127.0.0.1, if there is one. By `::1` it reaches none:
+    /// IPv6 has no setting like `route_localnet`.
     fn localhost(&self) -> Option<IpAddr> {
         let is_open = |range: &PortRange| range.address.is_none_or(|address| address.is_loopback());
         let mut open =
@@ -169,7 +169,7 @@ impl HostPorts {
         if elements.is_empty() {
             return Ok(());
         }
-        self.clear_conflicting_dnat(ports, owner)?;
+        self.clear_conflicting_dnat(ports, owner, None)?;
         let comment = comment(owner, has_veth(&self.host.netlink, owner)?, &elements);
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.create(&elements, &comment, &ruleset, undo)?;

@@ -7,6 +7,7 @@ mod per_family;
 
 use crate::hostports::{HostPorts, PortMappings};
 use common::Owner;
+use common::attach::host_end::announce_chained;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
@@ -36,13 +37,14 @@ impl Plugin for Portmap {
             return Err(Error::config("must be called as chained plugin")
                 .details("put portmap behind the plugin that makes the interface"));
         };
-        let ports = self.port_mappings(success, &request.attachment.ifname);
-        if !ports.mappings.is_empty() {
+        let mappings = self.port_mappings(success, &request.attachment.ifname);
+        if !mappings.mappings.is_empty() {
             let owner = request.owner();
-            let mut filter = HostPorts::open()?;
+            announce_chained(Self::NAME, &owner, undo)?;
+            let mut host_ports = HostPorts::open()?;
             match &self.plan.iptables {
-                None => filter.create(&ports, &owner, undo)?,
-                Some(options) => filter.create_by_iptables(&ports, options, &owner, undo)?,
+                None => host_ports.create(&mappings, &owner, undo)?,
+                Some(options) => host_ports.create_by_iptables(&mappings, options, &owner, undo)?,
             }
         }
         Ok(success.clone())
@@ -50,32 +52,32 @@ impl Plugin for Portmap {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
-        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
-        errors.note(ports.delete(&mapping_hints(&request.call.network), &owner));
+        let Some(mut host_ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(host_ports.delete(&mapping_hints(&request.call.network), &owner));
         // The Go plugin may have made rules for it before the node was upgraded.
-        ports.legacy().delete_ports(&owner, errors);
+        host_ports.legacy().delete_ports(&owner, errors);
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let ports = self.port_mappings(&request.prev_result, &request.attachment.ifname);
-        if ports.mappings.is_empty() {
+        let mappings = self.port_mappings(&request.prev_result, &request.attachment.ifname);
+        if mappings.mappings.is_empty() {
             return Ok(());
         }
         let owner = request.owner();
-        let mut filter = HostPorts::open()?;
+        let mut host_ports = HostPorts::open()?;
         no_differences(&match &self.plan.iptables {
-            None => filter.verify(&ports, &owner)?,
-            Some(options) => filter.verify_by_iptables(&ports, options, &owner)?,
+            None => host_ports.verify(&mappings, &owner)?,
+            Some(options) => host_ports.verify_by_iptables(&mappings, options, &owner)?,
         })
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
         let Some(host) = errors.note(Host::open()) else { return };
         let kept = Kept::new(&host.netlink, &request.call.network.name, &request.valid);
-        let Some(mut ports) = errors.note(HostPorts::open()) else { return };
-        errors.note(ports.sweep(&kept));
-        errors.note(ports.sweep_conflicting_dnat(&kept));
-        ports.legacy().sweep_ports(&kept, errors);
+        let Some(mut host_ports) = errors.note(HostPorts::open()) else { return };
+        errors.note(host_ports.sweep(&kept));
+        errors.note(host_ports.sweep_conflicting_dnat(&kept));
+        host_ports.legacy().sweep_ports(&kept, errors);
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
@@ -93,11 +95,11 @@ pub fn probe() -> Result<()> {
 
 impl Filtering for Portmap {
     fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
-        let ports = self.port_mappings(result, owner.ifname());
-        if ports.mappings.is_empty() || self.plan.iptables.is_some() {
+        let mappings = self.port_mappings(result, owner.ifname());
+        if mappings.mappings.is_empty() || self.plan.iptables.is_some() {
             return Ok(Vec::new());
         }
-        Ok(vec![HostPorts::expected(&ports, owner)])
+        Ok(vec![HostPorts::expected(&mappings, owner)])
     }
 
     fn uses_external_backend(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Two of something: for IPv4 and for IPv6.
+//! Values that a configuration gives for IPv4 and for IPv6 apart.
 
 use common::net::Family;
 

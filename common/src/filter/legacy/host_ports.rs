@@ -41,6 +41,11 @@ impl LegacyContainer {
         self.id.as_deref() == Some(id)
     }
 
+    /// Whether its rules are in this chain of iptables.
+    pub fn has_chain(&self, name: &str) -> bool {
+        self.chain.as_deref() == Some(name)
+    }
+
     /// Whether it is the container of this attachment.
     pub fn is(&self, owner: &Owner) -> bool {
         match &self.chain {

@@ -3,12 +3,11 @@
 
 use super::Scope;
 use crate::attach::Owner;
-use crate::cni::Undo;
-use crate::cni::{Cidr, Errors, Result, Success};
-use crate::filter::legacy::{Legacy, masquerade_chain};
+use crate::cni::{Cidr, Result, Success, Undo};
+use crate::filter::legacy::masquerade_chain;
 use crate::filter::restore::External;
 use crate::net::Family;
-use crate::net::iptables::{Rule, comment, ensure, missing, save};
+use crate::net::iptables::{LockedTable, Rule, comment, missing, save};
 
 const TABLE: &str = "nat";
 
@@ -23,17 +22,17 @@ pub(super) fn create(
     owner: &Owner,
     undo: &mut Undo,
 ) -> Result<()> {
-    let own = owner.clone();
-    undo.push("masquerading by iptables", move || {
-        let mut legacy = Legacy::open()?;
-        Errors::collect(|errors| legacy.delete_masquerade(&own, errors))
-    });
     let chain = masquerade_chain(owner);
     for family in Family::ALL {
         let rules = rules(success, scope, family, owner);
-        if !rules.is_empty() {
-            ensure(family, TABLE, &[&chain], &rules)?;
+        if rules.is_empty() {
+            continue;
         }
+        let table = LockedTable::open(family, TABLE)?;
+        // The chain may serve another interface of the container, or an earlier ADD of this one.
+        let earlier = table.remember(&chain);
+        undo.push(format!("chain {chain} of iptables"), move || Ok(earlier.roll_back()?));
+        table.ensure(&[&chain], &rules, "")?;
     }
     Ok(())
 }
@@ -75,8 +74,10 @@ fn rules(success: &Success, scope: &Scope, family: Family, owner: &Owner) -> Vec
     let (network, container) = (owner.network(), &owner.attachment().container);
     let chain = masquerade_chain(owner);
     let comment = comment(&format!("name: \\\"{network}\\\" id: \\\"{container}\\\""));
-    let (multicast, length) =
-        if family == Family::V4 { ("224.0.0.0/4", 32) } else { ("ff00::/8", 128) };
+    let multicast = match family {
+        Family::V4 => "224.0.0.0/4",
+        Family::V6 => "ff00::/8",
+    };
     let is_own = |address: &Cidr| Family::of(address.ip()) == family && scope.has(address);
     let own = success.ips.iter().map(|ip| ip.address).filter(is_own);
     let mut rules = Vec::new();
@@ -89,7 +90,7 @@ fn rules(success: &Success, scope: &Scope, family: Family, owner: &Owner) -> Vec
         let excluded = scope.exclude.iter().filter(|one| Family::of(one.ip()) == family);
         rules.extend(excluded.map(|one| stays(**one)));
         rules.push(Rule::last(&chain, format!("! -d {multicast} {comment} -j MASQUERADE")));
-        let from = format!("-s {}/{length} {comment} -j {chain}", address.ip());
+        let from = format!("-s {}/{} {comment} -j {chain}", address.ip(), family.bits());
         rules.push(Rule::last("POSTROUTING", from));
     }
     rules

@@ -1,6 +1,7 @@
 //! `ipMasq` and the keys beside it.
 
 use crate::cni::{Call, Cidr, Error, Result};
+use crate::net::Family;
 use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected, Visitor};
 use std::fmt;
@@ -50,10 +51,8 @@ impl<'de> Deserialize<'de> for IpMasq {
 /// What of a pod's traffic is masqueraded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// What it sends from its IPv4 addresses.
-    pub(super) ipv4: bool,
-    /// What it sends from its IPv6 addresses.
-    pub(super) ipv6: bool,
+    /// What it sends from its addresses of these families.
+    pub(super) families: &'static [Family],
     /// But nothing that it sends to these networks.
     pub(super) exclude: Vec<Cidr>,
     /// Who does it.
@@ -74,28 +73,27 @@ impl Scope {
     /// `None` where nothing is masqueraded.
     ///
     /// # Errors
-    /// Code 7 for values that are none.
+    /// Code 7 for a backend that there is not, and for values of a wrong type.
     pub fn load(call: &Call) -> Result<Option<Self>> {
         let keys: Keys = call.network.config()?;
-        if keys.ip_masq == IpMasq::None {
-            return Ok(None);
-        }
+        let families: &[Family] = match keys.ip_masq {
+            IpMasq::None => return Ok(None),
+            IpMasq::All => &Family::ALL,
+            IpMasq::V4 => &[Family::V4],
+            IpMasq::V6 => &[Family::V6],
+        };
         let backend = match keys.ip_masq_backend.as_deref() {
             None | Some("" | "nftables") => Backend::Nftables,
             Some("iptables") => Backend::Iptables,
             Some(other) => {
-                return Err(Error::config(format!("unknown ipmasq backend {other:?}")));
+                return Err(Error::config(format!("unknown ipmasq backend {other:?}"))
+                    .details("choose \"nftables\" or \"iptables\""));
             }
         };
-        Ok(Some(Self {
-            ipv4: keys.ip_masq != IpMasq::V6,
-            ipv6: keys.ip_masq != IpMasq::V4,
-            exclude: keys.ip_masq_exclude,
-            backend,
-        }))
+        Ok(Some(Self { families, exclude: keys.ip_masq_exclude, backend }))
     }
 
     pub(super) fn has(&self, address: &Cidr) -> bool {
-        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+        self.families.contains(&Family::of(address.ip()))
     }
 }

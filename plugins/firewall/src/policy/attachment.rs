@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// From where a pod can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ingress {
+pub(crate) enum Ingress {
     /// Everywhere.
     Open,
     /// Not from other bridges whose pods are not open.
@@ -21,7 +21,7 @@ pub enum Ingress {
 
 /// Who lets a pod's connections through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// Our own tables, by a mark that iptables is told to accept.
     Here {
         /// The chain of iptables that is asked before, for an operator's own rules.
@@ -33,7 +33,7 @@ pub enum Accepted {
 
 /// What the host forwards for an attachment.
 #[derive(Clone, Debug)]
-pub struct ForwardingPolicy {
+pub(crate) struct ForwardingPolicy {
     addresses: Vec<IpAddr>,
     /// The link of the host that leads to the pod: of a bridge, the bridge.
     pub(super) bridge: Option<String>,
@@ -53,7 +53,7 @@ impl ForwardingPolicy {
     ///
     /// # Errors
     /// Code 7 when `ingress` needs a bridge, and there is none.
-    pub fn new(success: &Success, ingress: Ingress, accepted: Accepted) -> Result<Self> {
+    pub(crate) fn new(success: &Success, ingress: Ingress, accepted: Accepted) -> Result<Self> {
         let host: Vec<_> =
             success.interfaces.iter().map(|one| (one, one.is_in_sandbox())).collect();
         let is_link = |name: &str| name.parse::<IfName>().is_ok();
@@ -78,7 +78,7 @@ impl ForwardingPolicy {
     /// The same with addresses that are sources of a zone of firewalld. The zone stands beside them:
     /// the configuration may name another one at the time of DEL.
     #[must_use]
-    pub fn in_zone(self, zone: &str) -> Self {
+    pub(crate) fn in_zone(self, zone: &str) -> Self {
         let is_word = !zone.is_empty() && !zone.contains(char::is_whitespace);
         Self { zone: is_word.then(|| zone.to_owned()), ..self }
     }
@@ -89,17 +89,17 @@ impl ForwardingPolicy {
     }
 
     /// The pod's.
-    pub fn addresses(&self) -> &[IpAddr] {
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
 
     /// The link of the host that leads to the pod.
-    pub fn bridge(&self) -> Option<&str> {
+    pub(crate) fn bridge(&self) -> Option<&str> {
         self.bridge.as_deref()
     }
 
     /// From where the pod can be reached.
-    pub fn ingress(&self) -> Ingress {
+    pub(crate) fn ingress(&self) -> Ingress {
         self.ingress
     }
 
@@ -122,7 +122,7 @@ impl ForwardingPolicy {
 }
 
 /// The addresses of a result.
-pub fn addresses(success: &Success) -> Vec<IpAddr> {
+pub(crate) fn addresses(success: &Success) -> Vec<IpAddr> {
     let mut all: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
     all.sort();
     all.dedup();

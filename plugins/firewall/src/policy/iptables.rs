@@ -4,7 +4,7 @@
 use super::{ForwardingPolicy, Ingress};
 use common::Undo;
 use common::cni::{Code, Error, Errors, Result, report};
-use common::net::iptables::{self, Rule, comment, script};
+use common::net::iptables::{self, LockedTable, Rule, comment};
 use common::net::nft::{Nft, Table, octets};
 use common::net::{self, Family};
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub(super) fn entry(admin_chain: &str) -> [Rule; 2] {
 }
 
 fn pod(ip: IpAddr) -> [Rule; 2] {
-    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let length = Family::of(ip).bits();
     let answers = "-m conntrack --ctstate RELATED,ESTABLISHED";
     [
         Rule::last(CHAIN, format!("-d {ip}/{length} {answers} -j ACCEPT")),
@@ -60,20 +60,25 @@ pub(super) fn missing(family: Family, rules: &[Rule]) -> net::Result<Vec<Rule>> 
     Ok(iptables::missing(&iptables::save(family, TABLE)?, rules))
 }
 
-fn of_family(addresses: &[IpAddr], family: Family) -> Vec<IpAddr> {
-    addresses.iter().filter(|ip| Family::of(**ip) == family).copied().collect()
+/// The rules of those addresses that are of a family.
+fn of_pods(addresses: &[IpAddr], family: Family) -> Vec<Rule> {
+    of_family(addresses, family).flat_map(pod).collect()
+}
+
+fn of_family(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {
+    addresses.iter().copied().filter(move |ip| Family::of(*ip) == family)
 }
 
 /// The rules that a policy needs in a family, in the Go plugin's order, and whether they include those
 /// about its bridge.
 fn plan(policy: &ForwardingPolicy, family: Family, admin_chain: &str) -> (Vec<Rule>, bool) {
-    let addresses = of_family(policy.addresses(), family);
+    let own = of_pods(policy.addresses(), family);
     let mut rules = Vec::new();
-    if addresses.is_empty() {
+    if own.is_empty() {
         return (rules, false);
     }
     rules.extend(entry(admin_chain));
-    rules.extend(addresses.into_iter().flat_map(pod));
+    rules.extend(own);
     let closed = policy.bridge().filter(|_| policy.ingress() != Ingress::Open);
     if let Some(bridge) = closed {
         rules.extend(bridge_rules(bridge, policy.ingress() == Ingress::Isolated));
@@ -100,17 +105,22 @@ fn refuse_odd_bridge(policy: &ForwardingPolicy) -> Result<()> {
 ///
 /// # Errors
 /// When the programs of a family that the policy has are missing, or refuse.
-pub fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> Result<()> {
+pub(crate) fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> Result<()> {
     refuse_odd_bridge(policy)?;
-    let own = policy.addresses().to_vec();
-    undo.push("rules of iptables", move || Errors::collect(|errors| delete(&own, errors)));
     for family in Family::ALL {
         let (rules, is_closed) = plan(policy, family, admin_chain);
+        if rules.is_empty() {
+            continue;
+        }
         let stages = [STAGE_1, STAGE_2].into_iter().filter(|_| is_closed);
         let chains: Vec<_> = [CHAIN, admin_chain].into_iter().chain(stages).collect();
-        if !rules.is_empty() {
-            iptables::ensure(family, TABLE, &chains, &rules)?;
-        }
+        let table = LockedTable::open(family, TABLE)?;
+        // A repeated ADD must not take from a living container what an earlier one has made.
+        let added = table.missing(&of_pods(policy.addresses(), family));
+        undo.push(format!("rules of {}", filter(family)), move || {
+            Ok(LockedTable::open(family, TABLE)?.delete(&added)?)
+        });
+        table.ensure(&chains, &rules, "")?;
     }
     Ok(())
 }
@@ -119,7 +129,7 @@ pub fn create(policy: &ForwardingPolicy, admin_chain: &str, undo: &mut Undo) -> 
 ///
 /// # Errors
 /// When the programs are missing, or refuse.
-pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String>> {
+pub(crate) fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String>> {
     let mut differences = Vec::new();
     for family in Family::ALL {
         let (rules, _) = plan(policy, family, admin_chain);
@@ -137,33 +147,19 @@ pub fn verify(policy: &ForwardingPolicy, admin_chain: &str) -> Result<Vec<String
 /// Deletes the rules that let these addresses through, every copy of them, whoever has made them.
 /// Whether there are any is asked of the kernel: where nobody uses iptables, its programs are neither
 /// started nor missed.
-pub fn delete(addresses: &[IpAddr], errors: &mut Errors) {
+pub(crate) fn delete(addresses: &[IpAddr], errors: &mut Errors) {
     for family in Family::ALL {
-        let own = of_family(addresses, family);
+        let own: Vec<_> = of_family(addresses, family).collect();
         if own.is_empty() || !errors.note(may_have(family, &own)).unwrap_or_default() {
             continue;
         }
-        match delete_rules(family, &own) {
+        let rules = of_pods(&own, family);
+        match LockedTable::open(family, TABLE).and_then(|table| table.delete(&rules)) {
             // Without the programs, nobody can even list them.
             Err(error) if error.is_gone() => report(format_args!("rules may be left: {error}")),
             outcome => drop(errors.note(outcome)),
         }
     }
-}
-
-fn delete_rules(family: Family, addresses: &[IpAddr]) -> net::Result<()> {
-    let _lock = iptables::lock()?;
-    let saved = iptables::save(family, TABLE)?;
-    let copies = |rule: &Rule| saved.iter().filter(|line| **line == rule.saved()).count();
-    let lines: Vec<_> = addresses
-        .iter()
-        .flat_map(|ip| pod(*ip))
-        .flat_map(|rule| std::iter::repeat_n(rule.deleted() + "\n", copies(&rule)))
-        .collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    iptables::restore(family, &script(TABLE, lines.into_iter()))
 }
 
 /// The table of iptables-nft.
@@ -192,7 +188,8 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
     if iptables::has_legacy(family, TABLE) {
         return Ok(true);
     }
-    let rules = Nft::open()?.list_rules(filter(family), CHAIN)?;
+    let Some(mut nft) = Nft::open_available()? else { return Ok(false) };
+    let rules = nft.list_rules(filter(family), CHAIN)?;
     let mut all = addresses.iter().map(|ip| octets(*ip));
     Ok(all.any(|octets| rules.iter().any(|rule| rule.contains(&octets))))
 }
@@ -201,7 +198,7 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
 ///
 /// # Errors
 /// Code 50 if they are not; those for IPv6 may be missing where there is none.
-pub fn probe() -> Result<()> {
+pub(crate) fn probe() -> Result<()> {
     if let Err(error) = iptables::save(Family::V6, TABLE) {
         report(error);
     }

@@ -1,6 +1,6 @@
 //! What an attachment has, found again and deleted.
 
-use super::Firewall;
+use super::ForwardingRules;
 use super::attachment::{ZONE, addresses, hairpin_key, pod_key, port_keys};
 use super::ruleset::{ALLOWED_PAIRS, BRIDGES, isolated, pods, set_of};
 use common::attach::Owner;
@@ -11,13 +11,13 @@ use common::net::Family;
 use common::net::nft::{Element, address};
 use std::net::IpAddr;
 
-impl Firewall {
+impl ForwardingRules {
     /// The addresses that the container's interface has, as far as they are not somebody else's
     /// by now. `success` saves a look at all elements; it need be neither there nor right.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn list_addresses(
+    pub(crate) fn list_addresses(
         &mut self,
         success: Option<&Success>,
         owner: &Owner,
@@ -44,7 +44,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn list_zones(&mut self, addresses: &[IpAddr]) -> Result<Vec<String>> {
+    pub(crate) fn list_zones(&mut self, addresses: &[IpAddr]) -> Result<Vec<String>> {
         let mut zones = Vec::new();
         for ip in addresses {
             let comment = self.find(&pod_key(*ip))?.unwrap_or_default();
@@ -61,7 +61,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn list_stale_addresses(&mut self, kept: &Kept<'_>) -> Result<Vec<IpAddr>> {
+    pub(crate) fn list_stale_addresses(&mut self, kept: &Kept<'_>) -> Result<Vec<IpAddr>> {
         self.addresses_where(|comment| kept.is_stale(comment))
     }
 
@@ -71,11 +71,11 @@ impl Firewall {
     }
 
     /// Deletes what the container's interface has, whatever its network is called by now.
-    /// `addresses` are what [`Firewall::list_addresses`] says.
+    /// `addresses` are what [`ForwardingRules::list_addresses`] says.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn delete(
+    pub(crate) fn delete(
         &mut self,
         success: Option<&Success>,
         addresses: &[IpAddr],
@@ -99,7 +99,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
+    pub(crate) fn sweep(&mut self, network: &NetworkName, kept: &Kept<'_>) -> Result<()> {
         let owned: Vec<_> = pods().into_iter().chain(isolated()).collect();
         self.elements.sweep(&owned, kept)?;
         let others = self.elements.list_where(&owned, |comment| Owner::is_of(comment, network))?;

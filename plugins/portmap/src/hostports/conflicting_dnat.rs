@@ -9,19 +9,36 @@ use common::attach::kept::Kept;
 use common::cni::{Error, Errors, Result};
 use common::filter::legacy::LegacyHostPort;
 use common::net::Family;
+use common::net::iptables::LockedTable;
 
 impl HostPorts {
-    /// Deletes rules that lead from these ports to containers that are gone, or to this one.
+    /// Deletes rules that lead from these ports to containers that are gone, or to this one; but not
+    /// the chain `replaced` of the table that iptables has, which the caller replaces: whether that is
+    /// one of them.
     ///
     /// # Errors
     /// When a container that may be alive has one of them.
-    pub(super) fn clear_conflicting_dnat(&self, ports: &PortMappings, owner: &Owner) -> Result<()> {
-        let mut legacy = self.legacy();
+    pub(super) fn clear_conflicting_dnat(
+        &self,
+        ports: &PortMappings,
+        owner: &Owner,
+        replaced: Option<&str>,
+    ) -> Result<bool> {
+        let (mut legacy, mut has_replaced) = (self.legacy(), false);
         let mut containers = Containers::new(&self.host.netlink);
         for (pod, ranges) in ports.ranges().filter(|(_, ranges)| !ranges.is_empty()) {
             let is_ours =
                 |port| ranges.iter().any(|range| (range.first..=range.last).contains(&port));
-            for conflict in legacy.list_host_ports(Family::of(pod.ip()), is_ours)? {
+            let family = Family::of(pod.ip());
+            let found = legacy.list_host_ports(family, is_ours)?;
+            // The chain may be in the tables of the other kind of iptables, where it is not replaced.
+            let replaced = match replaced {
+                Some(chain) if found.iter().any(|one| one.container.has_chain(chain)) => {
+                    LockedTable::open(family, "nat")?.has_chain(chain).then_some(chain)
+                }
+                _ => None,
+            };
+            for conflict in found {
                 let Some(range) = ranges.iter().find(|range| range.overlaps(&conflict)) else {
                     continue;
                 };
@@ -31,10 +48,14 @@ impl HostPorts {
                 {
                     return Err(taken(&range_text(range), &conflict.container));
                 }
+                if replaced.is_some_and(|chain| conflict.container.has_chain(chain)) {
+                    has_replaced = true;
+                    continue;
+                }
                 Errors::collect(|errors| legacy.delete_host_ports(&conflict.container, errors))?;
             }
         }
-        Ok(())
+        Ok(has_replaced)
     }
 
     /// Deletes rules that lead to containers that are gone, of those that do not tell their network.

@@ -13,7 +13,7 @@ use common::cni::Result;
 use common::filter::elements::{
     Comment, OwnedElement, Shared, SharedRuleset, VETH, has_veth_note, notes, table,
 };
-use common::net::nft::{Batch, Element, Key, SetName, TableFamily};
+use common::net::nft::{Batch, Element, Key, SetName};
 use common::net::{Family, Netlink};
 use std::cell::RefCell;
 
@@ -70,8 +70,8 @@ impl<'a> HostPortRuleset<'a> {
 fn ports_of(element: &OwnedElement) -> Option<(PortRange, Key)> {
     let takes_ports = [PORTS, PORTS_AT, RANGE_OWNERS].contains(&element.set.name);
     let range = PortRange::from_key(&element.key).filter(|_| takes_ports)?;
-    let is_ipv6 = element.set.table.family == TableFamily::Ip6;
-    let key = range.key(if is_ipv6 { Family::V6 } else { Family::V4 });
+    let family = Family::ALL.into_iter().find(|family| table(*family) == element.set.table)?;
+    let key = range.key(family);
     Some((range, key))
 }
 

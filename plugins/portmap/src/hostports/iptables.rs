@@ -6,9 +6,9 @@ use super::{At, HostPorts, Mapping, PortMappings, SourceNat, ranges};
 use crate::per_family::PerFamily;
 use common::Undo;
 use common::attach::Owner;
-use common::cni::{Cidr, Errors, Result};
-use common::filter::legacy::{DNAT, Legacy, port_chain};
-use common::net::iptables::{Rule, comment, ensure_with, missing, save};
+use common::cni::{Cidr, Result};
+use common::filter::legacy::{DNAT, port_chain};
+use common::net::iptables::{LockedTable, Rule, comment, missing, save};
 use common::net::{Family, ipproto};
 
 const TABLE: &str = "nat";
@@ -64,18 +64,19 @@ impl HostPorts {
         owner: &Owner,
         undo: &mut Undo,
     ) -> Result<()> {
-        self.clear_conflicting_dnat(ports, owner)?;
+        let chain = port_chain(owner);
+        let is_repeated = self.clear_conflicting_dnat(ports, owner, Some(&chain))?;
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.delete_conflicting(&ports.elements(), owner, &ruleset)?;
-        let own = owner.clone();
-        undo.push("host ports of iptables", move || {
-            let mut legacy = Legacy::open()?;
-            Errors::collect(|errors| legacy.delete_ports(&own, errors))
-        });
         for rules in container_rules(ports, options, owner) {
-            let (chains, shared) = rules.shared();
-            let chains: Vec<_> = chains.iter().map(String::as_str).collect();
-            ensure_with(rules.family(), TABLE, (&chains, &shared), &rules.script())?;
+            let (shared_chains, shared) = rules.shared();
+            let chains: Vec<_> = shared_chains.iter().map(String::as_str).collect();
+            let table = LockedTable::open(rules.family(), TABLE)?;
+            // The chain may serve another interface of the container, or an earlier ADD of this one.
+            let earlier = table.remember(&chain);
+            let replaced = if is_repeated { earlier.without_jumps() } else { String::new() };
+            undo.push(format!("chain {chain} of iptables"), move || Ok(earlier.roll_back()?));
+            table.ensure(&chains, &shared, &(replaced + &rules.script()))?;
         }
         self.complete(ports)
     }

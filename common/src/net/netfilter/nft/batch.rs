@@ -165,12 +165,6 @@ impl Batch {
         self.push(what, table.family, NLM_F_CREATE | NLM_F_APPEND, message)
     }
 
-    /// Deletes a table with all that is in it. ENOENT if there is none.
-    pub fn delete_table(&mut self, table: Table<'_>) -> &mut Self {
-        let message = table.message(None).map(NfTablesMessage::DeleteTable);
-        self.push(format!("delete {table}"), table.family, 0, message)
-    }
-
     /// Deletes a chain with its rules. ENOENT if there is none, EBUSY while anything still leads
     /// to it.
     pub(crate) fn delete_chain(&mut self, table: Table<'_>, name: &str) -> &mut Self {
@@ -382,7 +376,7 @@ mod tests {
     #[test]
     fn only_the_last_operation_is_acknowledged() {
         let mut batch = Batch::new();
-        batch.table(Make::Ensure, TABLE, None).delete_table(TABLE);
+        batch.table(Make::Ensure, TABLE, None).delete_chain(TABLE, "c");
         let (_, batch) = batch.into_bytes(None).unwrap();
         let acknowledged: Vec<_> =
             batch.operations.iter().map(|one| one.message.header.flags & NLM_F_ACK != 0).collect();

@@ -76,7 +76,7 @@ impl Nft {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub(crate) fn open_available() -> Result<Option<Self>> {
+    pub fn open_available() -> Result<Option<Self>> {
         let any = Table { family: TableFamily::Inet, name: "girder" };
         let asked = Self::open().and_then(|mut nft| nft.find_chain(any, "any").map(|_| nft));
         match asked {

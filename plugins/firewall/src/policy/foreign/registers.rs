@@ -198,12 +198,12 @@ impl Packet {
         const ETH_P_IPV6: u16 = 0x86dd;
         const NFPROTO_IPV4: u8 = 2;
         const NFPROTO_IPV6: u8 = 10;
-        let is_ipv6 = self.family == Family::V6;
+        let (protocol, family) = match self.family {
+            Family::V4 => (ETH_P_IP, NFPROTO_IPV4),
+            Family::V6 => (ETH_P_IPV6, NFPROTO_IPV6),
+        };
         match key {
-            NFT_META_PROTOCOL => {
-                let protocol = if is_ipv6 { ETH_P_IPV6 } else { ETH_P_IP };
-                (2, Some(protocol.to_be_bytes().to_vec()))
-            }
+            NFT_META_PROTOCOL => (2, Some(protocol.to_be_bytes().to_vec())),
             NFT_META_MARK => (4, self.mark.map(|mark| mark.to_ne_bytes().to_vec())),
             NFT_META_IIF => {
                 let index = self.input.as_deref().and_then(index_of);
@@ -211,7 +211,7 @@ impl Packet {
             }
             NFT_META_IIFNAME => (16, self.input.as_deref().map(port_key)),
             NFT_META_OIFNAME => (16, None),
-            NFT_META_NFPROTO => (1, Some(vec![if is_ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }])),
+            NFT_META_NFPROTO => (1, Some(vec![family])),
             NFT_META_L4PROTO => (1, None),
             _ => (4, None),
         }
