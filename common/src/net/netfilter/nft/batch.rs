@@ -126,7 +126,7 @@ impl Batch {
     }
 
     /// Adds the changes of another batch.
-    pub fn append(&mut self, mut other: Self) -> &mut Self {
+    pub(crate) fn append(&mut self, mut other: Self) -> &mut Self {
         self.operations.append(&mut other.operations);
         self.filled.append(&mut other.filled);
         self.refused = self.refused.take().or(other.refused);

@@ -72,7 +72,7 @@ impl From<Vec<u8>> for Key {
 impl Key {
     /// Whether there is a value that lies in both. Takes each register for itself, which is right
     /// for single values, for prefixes and for ranges of what fits into one register.
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         const REGISTER: usize = 4;
         let bounds = |key: &Self| -> Vec<(Vec<u8>, Vec<u8>)> {
             let words =
