@@ -1,35 +1,16 @@
 //! Many attachments at once: nobody fails, nobody gets what somebody else has.
 
-use std::{collections::BTreeSet, thread};
+use std::thread;
 
 use serde_json::{Value, json};
 use testbed::{
-    Network, Sandbox, Testbed, config, is_reference, reach::seen_by_tcp, result::addresses,
+    Testbed, config,
+    crowd::{add_all, assert_distinct, del_all, sandboxes},
+    is_reference,
+    reach::seen_by_tcp,
 };
 
 use crate::differences::case;
-
-/// Adds all at the same time: their addresses.
-fn add_all(network: &Network<'_>, pods: &[(Sandbox, String)]) -> Vec<String> {
-    thread::scope(|scope| {
-        let add = |(pod, name): &(Sandbox, String)| addresses(&network.add(pod, name).result());
-        let running: Vec<_> = pods.iter().map(|pod| scope.spawn(move || add(pod))).collect();
-        running.into_iter().flat_map(|add| add.join().unwrap()).collect()
-    })
-}
-
-fn del_all(network: &Network<'_>, pods: &[(Sandbox, String)]) {
-    thread::scope(|scope| {
-        for (pod, name) in pods {
-            scope.spawn(|| network.del(pod, name).silent());
-        }
-    });
-}
-
-fn sandboxes(bed: &Testbed, count: usize) -> Vec<(Sandbox, String)> {
-    let name = |number| format!("c{number}");
-    (0..count).map(|number| (bed.sandbox(&name(number)), name(number))).collect()
-}
 
 /// A bridge of its own for each round.
 fn round(number: usize, changes: &Value) -> Value {
@@ -39,11 +20,6 @@ fn round(number: usize, changes: &Value) -> Value {
     let (v4, v6) = (format!("10.{number}.0.0/24"), format!("fd00:{number}::/64"));
     config["ipam"]["ranges"] = json!([[{"subnet": v4}], [{"subnet": v6}]]);
     config
-}
-
-fn assert_distinct(all: &[String], count: usize) {
-    let distinct: BTreeSet<_> = all.iter().collect();
-    assert_eq!((all.len(), distinct.len()), (count, count), "{all:?}");
 }
 
 /// How often the bridge has this address.

@@ -13,17 +13,14 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed, bin_dir};
+use testbed::{SYSTEM_PATH, Sandbox, Testbed, bin_dir};
 
 use crate::{
     cases::{Case, Load, portmap},
     kernel, machine,
 };
 
-/// Where a runtime's plugins find programs: the reference starts `iptables`.
-const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The same on a host that has nft only. (Where it finds iptables, the DEL of 1.9.1 fails, for it
+/// [`SYSTEM_PATH`] on a host that has nft only. (Where it finds iptables, the DEL of 1.9.1 fails, for it
 /// asks for chains that its ADD has not made.)
 const ONLY_NFT: &str = "/run/only-nft";
 
@@ -310,7 +307,7 @@ impl Contender {
         let mut command = Command::new(self.bin.join(config["type"].as_str().unwrap_or_default()));
         command
             .env_clear()
-            .env("PATH", if self.who == Who::Later { ONLY_NFT } else { PROGRAMS })
+            .env("PATH", if self.who == Who::Later { ONLY_NFT } else { SYSTEM_PATH })
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", id)
             .env("CNI_NETNS", sandbox.path())

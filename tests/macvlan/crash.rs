@@ -1,11 +1,14 @@
 //! Interfaces on the LAN in a hurry, killed half way, and beside those of the Go plugins.
 
-use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _, thread};
-
 use serde_json::{Value, json};
 use testbed::{
-    Death, Network, Outcome, REFERENCE, Sandbox, Testbed, attachment::macvlan, config::changed,
-    later_reference, reach::seen, result::addresses,
+    Death, Network, Outcome, REFERENCE, SYSTEM_PATH, Sandbox, Testbed,
+    attachment::macvlan,
+    config::changed,
+    crowd::{add_all, assert_distinct, del_all, sandboxes},
+    later_reference,
+    reach::seen,
+    result::addresses,
 };
 
 use crate::differences::case;
@@ -13,10 +16,7 @@ use crate::differences::case;
 /// Runs a plugin, which is killed: whether it got to its end.
 fn survives(network: &Network<'_>, pod: &Sandbox, verb: &str, death: Death) -> bool {
     let call = network.call(verb, "c1").netns(pod.path());
-    let outcome = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").under(&death.strace()).run();
-    let is_dead = outcome.status.signal() == Some(9);
-    assert!(outcome.status.success() || is_dead, "{death:?}: {outcome}");
-    outcome.status.success()
+    death.spares(call.env("PATH", SYSTEM_PATH))
 }
 
 #[test]
@@ -86,25 +86,15 @@ fn a_hundred_at_once_are_on_the_lan() {
     case(|bed| {
         let neighbour = bed.neighbour();
         let (before, network) = (bed.snapshot(), bed.network(macvlan(&json!({}))));
-        let name = |number| format!("c{number}");
-        let pods: Vec<_> =
-            (0..100).map(|number| (bed.sandbox(&name(number)), name(number))).collect();
-        let all: Vec<String> = thread::scope(|scope| {
-            let add = |(pod, id): &(Sandbox, String)| addresses(&network.add(pod, id).result());
-            let running: Vec<_> = pods.iter().map(|pod| scope.spawn(move || add(pod))).collect();
-            running.into_iter().flat_map(|add| add.join().unwrap()).collect()
-        });
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 200, "{all:?}");
+        let pods = sandboxes(bed, 100);
+        let all = add_all(&network, &pods);
+        assert_distinct(&all, 200);
         for ((pod, id), own) in pods.iter().zip(all.chunks(2)) {
             network.check(pod, id).silent();
             assert_eq!(seen(&neighbour, pod, &own[0]), "203.0.113.2");
         }
         assert_eq!(seen(&pods[99].0, &pods[0].0, &all[1]), all[199]);
-        thread::scope(|scope| {
-            for (pod, id) in &pods {
-                scope.spawn(|| network.del(pod, id).silent());
-            }
-        });
+        del_all(&network, &pods);
         bed.assert_unchanged_since(&before);
     });
 }

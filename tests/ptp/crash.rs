@@ -1,9 +1,12 @@
 //! Pair in a hurry: plugins that are killed before each system call, and a hundred at once.
 
-use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _, thread};
-
 use serde_json::{Value, json};
-use testbed::{Death, Network, Sandbox, Testbed, attachment::ptp, reach::seen, result::addresses};
+use testbed::{
+    Death, Network, SYSTEM_PATH, Sandbox, Testbed,
+    attachment::ptp,
+    crowd::{add_all, assert_distinct, del_all, sandboxes},
+    reach::seen,
+};
 
 use crate::differences::case;
 
@@ -14,10 +17,7 @@ fn config(version: &str) -> Value {
 /// Runs a plugin, which is killed: whether it got to its end.
 fn survives(network: &Network<'_>, pod: &Sandbox, verb: &str, death: Death) -> bool {
     let call = network.call(verb, "c1").netns(pod.path());
-    let outcome = call.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").under(&death.strace()).run();
-    let is_dead = outcome.status.signal() == Some(9);
-    assert!(outcome.status.success() || is_dead, "{death:?}: {outcome}");
-    outcome.status.success()
+    death.spares(call.env("PATH", SYSTEM_PATH))
 }
 
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.
@@ -99,15 +99,9 @@ fn a_killed_del_is_repeated() {
 fn a_hundred_at_once_get_a_pair_each() {
     case(|bed| {
         let network = bed.network(ptp(&json!({})));
-        let name = |number| format!("c{number}");
-        let pods: Vec<_> =
-            (0..100).map(|number| (bed.sandbox(&name(number)), name(number))).collect();
-        let all: Vec<String> = thread::scope(|scope| {
-            let add = |(pod, id): &(Sandbox, String)| addresses(&network.add(pod, id).result());
-            let running: Vec<_> = pods.iter().map(|pod| scope.spawn(move || add(pod))).collect();
-            running.into_iter().flat_map(|add| add.join().unwrap()).collect()
-        });
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 200, "{all:?}");
+        let pods = sandboxes(bed, 100);
+        let all = add_all(&network, &pods);
+        assert_distinct(&all, 200);
         bed.settle();
         for ((pod, id), own) in pods.iter().zip(all.chunks(2)) {
             network.check(pod, id).silent();
@@ -115,11 +109,7 @@ fn a_hundred_at_once_get_a_pair_each() {
             assert_eq!(seen(pod, bed, "fd00:1::1"), own[1]);
         }
         assert_eq!(seen(&pods[99].0, &pods[0].0, &all[0]), all[198]);
-        thread::scope(|scope| {
-            for (pod, id) in &pods {
-                scope.spawn(|| network.del(pod, id).silent());
-            }
-        });
+        del_all(&network, &pods);
         assert!(bed.has_only_lo() && bed.leases("links").is_empty());
         assert_eq!(bed.route_lines("-4"), [""; 0]);
     });

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    REFERENCE, Sandbox, Testbed, attachment::ptp, reach::is_refused, reach::seen, result::addresses,
+    REFERENCE, SYSTEM_PATH, Sandbox, Testbed, attachment::ptp, reach::is_refused, reach::seen,
+    result::addresses,
 };
 
 use crate::differences::case;
@@ -88,7 +89,7 @@ fn the_rules_of_iptables_are_those_of_the_go_plugin() {
             lines.map(|line| line.split(" [").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let theirs = network.call("ADD", "c1").netns(pod.path());
-        let theirs = theirs.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").cni_path(REFERENCE);
+        let theirs = theirs.env("PATH", SYSTEM_PATH).cni_path(REFERENCE);
         theirs.program(format!("{REFERENCE}/ptp")).run().success();
         let expected = saved();
         assert!(expected.iter().any(|line| line.contains("MASQUERADE")), "{expected:?}");

@@ -2,13 +2,11 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    Outcome, REFERENCE, Sandbox, Snapshot, Testbed, attachment::ptp, config::changed,
+    Outcome, REFERENCE, SYSTEM_PATH, Sandbox, Snapshot, Testbed, attachment::ptp, config::changed,
     later_reference,
 };
 
 use crate::differences::case;
-
-const PROGRAMS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A version of the Go plugins, and the backend that it is told to use.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +35,7 @@ impl Theirs {
         let config = changed(config.clone(), &json!({"ipMasqBackend": backend}));
         let call =
             bed.plugin("ptp").program(format!("{dir}/ptp")).command(verb).container(container);
-        let call = call.ifname("eth0").netns(pod.path()).cni_path(dir).env("PATH", PROGRAMS);
+        let call = call.ifname("eth0").netns(pod.path()).cni_path(dir).env("PATH", SYSTEM_PATH);
         call.config(&config).run()
     }
 }

@@ -18,6 +18,7 @@
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of ptp and macvlan |
+//! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
 //! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
@@ -49,6 +50,7 @@ pub mod call;
 pub mod chain;
 pub mod cnitool;
 pub mod config;
+pub mod crowd;
 pub mod death;
 pub mod double;
 pub mod edits;
