@@ -18,7 +18,10 @@ use std::{
 };
 
 use What::Differs;
-use testbed::{Testbed, is_later_reference, is_reference};
+use testbed::{
+    Testbed, is_later_reference, is_reference,
+    kernel::{Feature, has_or_leave},
+};
 
 enum What {
     /// The test fails there.
@@ -234,11 +237,29 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(tool::ROWS)
 }
 
+/// As [`case`], where the kernel has these; elsewhere the test is left to the virtual machine.
+#[track_caller]
+pub(crate) fn case_on(features: &[Feature], body: impl FnOnce(&Testbed)) {
+    let name = name_of(&body);
+    if has_or_leave(&name, features) {
+        run(&name, body);
+    }
+}
+
 /// Runs a test on a host of its own.
 #[track_caller]
 pub(crate) fn case(body: impl FnOnce(&Testbed)) {
-    let name = type_name_of_val(&body);
-    let name = name.trim_start_matches("suite::").trim_end_matches("::{{closure}}").to_owned();
+    run(&name_of(&body), body);
+}
+
+/// The name of the test that a closure is the body of.
+fn name_of(body: &impl FnOnce(&Testbed)) -> String {
+    let name = type_name_of_val(body);
+    name.trim_start_matches("suite::").trim_end_matches("::{{closure}}").to_owned()
+}
+
+#[track_caller]
+fn run(name: &str, body: impl FnOnce(&Testbed)) {
     let bed = Testbed::new();
     let row = rows().find(|(test, ..)| *test == name);
     let Some((_, what, reason)) = row.filter(|_| is_reference()) else { return body(&bed) };

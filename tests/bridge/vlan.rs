@@ -3,21 +3,9 @@
 //! Most of it needs a kernel that filters VLANs (CONFIG_BRIDGE_VLAN_FILTERING).
 
 use serde_json::{Value, json};
-use testbed::{Network, Testbed, config};
+use testbed::{Network, Testbed, config, kernel::Feature::BridgeVlans};
 
-use crate::differences::case;
-
-/// As [`case`], where the kernel filters VLANs.
-fn filtering(body: impl FnOnce(&Testbed)) {
-    let probe = Testbed::new();
-    let made = probe.run("ip", &["link", "add", "probe", "type", "bridge", "vlan_filtering", "1"]);
-    if !made.status.success() {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        println!("{test}: SKIPPED: this kernel does not filter VLANs on bridges");
-        return;
-    }
-    case(body);
-}
+use crate::differences::{case, case_on};
 
 fn network<'bed>(bed: &'bed Testbed, changes: &Value) -> Network<'bed> {
     bed.network(config::bridge(&config::changed(json!({"vlan": 9}), changes)))
@@ -51,7 +39,7 @@ fn a_gateway_whose_name_is_too_long_is_refused_before_anything_is_touched() {
 
 #[test]
 fn a_link_that_cannot_be_the_gateway_is_refused_before_anything_is_touched() {
-    filtering(|bed| {
+    case_on(&[BridgeVlans], |bed| {
         let pod = bed.sandbox("pod");
         let away = bed.sandbox("away");
         bed.ip("link add br0 type bridge vlan_filtering 1");
@@ -80,7 +68,7 @@ fn a_link_that_cannot_be_the_gateway_is_refused_before_anything_is_touched() {
 
 #[test]
 fn a_gateway_that_was_broken_is_found_by_check_and_repaired_by_the_next_add() {
-    filtering(|bed| {
+    case_on(&[BridgeVlans], |bed| {
         let (network, pod) = (network(bed, &json!({})), bed.sandbox("pod"));
         network.add(&pod, "c1").success();
         network.check(&pod, "c1").silent();
@@ -113,7 +101,7 @@ fn a_gateway_that_was_broken_is_found_by_check_and_repaired_by_the_next_add() {
 
 #[test]
 fn a_gateway_survives_its_bridge() {
-    filtering(|bed| {
+    case_on(&[BridgeVlans], |bed| {
         let (network, pod) = (network(bed, &json!({})), bed.sandbox("pod"));
         network.add(&bed.sandbox("first"), "first").success();
         bed.ip("link del br0");
@@ -124,7 +112,7 @@ fn a_gateway_survives_its_bridge() {
 
 #[test]
 fn an_administrators_vlan_link_is_the_gateway() {
-    filtering(|bed| {
+    case_on(&[BridgeVlans], |bed| {
         bed.ip("link add br0 type bridge vlan_filtering 1");
         bed.ip("link add link br0 name br0.9 type vlan id 9");
         bridge_vlan(bed, "vlan add dev br0 vid 9 self");
@@ -139,7 +127,7 @@ fn an_administrators_vlan_link_is_the_gateway() {
 
 #[test]
 fn a_port_in_one_vlan_too_many_is_found_by_check() {
-    filtering(|bed| {
+    case_on(&[BridgeVlans], |bed| {
         let rows = [
             (json!({}), "vlan add dev PORT vid 8", "is in VLAN 8, too"),
             (json!({}), "vlan add dev PORT vid 1 untagged", "is in VLAN 1, too"),

@@ -3,6 +3,7 @@
 //! | the host | |
 //! |---|---|
 //! | [`bed`] | [`Testbed`]: a host with its own network, mounts and processes |
+//! | [`kernel`] | what not every kernel has, and the tests that need it |
 //! | [`place`] | [`Place`]: somewhere to stand - the host itself or one of its [`Sandbox`]es |
 //! | [`bus`] | a system bus, and a firewalld on it that only remembers |
 //! | [`programs`] | which binaries are under test |
@@ -58,6 +59,7 @@ pub mod fault;
 pub mod firewall;
 pub mod ipam;
 pub mod iptables;
+pub mod kernel;
 pub mod leases;
 pub mod network;
 pub mod node;

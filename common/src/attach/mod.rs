@@ -10,6 +10,7 @@
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
 //! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
+//! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
 //! | [`kept`] | what garbage collection leaves alone |
@@ -23,6 +24,7 @@ pub mod kept;
 pub mod layer3;
 pub mod link;
 pub mod link_keys;
+pub mod master;
 pub mod owner;
 pub mod sandbox;
 pub mod site;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
-    MacVlanMode,
+    InfoBridge, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, InfoVrf,
+    IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
 };
 use nix::libc;
 
@@ -50,6 +50,57 @@ pub enum LinkKind<'a> {
         /// How many broadcast packets may wait for it (Linux 5.11).
         bc_queue_len: Option<u32>,
     },
+    /// A link with the address of another one, from which it gets what is for its own IP addresses.
+    Ipvlan {
+        /// The index of that link, in the namespace of the socket.
+        parent: u32,
+        /// At which layer the packets are told apart.
+        mode: IpvlanMode,
+    },
+    /// What of a link has the tag of a VLAN (IEEE 802.1Q).
+    Vlan {
+        /// The index of that link, in the namespace of the socket.
+        parent: u32,
+        /// The number of the VLAN, 0 to 4094.
+        id: u16,
+    },
+    /// A link that leads nowhere, to hold addresses.
+    Dummy,
+    /// A routing table of its own for the links that have it as their master.
+    Vrf {
+        /// The number of that table.
+        table: u32,
+    },
+    /// A link that packets are redirected to, to be queued there.
+    Ifb,
+}
+
+impl LinkKind<'_> {
+    /// Its name in ip-link(8), and the option that a kernel which has it was built with.
+    fn names(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Bridge { .. } => ("bridge", "BRIDGE"),
+            Self::Veth(_) => ("veth", "VETH"),
+            Self::Macvlan { .. } => ("macvlan", "MACVLAN"),
+            Self::Ipvlan { mode: IpvlanMode::L3s, .. } => ("ipvlan", "IPVLAN_L3S"),
+            Self::Ipvlan { .. } => ("ipvlan", "IPVLAN"),
+            Self::Vlan { .. } => ("vlan", "VLAN_8021Q"),
+            Self::Dummy => ("dummy", "DUMMY"),
+            Self::Vrf { .. } => ("vrf", "NET_VRF"),
+            Self::Ifb => ("ifb", "IFB"),
+        }
+    }
+
+    /// Its name in ip-link(8).
+    pub fn name(&self) -> &'static str {
+        self.names().0
+    }
+
+    /// Why a kernel cannot make such a link.
+    fn lack(&self) -> String {
+        let (name, option) = self.names();
+        format!("this kernel has no {name} (CONFIG_{option} is not set)")
+    }
 }
 
 /// The other end of a veth pair. It has the MTU of the first end.
@@ -114,6 +165,39 @@ impl MacvlanMode {
     }
 }
 
+/// How the ipvlans of a link share it (Documentation/networking/ipvlan.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpvlanMode {
+    /// As machines on the link's wire.
+    L2,
+    /// By routes; without broadcast.
+    L3,
+    /// The same, and the host's packet filter sees the packets.
+    L3s,
+}
+
+impl IpvlanMode {
+    const NAMES: [(&str, Self); 3] = [("l2", Self::L2), ("l3", Self::L3), ("l3s", Self::L3s)];
+
+    /// The mode of a name in ip-link(8).
+    pub fn of(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
+    }
+
+    /// Its name in ip-link(8).
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
+    fn to_wire(self) -> IpVlanMode {
+        match self {
+            Self::L2 => IpVlanMode::L2,
+            Self::L3 => IpVlanMode::L3,
+            Self::L3s => IpVlanMode::L3S,
+        }
+    }
+}
+
 impl LinkSpec<'_> {
     fn message(&self) -> LinkMessage {
         let mut message = end(self.name, self.mac, self.mtu);
@@ -137,6 +221,20 @@ impl LinkSpec<'_> {
                 let data = std::iter::once(mode).chain(queue).collect();
                 (InfoKind::MacVlan, Some(InfoData::MacVlan(data)))
             }
+            LinkKind::Ipvlan { parent, mode } => {
+                message.attributes.push(LinkAttribute::Link(parent));
+                let data = vec![InfoIpVlan::Mode(mode.to_wire())];
+                (InfoKind::IpVlan, Some(InfoData::IpVlan(data)))
+            }
+            LinkKind::Vlan { parent, id } => {
+                message.attributes.push(LinkAttribute::Link(parent));
+                (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(id)])))
+            }
+            LinkKind::Dummy => (InfoKind::Dummy, None),
+            LinkKind::Vrf { table } => {
+                (InfoKind::Vrf, Some(InfoData::Vrf(vec![InfoVrf::TableId(table)])))
+            }
+            LinkKind::Ifb => (InfoKind::Ifb, None),
         };
         let infos = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data));
         message.attributes.push(LinkAttribute::LinkInfo(infos.collect()));
@@ -150,7 +248,7 @@ impl LinkSpec<'_> {
             LinkKind::Veth(Peer { name: other, netns, .. }) => {
                 format!("create veth pair of {name:?} and {other:?} in {:?}", netns.path())
             }
-            LinkKind::Macvlan { .. } => format!("create macvlan {name:?}"),
+            _ => format!("create {} {name:?}", self.kind.name()),
         }
     }
 
@@ -158,9 +256,7 @@ impl LinkSpec<'_> {
     fn explain(&self, error: Error) -> Error {
         match self.kind {
             LinkKind::Bridge { vlan_filtering: true } => bridge::explain_vlans(error),
-            LinkKind::Macvlan { .. } if error.is_unsupported() => {
-                error.because("this kernel has no macvlan (CONFIG_MACVLAN is not set)")
-            }
+            kind if error.is_unsupported() => error.because(&kind.lack()),
             _ => error,
         }
     }

@@ -21,7 +21,7 @@ pub(crate) use bridge::LinkChange;
 pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};
-pub use link_spec::{LinkKind, LinkSpec, MacvlanMode, Peer};
+pub use link_spec::{IpvlanMode, LinkKind, LinkSpec, MacvlanMode, Peer};
 pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;

@@ -2,13 +2,12 @@
 //! a machine on the same wire.
 
 mod config;
-mod master;
 
 use common::attach::layer3::describe;
 use common::attach::link;
 use common::attach::sandbox::{Routing, no_differences};
 use common::attach::site::Side;
-use common::attach::{ContainerLink, Ipam, Site, host_end};
+use common::attach::{ContainerLink, Ipam, Site, host_end, master};
 use common::net::LinkKind;
 use common::{
     Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,

@@ -1,13 +1,13 @@
-//! The link that a macvlan is on.
+//! The link that a link of the container is on, as that of a macvlan.
 
-use common::net::{Family, Link, MAIN_TABLE, Netlink};
-use common::{Error, Result};
+use crate::cni::{Error, Result};
+use crate::net::{Family, Link, MAIN_TABLE, Netlink};
 
 /// The link of that name, or the one of this namespace's default route.
 ///
 /// # Errors
 /// Code 7 when there is none.
-pub(crate) fn find(netlink: &Netlink, name: Option<&str>) -> Result<Link> {
+pub fn find(netlink: &Netlink, name: Option<&str>) -> Result<Link> {
     if let Some(name) = name {
         return netlink.find_link(name)?.ok_or_else(|| {
             Error::config(format!("failed to lookup master {name:?}: Link not found")).details(
@@ -30,7 +30,7 @@ pub(crate) fn find(netlink: &Netlink, name: Option<&str>) -> Result<Link> {
 ///
 /// # Errors
 /// Code 7 for one that is larger than the master's.
-pub(crate) fn mtu(master: &Link, given: i64) -> Result<Option<u32>> {
+pub fn mtu(master: &Link, given: i64) -> Result<Option<u32>> {
     match u32::try_from(given) {
         Ok(0) => Ok(None),
         Ok(mtu) if mtu <= master.mtu => Ok(Some(mtu)),
