@@ -66,16 +66,6 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
-/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it.
-fn lan(bed: &Testbed) -> Sandbox {
-    let gateway = bed.sandbox("gateway");
-    bed.ip("link add eth0 type veth peer name eth0 netns gateway");
-    bed.ip("link set eth0 up");
-    gateway.ip("link set eth0 up");
-    gateway.ip("addr add 192.168.1.1/24 dev eth0");
-    gateway
-}
-
 fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
     match purpose {
         Use::Pods(_) => {
@@ -137,7 +127,7 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
 #[test]
 fn examples_are_used() {
     case(|bed| {
-        let (neighbour, gateway) = (bed.neighbour(), lan(bed));
+        let (neighbour, gateway) = (bed.neighbour(), bed.lan());
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
             let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
@@ -149,7 +139,7 @@ fn examples_are_used() {
 #[test]
 fn examples_live_together() {
     case(|bed| {
-        let _gateway = lan(bed);
+        let _gateway = bed.lan();
         let networks = EXAMPLES.map(|(file, _)| install(bed, file));
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
@@ -167,7 +157,7 @@ fn examples_live_together() {
 #[test]
 fn examples_have_no_findings() {
     case(|bed| {
-        let _gateway = lan(bed);
+        let _gateway = bed.lan();
         for (file, _) in EXAMPLES {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);

@@ -3,14 +3,71 @@
 use serde_json::{Value, json};
 use testbed::{
     Death, SYSTEM_PATH, Sandbox, Testbed, bin_dir, config, firewall::Chain,
-    iptables::drop_forwarded, reach::seen_by_tcp, warm::Warm,
+    iptables::drop_forwarded, reach::seen_by_tcp, step, warm::Warm,
 };
 
-use crate::differences::case;
+use crate::differences::{case, case_each};
 
 /// Runs a plugin, which is killed: whether it got to its end.
 fn survives(bed: &Testbed, pod: &Sandbox, verb: &str, config: &Value, death: Death) -> bool {
     death.spares(bed.call(verb, "c1", config).netns(pod.path()).env("PATH", SYSTEM_PATH))
+}
+
+/// What each plugin leaves inside and outside when its ADD is killed: after DEL, nothing.
+#[test]
+fn whatever_add_was_killed_one_del_cleans_up() {
+    case_each(|first| {
+        first.add().success();
+        first.call_del().run().silent();
+        let before = first.bed.snapshot();
+        let deaths = Death::every(step(4), |death| {
+            let it = first.another();
+            let inside = it.inside();
+            let survived = death.spares(it.call("ADD"));
+            it.call_del().run().silent();
+            assert_eq!(it.inside(), inside, "{death:?}");
+            it.leave();
+            first.bed.assert_unchanged_since(&before);
+            survived
+        });
+        assert!(deaths > 2, "it was hardly ever killed");
+    });
+}
+
+#[test]
+fn whatever_add_was_killed_del_cleans_up_when_the_namespace_is_gone() {
+    case_each(|first| {
+        first.add().success();
+        first.call_del().run().silent();
+        let before = first.bed.snapshot();
+        Death::every(step(9), |death| {
+            let it = first.another();
+            let survived = death.spares(it.call("ADD"));
+            it.vanish();
+            first.bed.assert_back_to(&before);
+            survived
+        });
+    });
+}
+
+#[test]
+fn whatever_del_was_killed_can_be_repeated() {
+    case_each(|first| {
+        first.add().success();
+        first.call_del().run().silent();
+        let before = first.bed.snapshot();
+        Death::every(step(4), |death| {
+            let it = first.another();
+            let inside = it.inside();
+            it.add().success();
+            let survived = death.spares(it.call_del());
+            it.call_del().run().silent();
+            assert_eq!(it.inside(), inside, "{death:?}");
+            it.leave();
+            first.bed.assert_unchanged_since(&before);
+            survived
+        });
+    });
 }
 
 /// Kills ADD before each of its calls, and lets `clean` do what the runtime would.

@@ -4,11 +4,10 @@ use serde_json::{Value, json};
 use testbed::{
     Sandbox, Testbed,
     config::{self, changed},
-    plugins,
     warm::Warm,
 };
 
-use crate::differences::case;
+use crate::differences::{case, case_each};
 
 #[test]
 fn a_container_may_have_a_long_id() {
@@ -57,17 +56,15 @@ fn chained_plugins_take_a_long_id() {
 /// The kernel would replace it by a number of its choice.
 #[test]
 fn a_name_with_a_percent_sign_is_refused() {
-    case(|bed| {
-        plugins::each(|bed, plugin, pod| {
-            let before = bed.snapshot();
-            for name in ["a%d", "%d", "a%", "100%"] {
-                for verb in ["ADD", "CHECK", "DEL"] {
-                    let call = plugins::add(bed, plugin, pod).command(verb).ifname(name);
-                    call.run().fails_with(4, "interface name contains %");
-                }
+    case_each(|it| {
+        let before = it.bed.snapshot();
+        for name in ["a%d", "%d", "a%", "100%"] {
+            for verb in ["ADD", "CHECK", "DEL"] {
+                let call = it.call(verb).ifname(name);
+                call.run().fails_with(4, "interface name contains %");
             }
-            bed.assert_unchanged_since(&before);
-        })(bed);
+        }
+        it.bed.assert_unchanged_since(&before);
     });
 }
 

@@ -1,12 +1,9 @@
 //! Every plugin against configurations that are nearly right: it answers, whatever it reads.
 
 use serde_json::json;
-use testbed::{
-    bin_dir, config,
-    plugins::{add, each},
-};
+use testbed::bin_dir;
 
-use crate::differences::case;
+use crate::differences::case_each;
 
 /// Numbers that look random and are the same each time.
 struct Xorshift(u64);
@@ -51,55 +48,51 @@ fn mutate(text: &str, random: &mut Xorshift) -> Vec<u8> {
 
 #[test]
 fn whatever_it_reads_a_plugin_answers() {
-    case(|bed| {
-        each(|bed, plugin, pod| {
-            let mut full = config::least(plugin);
-            full["ipam"] = json!({
-                "type": "host-local", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
-                "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"}], [{"subnet": "fd00::/64"}]],
-            });
-            full["dns"] = json!({"nameservers": ["10.1.0.1"], "search": ["a.example"]});
-            full["args"] = json!({"cni": {"ips": ["10.1.0.20"]}});
-            full["mtu"] = json!(1400);
-            let (text, mut random) = (full.to_string(), Xorshift(0x5eed));
-            for round in 0..200 {
-                let verb = ["ADD", "CHECK", "DEL", "ADD"][random.below(4)];
-                let call = add(bed, plugin, pod).command(verb).container(&format!("c{round}"));
-                let outcome = call.stdin(mutate(&text, &mut random)).run();
-                match outcome.status.code() {
-                    Some(0) if verb == "ADD" => drop(outcome.result()),
-                    Some(0) => outcome.silent(),
-                    _ => drop(outcome.error()),
-                }
-                assert!(!outcome.stderr.contains("panicked"), "{outcome}");
-                // A free name for the next one.
-                if pod.ip("-o link").contains("eth0") {
-                    pod.ip("link del eth0");
-                }
+    case_each(|it| {
+        let mut full = it.config.clone();
+        full["ipam"] = json!({
+            "type": "host-local", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
+            "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9"}], [{"subnet": "fd00::/64"}]],
+        });
+        full["dns"] = json!({"nameservers": ["10.1.0.1"], "search": ["a.example"]});
+        full["args"] = json!({"cni": {"ips": ["10.1.0.20"]}});
+        full["mtu"] = json!(1400);
+        let (text, mut random) = (full.to_string(), Xorshift(0x5eed));
+        for round in 0..200 {
+            let verb = ["ADD", "CHECK", "DEL", "ADD"][random.below(4)];
+            let call = it.call(verb).container(&format!("c{round}"));
+            let outcome = call.stdin(mutate(&text, &mut random)).run();
+            match outcome.status.code() {
+                Some(0) if verb == "ADD" => drop(outcome.result()),
+                Some(0) => outcome.silent(),
+                _ => drop(outcome.error()),
             }
-        })(bed);
+            assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+            // A free name for the next one.
+            if it.is_first() && it.pod.has_link("eth0") {
+                it.pod.ip("link del eth0");
+            }
+        }
     });
 }
 
 #[test]
 fn what_nobody_reads_takes_little_memory() {
-    case(|bed| {
-        each(|bed, plugin, _| {
-            let mut large = config::least(plugin);
-            large["cniVersion"] = json!("1.1.0");
-            let entry = json!({"a": 1, "b": [1, 2, {"c": "x"}]});
-            large["somebody-elses"] = vec![entry; 300_000].into();
-            let program = bin_dir().join(plugin);
-            // Address space in KiB. The configuration has ten thousand of them.
-            let script = format!("ulimit -v 40000; exec {}", program.display());
-            let output = bed.feed(
-                "env",
-                &["-i", "CNI_COMMAND=STATUS", "CNI_PATH=/", "/bin/sh", "-c", &script],
-                large.to_string().as_bytes(),
-            );
-            // Loaded as a plugin of a chain, or as one that needs a key more: it has answered.
-            let is_answered = output.status.success() || output.stdout.starts_with(b"{");
-            assert!(is_answered, "{plugin}: {output:?}");
-        })(bed);
+    case_each(|it| {
+        let mut large = it.config.clone();
+        large["cniVersion"] = json!("1.1.0");
+        let entry = json!({"a": 1, "b": [1, 2, {"c": "x"}]});
+        large["somebody-elses"] = vec![entry; 300_000].into();
+        let program = bin_dir().join(&it.plugin);
+        // Address space in KiB. The configuration has ten thousand of them.
+        let script = format!("ulimit -v 40000; exec {}", program.display());
+        let output = it.bed.feed(
+            "env",
+            &["-i", "CNI_COMMAND=STATUS", "CNI_PATH=/", "/bin/sh", "-c", &script],
+            large.to_string().as_bytes(),
+        );
+        // Loaded as a plugin of a chain, or as one that needs a key more: it has answered.
+        let is_answered = output.status.success() || output.stdout.starts_with(b"{");
+        assert!(is_answered, "{}: {output:?}", it.plugin);
     });
 }

@@ -4,12 +4,13 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::{
-    Outcome, SYSTEM_PATH, Testbed, bin_dir,
+    Fault, Outcome, SYSTEM_PATH, Testbed, bin_dir,
     config::{self, changed},
+    step,
     warm::Warm,
 };
 
-use crate::differences::case;
+use crate::differences::{case, case_each};
 
 /// An ADD with `config` that must fail, beside an attachment that must not notice.
 fn fail(warm: &Warm<'_>, config: &Value) -> Outcome {
@@ -22,6 +23,34 @@ fn fail(warm: &Warm<'_>, config: &Value) -> Outcome {
     pod.destroy();
     warm.network.check(&warm.first, "first").silent();
     outcome
+}
+
+/// System calls that fail, one at a time, each with an error that the kernel may give.
+const FAULTS: [(&str, &str); 3] =
+    [("sendto", "ENOBUFS"), ("recvfrom", "ENOBUFS"), ("openat", "EMFILE")];
+
+#[test]
+fn whatever_the_kernel_refuses_a_failed_add_leaves_nothing() {
+    case_each(|first| {
+        first.add().success();
+        first.call_del().run().silent();
+        let shared = first.bed.snapshot();
+        for (call, error) in FAULTS {
+            Fault::each(call, error, step(5), |fault| {
+                let it = first.another();
+                let (inside, before) = (it.inside(), it.bed.snapshot());
+                let (outcome, was_struck) = fault.strike_alone(it.bed, it.call("ADD"));
+                if outcome.status.success() {
+                    it.call_del().run().silent();
+                }
+                assert_eq!(it.inside(), inside, "{fault:?}: {outcome}");
+                it.bed.assert_unchanged_since(&before);
+                it.leave();
+                was_struck
+            });
+        }
+        first.bed.assert_unchanged_since(&shared);
+    });
 }
 
 fn ipam(ipam: &Value) -> Value {

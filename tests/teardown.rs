@@ -8,7 +8,7 @@ use testbed::{
     warm::Warm,
 };
 
-use crate::differences::case;
+use crate::differences::{case, case_each};
 
 /// What has become of the namespace by the time of DEL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ fn remembered(config: &Value, result: &Value, memory: Memory) -> Value {
         Memory::Older => {
             let mut result = result.clone();
             result["cniVersion"] = json!("0.4.0");
-            for ip in result["ips"].as_array_mut().unwrap() {
+            for ip in result["ips"].as_array_mut().into_iter().flatten() {
                 let version = if ip["address"].as_str().unwrap().contains(':') { "6" } else { "4" };
                 ip["version"] = json!(version);
             }
@@ -96,6 +96,36 @@ fn attach_and_detach(bed: &Testbed, netns: Netns, memories: &[Memory]) {
     }
     warm.assert_connected(&warm.first);
     warm.network.check(&warm.first, "first").silent();
+}
+
+/// DEL of each plugin, whatever the runtime still knows and whatever has become of the namespace.
+#[test]
+fn whatever_is_known_of_it_nothing_is_left() {
+    case_each(|first| {
+        first.add().success();
+        first.call_del().run().silent();
+        let before = first.bed.snapshot();
+        for memory in MEMORIES {
+            for is_told in [true, false] {
+                let it = first.another();
+                let inside = it.inside();
+                let config = remembered(&it.config, &it.add().result(), memory);
+                let del = it.call("DEL").config(&config);
+                if is_told {
+                    del.clone().run().silent();
+                    assert_eq!(it.inside(), inside, "{memory:?}");
+                    del.clone().run().silent();
+                    it.leave();
+                } else {
+                    it.pod.destroy();
+                    del.clone().run().silent();
+                    del.netns("").run().silent();
+                    it.forget();
+                }
+                first.bed.assert_back_to(&before);
+            }
+        }
+    });
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Every plugin in every version of the protocol: what ADD answers, and that DEL undoes it.
 
 use serde_json::{Value, json};
-use testbed::{Network, Testbed, ipam::DIR, plugins::each};
+use testbed::{Network, Testbed, ipam::DIR};
 
-use crate::differences::case;
+use crate::differences::{case, case_each};
 
 /// How a version writes a result down.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -189,6 +189,25 @@ fn firewall_passes_on_each_version() {
     case(|bed| VERSIONS.into_iter().chain([NEWEST]).for_each(|version| firewall(bed, version)));
 }
 
+/// A chained plugin gets the result of the one before it in the same version.
+#[test]
+fn each_plugin_answers_in_each_version() {
+    case_each(|first| {
+        for (version, shape) in VERSIONS.into_iter().chain([NEWEST]) {
+            let it = first.in_version(version);
+            let outcome = it.add();
+            if shape == PerFamily && !it.is_first() && !outcome.status.success() {
+                // That result names no interfaces, which it needs.
+                assert_eq!(outcome.error_code(), 7, "{outcome}");
+            } else {
+                assert_eq!(outcome.result()["cniVersion"], version, "{outcome}");
+            }
+            it.call_del().run().silent();
+            it.leave();
+        }
+    });
+}
+
 #[test]
 fn a_configuration_without_a_version_is_of_0_1_0() {
     case(|bed| {
@@ -266,21 +285,19 @@ fn is_semver(token: &str) -> bool {
 /// together, the first word that is a version; the plugin ends well.
 #[test]
 fn runtimes_understand_the_version_that_a_plugin_says() {
-    case(|bed| {
-        each(|bed, plugin, _| {
-            let said = bed.plugin(plugin).without("CNI_PATH").run();
-            said.silent();
-            let prefix = format!("CNI {plugin} plugin ");
-            let own = said.stderr.lines().find_map(|line| line.strip_prefix(&prefix));
-            let own = own.unwrap_or_else(|| panic!("{said}"));
-            assert!(is_semver(own), "{own:?}");
-            let number = |text: &str| text.parse::<u32>().ok();
-            let bare = own.trim_start_matches('v').split('+').next().unwrap();
-            let numbers: Vec<_> = bare.split('.').filter_map(number).collect();
-            assert!(numbers >= vec![1, 7, 1], "{own}");
-            let both = format!("{}{}", said.stdout, said.stderr);
-            let first = both.split_whitespace().find(|token| is_semver(token));
-            assert_eq!(first, Some(own), "{both}");
-        })(bed);
+    case_each(|it| {
+        let said = it.program().without("CNI_PATH").run();
+        said.silent();
+        let prefix = format!("CNI {} plugin ", it.plugin);
+        let own = said.stderr.lines().find_map(|line| line.strip_prefix(&prefix));
+        let own = own.unwrap_or_else(|| panic!("{said}"));
+        assert!(is_semver(own), "{own:?}");
+        let number = |text: &str| text.parse::<u32>().ok();
+        let bare = own.trim_start_matches('v').split('+').next().unwrap();
+        let numbers: Vec<_> = bare.split('.').filter_map(number).collect();
+        assert!(numbers >= vec![1, 7, 1], "{own}");
+        let both = format!("{}{}", said.stdout, said.stderr);
+        let first = both.split_whitespace().find(|token| is_semver(token));
+        assert_eq!(first, Some(own), "{both}");
     });
 }

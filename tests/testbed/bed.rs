@@ -110,6 +110,17 @@ impl Testbed {
         neighbour
     }
 
+    /// A LAN that the host's link `eth0` leads to, without an address of its own there, and
+    /// 192.168.1.1 on it.
+    pub fn lan(&self) -> Sandbox {
+        let gateway = self.sandbox("gateway");
+        self.ip("link add eth0 type veth peer name eth0 netns gateway");
+        self.ip("link set eth0 up");
+        gateway.ip("link set eth0 up");
+        gateway.ip("addr add 192.168.1.1/24 dev eth0");
+        gateway
+    }
+
     /// A call of the plugin `name` on this host; `CNI_PATH` is set, everything else is not.
     pub fn plugin(&self, name: &str) -> Call<'_> {
         Call::new(self, name)

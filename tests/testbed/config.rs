@@ -5,35 +5,9 @@
 
 use serde_json::{Value, json};
 
-use crate::programs::is_reference;
-
 /// The three keys that every configuration has.
 fn plain(plugin: &str) -> Value {
     json!({"cniVersion": "1.0.0", "name": "net", "type": plugin})
-}
-
-/// The least that a plugin accepts, with a result of the plugin before it where it needs one.
-#[must_use]
-pub fn least(plugin: &str) -> Value {
-    let mut config = plain(plugin);
-    match plugin {
-        "loopback" | "bridge" => {}
-        // The Go plugin does not work without addresses.
-        "ptp" if is_reference() => {
-            config["ipam"] = json!({"type": "host-local", "subnet": "10.1.0.0/24"});
-        }
-        "ptp" => {}
-        "macvlan" => config["master"] = json!("lan"),
-        "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
-        "portmap" | "firewall" => {
-            let ips = json!([{"address": "10.1.0.2/24"}]);
-            config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
-        }
-        other => {
-            panic!("there is a plugin {other}, and no line here says what it needs for an ADD")
-        }
-    }
-    config
 }
 
 /// A configuration with other keys; null removes one.

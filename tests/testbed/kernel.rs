@@ -1,11 +1,17 @@
 //! What not every kernel has. A test that needs it is left to `make test-vm` where the kernel here
 //! lacks it: its name goes into a list, from which the virtual machine's suite is made.
 
-use std::{fs, io::Write as _};
+use std::{env, fs, io::Write as _, sync::OnceLock};
 
-use crate::{bed::Testbed, place::Place, programs::workspace};
+use crate::{
+    bed::Testbed,
+    place::Place,
+    programs::{bin_dir, plugins, workspace},
+    trial::Trial,
+};
 
-/// The names of the tests that were left to the virtual machine, a line each.
+/// The tests that were left to the virtual machine, a line each: the name and, of a test of all
+/// plugins, those that it could not try.
 pub const LEFT: &str = "target/left-to-the-vm";
 
 /// Something that a kernel may have been built without.
@@ -58,10 +64,43 @@ pub fn has_or_leave(test: &str, features: &[Feature]) -> bool {
     let Some(lack) = features.iter().find(|feature| !feature.is_there(&probe)) else {
         return true;
     };
-    println!("{test}: left to `make test-vm`: this kernel lacks {lack:?}");
+    leave(test, &format!("{lack:?}"));
+    false
+}
+
+/// The plugins that a test of all of them tries here. For those whose links this kernel cannot make,
+/// it is left to `make test-vm`, which has it try no others: their names are in `TRY`.
+///
+/// # Panics
+/// When the list of such tests cannot be written.
+#[must_use]
+pub fn plugins_to_try(test: &str) -> Vec<String> {
+    static ALL: OnceLock<(Vec<String>, Vec<String>)> = OnceLock::new();
+    let (left, tried) = ALL.get_or_init(|| {
+        let chosen = env::var("TRY").ok();
+        let is_chosen = |plugin: &String| {
+            bin_dir().join(plugin).exists()
+                && chosen.as_ref().is_none_or(|words| words.split(' ').any(|word| word == plugin))
+        };
+        plugins().into_iter().filter(is_chosen).partition(|plugin| lacks(plugin))
+    });
+    if !left.is_empty() {
+        leave(&format!("{test} {}", left.join(" ")), "what some plugins need");
+    }
+    tried.clone()
+}
+
+/// Whether an ADD of this plugin fails because the kernel lacks something, which the plugin says.
+fn lacks(plugin: &str) -> bool {
+    let bed = Testbed::new();
+    let outcome = Trial::new(&bed, plugin).add();
+    ["this kernel has no", "operation not supported"].iter().any(|it| outcome.stdout.contains(it))
+}
+
+fn leave(test: &str, lack: &str) {
+    println!("{test}: left to `make test-vm`: this kernel has no {lack}");
     let list = workspace().join(LEFT);
     let opened = fs::OpenOptions::new().create(true).append(true).open(&list);
     let written = opened.and_then(|mut list| writeln!(list, "{test}"));
     written.unwrap_or_else(|error| panic!("{}: {error}", list.display()));
-    false
 }

@@ -12,7 +12,7 @@
 //! | [`config`] | network configurations, and how they are changed |
 //! | [`network`] | a network of one plugin, used as a runtime uses it |
 //! | [`chain`] | the same of several plugins |
-//! | [`plugins`] | every plugin of the suite, for what they have in common |
+//! | [`trial`] | any plugin as its example uses it, for what all have in common |
 //! | [`cnitool`] | `cnitool` as an administrator calls it |
 //! | **settings** | |
 //! | [`warm`] | a network whose shared parts are there already |
@@ -64,7 +64,6 @@ pub mod leases;
 pub mod network;
 pub mod node;
 pub mod place;
-pub mod plugins;
 pub mod portmap;
 pub mod programs;
 pub mod reach;
@@ -73,6 +72,7 @@ pub mod ruleset;
 pub mod snapshot;
 pub mod trace;
 pub mod traffic;
+pub mod trial;
 pub mod warm;
 
 pub use bed::Testbed;
@@ -85,3 +85,4 @@ pub use programs::{
     REFERENCE, SYSTEM_PATH, bin_dir, is_later_reference, is_reference, later_reference,
 };
 pub use snapshot::Snapshot;
+pub use trial::Trial;

@@ -3,7 +3,12 @@
 //! Taken with `ip`, `nft` and the file system, never with code of the plugins'. Left out is what
 //! the kernel does by itself and in its own time: link-local addresses, carrier, counters.
 
-use std::{collections::BTreeSet, fmt, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -22,6 +27,9 @@ const LINK_SYSCTLS: [&str; 9] = [
     "ipv6/conf/*/accept_dad",
     "ipv6/conf/*/forwarding",
 ];
+
+/// Nothing that the kernel does in its own time takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The state of a host.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,6 +80,14 @@ impl Testbed {
     #[track_caller]
     pub fn assert_unchanged_since(&self, before: &Snapshot) {
         before.assert_same(&self.snapshot());
+    }
+
+    /// The same when the kernel has removed what was in a namespace that is gone, in its own time.
+    #[track_caller]
+    pub fn assert_back_to(&self, before: &Snapshot) {
+        let start = Instant::now();
+        while self.snapshot() != *before && start.elapsed() < PATIENCE {}
+        self.assert_unchanged_since(before);
     }
 
     fn addresses(&self) -> Vec<String> {
