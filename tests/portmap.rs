@@ -8,11 +8,12 @@ use serde_json::json;
 use testbed::{
     Place,
     config::mappings,
+    kernel::Feature::Sctp,
     portmap::{Chain, matrix},
     reach::knock,
 };
 
-use crate::differences::case;
+use crate::differences::{case, case_on};
 
 #[test]
 fn every_client_reaches_every_mapping() {
@@ -94,6 +95,24 @@ fn sctp_is_translated_too() {
         let snapshot = bed.snapshot();
         let text: Vec<_> = snapshot.lines("hostport-targets").collect();
         assert!(text.iter().any(|line| line.contains("\"sctp\",8080")), "{text:?}");
+    });
+}
+
+#[test]
+fn an_sctp_port_is_reached_from_the_lan_and_from_pods() {
+    case_on(&[Sctp], |bed| {
+        let neighbour = bed.neighbour();
+        let (chain, pod, other) = (Chain::new(bed), bed.sandbox("pod"), bed.sandbox("other"));
+        chain.attach(&other, "other");
+        let list = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "sctp"}]);
+        chain.add(&pod, "c1", &list);
+        let server = pod.sctp_server("0.0.0.0:80");
+        assert_eq!(neighbour.sctp("203.0.113.1:8080", &server).unwrap().to_string(), "203.0.113.2");
+        for from in [bed as &Place, &other, &pod] {
+            from.sctp("203.0.113.1:8080", &server).unwrap();
+        }
+        chain.call("DEL", &pod, "c1", &list).silent();
+        assert!(neighbour.sctp("203.0.113.1:8080", &server).is_err());
     });
 }
 

@@ -7,11 +7,12 @@ use crate::{
     bed::Testbed,
     place::Place,
     programs::{bin_dir, plugins, workspace},
+    traffic::sctp_socket,
     trial::Trial,
 };
 
-/// The tests that were left to the virtual machine, a line each: the name and, of a test of all
-/// plugins, those that it could not try.
+/// The tests that were left to the virtual machine, a line each: the name, and the feature that it
+/// needs or, of a test of all plugins, those that it could not try.
 pub const LEFT: &str = "target/left-to-the-vm";
 
 /// Something that a kernel may have been built without.
@@ -23,6 +24,8 @@ pub enum Feature {
     Dummy,
     /// Links of the kind `ipvlan` (CONFIG_IPVLAN).
     Ipvlan,
+    /// Sockets of SCTP (CONFIG_IP_SCTP).
+    Sctp,
     /// Links of the kind `vlan` (CONFIG_VLAN_8021Q).
     Vlan,
     /// Links of the kind `vrf` (CONFIG_NET_VRF).
@@ -30,12 +33,13 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// What `ip link add probe` is followed by to make such a link on top of `lo` or of nothing.
+    /// What `ip link add probe` is followed by to make such a link on top of `below` or of nothing.
     fn words(self) -> &'static str {
         match self {
             Self::BridgeVlans => "type bridge vlan_filtering 1",
             Self::Dummy => "type dummy",
             Self::Ipvlan => "link below type ipvlan",
+            Self::Sctp => "",
             Self::Vlan => "link below type vlan id 9",
             Self::Vrf => "type vrf table 9",
         }
@@ -43,6 +47,9 @@ impl Feature {
 
     /// Whether the kernel under this host has it: the host is given such a link, and loses it.
     fn is_there(self, host: &Place) -> bool {
+        if self == Self::Sctp {
+            return sctp_socket().is_ok();
+        }
         host.ip("link add below type veth peer name above");
         let words = format!("link add probe {}", self.words());
         let made = host.run("ip", &words.split(' ').collect::<Vec<_>>()).status.success();
@@ -85,7 +92,7 @@ pub fn plugins_to_try(test: &str) -> Vec<String> {
         plugins().into_iter().filter(is_chosen).partition(|plugin| lacks(plugin))
     });
     if !left.is_empty() {
-        leave(&format!("{test} {}", left.join(" ")), "what some plugins need");
+        leave(test, &left.join(" "));
     }
     tried.clone()
 }
@@ -98,9 +105,11 @@ fn lacks(plugin: &str) -> bool {
 }
 
 fn leave(test: &str, lack: &str) {
-    println!("{test}: left to `make test-vm`: this kernel has no {lack}");
+    println!("{test}: left to `make test-vm`, for {lack}");
     let list = workspace().join(LEFT);
     let opened = fs::OpenOptions::new().create(true).append(true).open(&list);
-    let written = opened.and_then(|mut list| writeln!(list, "{test}"));
+    // In one piece: others write as well.
+    let line = format!("{test} {lack}\n");
+    let written = opened.and_then(|mut list| list.write_all(line.as_bytes()));
     written.unwrap_or_else(|error| panic!("{}: {error}", list.display()));
 }

@@ -5,13 +5,18 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::{
-    socket::{setsockopt, sockopt::ReceiveTimeout},
+    socket::{
+        self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, connect,
+        listen, setsockopt,
+        sockopt::{ReceiveTimeout, SendTimeout},
+    },
     time::TimeVal,
 };
 
@@ -49,6 +54,30 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
+/// A word in each direction: the address by which the server sees the client.
+fn talk(mut client: TcpStream, server: &TcpListener, patience: Duration) -> io::Result<IpAddr> {
+    let (mut answering, peer) = server.accept()?;
+    for stream in [&client, &answering] {
+        stream.set_read_timeout(Some(patience))?;
+    }
+    let mut word = [0; 4];
+    client.write_all(b"ping")?;
+    answering.read_exact(&mut word)?;
+    answering.write_all(b"pong")?;
+    client.read_exact(&mut word)?;
+    if word == *b"pong" { Ok(peer.ip()) } else { Err(io::Error::other("another server answered")) }
+}
+
+/// A socket of SCTP in the style of TCP: whoever has it may use it as one of TCP.
+pub(crate) fn sctp_socket() -> nix::Result<OwnedFd> {
+    let (stream, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let socket = socket::socket(AddressFamily::Inet, stream, flags, SockProtocol::Sctp)?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(5, 0))?;
+    // What connecting takes at most.
+    setsockopt(&socket, SendTimeout, &TimeVal::new(5, 0))?;
+    Ok(socket)
+}
+
 impl Place {
     /// A TCP server here. Port 0 is any free one.
     #[must_use]
@@ -83,21 +112,29 @@ impl Place {
 
     fn tcp_within(&self, patience: Duration, to: &str, server: &TcpListener) -> io::Result<IpAddr> {
         let to: SocketAddr = to.parse().map_err(io::Error::other)?;
-        let mut client = self.enter(|| TcpStream::connect_timeout(&to, patience))?;
-        let (mut answering, peer) = server.accept()?;
-        for stream in [&client, &answering] {
-            stream.set_read_timeout(Some(patience))?;
-        }
-        let mut word = [0; 4];
-        client.write_all(b"ping")?;
-        answering.read_exact(&mut word)?;
-        answering.write_all(b"pong")?;
-        client.read_exact(&mut word)?;
-        if word == *b"pong" {
-            Ok(peer.ip())
-        } else {
-            Err(io::Error::other("another server answered"))
-        }
+        let client = self.enter(|| TcpStream::connect_timeout(&to, patience))?;
+        talk(client, server, patience)
+    }
+
+    /// An SCTP server here.
+    #[must_use]
+    pub fn sctp_server(&self, address: &str) -> TcpListener {
+        let address: SocketAddrV4 = address.parse().expect("an address of IPv4");
+        let server = self.enter(sctp_socket).expect("a kernel with SCTP");
+        socket::bind(server.as_raw_fd(), &SockaddrIn::from(address)).expect("bind it");
+        listen(&server, Backlog::MAXCONN).expect("listen");
+        server.into()
+    }
+
+    /// As [`Place::tcp`], over SCTP and IPv4.
+    ///
+    /// # Errors
+    /// When a packet is lost or answered by a refusal.
+    pub fn sctp(&self, to: &str, server: &TcpListener) -> io::Result<IpAddr> {
+        let to: SocketAddrV4 = to.parse().map_err(io::Error::other)?;
+        let client = self.enter(sctp_socket)?;
+        connect(client.as_raw_fd(), &SockaddrIn::from(to))?;
+        talk(client.into(), server, PATIENCE)
     }
 
     /// Sends a datagram from here to `to`, where `server` answers: the address by which the
