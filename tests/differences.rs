@@ -6,10 +6,12 @@
 
 mod bridge;
 mod firewall;
+mod host_device;
 mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
+mod tap;
 mod tool;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
 
 use What::Differs;
 use testbed::{
-    Testbed, is_later_reference, is_reference,
+    Testbed, bin_dir, is_later_reference, is_reference,
     kernel::{Feature, has_or_leave},
 };
 
@@ -230,10 +232,12 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .iter()
         .chain(bridge::ROWS)
         .chain(firewall::ROWS)
+        .chain(host_device::ROWS)
         .chain(leases::ROWS)
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
+        .chain(tap::ROWS)
         .chain(tool::ROWS)
 }
 
@@ -242,6 +246,17 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
 pub(crate) fn case_on(features: &[Feature], body: impl FnOnce(&Testbed)) {
     let name = name_of(&body);
     if has_or_leave(&name, features) {
+        run(&name, body);
+    }
+}
+
+/// As [`case`], where the plugins under test include this one: 1.1.1 is without some.
+#[track_caller]
+pub(crate) fn case_of(plugin: &str, body: impl FnOnce(&Testbed)) {
+    let name = name_of(&body);
+    if is_reference() && !bin_dir().join(plugin).exists() {
+        println!("{name}: skipped: there is no {plugin}");
+    } else {
         run(&name, body);
     }
 }

@@ -8,11 +8,12 @@ pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> 
 }
 
 /// Runs `body` for every plugin, and says which one it was. The host has a LAN, for some make links
-/// on its.
+/// on its, and a link `spare`, for one takes it.
 pub fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
     move |bed| {
         let _neighbour = bed.neighbour();
         let pod = bed.sandbox("pod");
+        bed.ip("link add spare type veth peer name spare-peer");
         for plugin in plugins() {
             println!("-- {plugin}");
             body(bed, &plugin, &pod);
