@@ -17,11 +17,15 @@ enum Use {
     /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
     /// they are seen as themselves.
     Lan(&'static [&'static str]),
+    /// One pod at a time has this first address on the wire that `eth1` leads to.
+    Card(&'static str),
+    /// Pods have a tap each.
+    Taps,
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 10] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -29,6 +33,8 @@ const EXAMPLES: [(&str, Use); 8] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("50-host-device.conflist", Use::Card("192.168.2.200")),
+    ("51-tap.conflist", Use::Taps),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -92,6 +98,12 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
             }
             assert_eq!(seen(pods[0], pods[1], "192.0.2.1"), "192.0.2.0");
         }
+        Use::Card(_) => {}
+        Use::Taps => {
+            for pod in pods {
+                assert_eq!(pod.link("eth0")["linkinfo"]["info_kind"], "tun");
+            }
+        }
         Use::Loopback => {
             for pod in pods {
                 assert_eq!(seen(pod, pod, "127.0.0.1"), "127.0.0.1");
@@ -101,7 +113,26 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
     }
 }
 
+/// What only one pod at a time can have.
+fn use_in_turn(bed: &Testbed, gateway: &Sandbox, file: &str, address: &str) {
+    let network = install(bed, file);
+    let before = bed.snapshot();
+    for name in ["one", "two"] {
+        let pod = bed.sandbox(name);
+        add(bed, &network, &pod);
+        let own = if name == "one" { address } else { "192.168.2.201" };
+        assert_eq!(seen(&pod, gateway, "192.168.2.1"), own);
+        cnitool(bed, &["status", &network]);
+        cnitool(bed, &["del", &network, pod.path()]);
+        bed.assert_unchanged_since(&before);
+        pod.destroy();
+    }
+}
+
 fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
+    if let Use::Card(address) = purpose {
+        return use_in_turn(bed, neighbour, file, address);
+    }
     let network = install(bed, file);
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
@@ -130,7 +161,8 @@ fn examples_are_used() {
         let (neighbour, gateway) = (bed.neighbour(), bed.lan());
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
-            let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
+            let outside =
+                if matches!(purpose, Use::Lan(_) | Use::Card(_)) { &gateway } else { &neighbour };
             use_up(bed, outside, file, purpose);
         }
     });

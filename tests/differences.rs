@@ -6,10 +6,12 @@
 
 mod bridge;
 mod firewall;
+mod host_device;
 mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
+mod tap;
 mod tool;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
 
 use What::Differs;
 use testbed::{
-    Testbed, Trial, is_later_reference, is_reference,
+    Testbed, Trial, bin_dir, is_later_reference, is_reference,
     kernel::{Feature, has_or_leave, plugins_to_try},
 };
 
@@ -240,10 +242,12 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .iter()
         .chain(bridge::ROWS)
         .chain(firewall::ROWS)
+        .chain(host_device::ROWS)
         .chain(leases::ROWS)
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
+        .chain(tap::ROWS)
         .chain(tool::ROWS)
 }
 
@@ -267,6 +271,17 @@ pub(crate) fn case_each(body: impl Fn(&Trial<'_>)) {
             body(&Trial::new(&Testbed::new(), &plugin));
         }
     });
+}
+
+/// As [`case`], where the plugins under test include this one: 1.1.1 is without some.
+#[track_caller]
+pub(crate) fn case_of(plugin: &str, body: impl FnOnce(&Testbed)) {
+    let name = name_of(&body);
+    if is_reference() && !bin_dir().join(plugin).exists() {
+        println!("{name}: skipped: there is no {plugin}");
+    } else {
+        run(&name, body);
+    }
 }
 
 /// Runs a test on a host of its own.

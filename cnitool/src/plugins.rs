@@ -41,6 +41,8 @@ const PLUGINS: &[Known] = &[
     filtering::<bridge::Bridge>(Role::Main, &["mac"]),
     filtering::<ptp::Ptp>(Role::Main, &[]),
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
+    plugin::<host_device::HostDevice>(Role::Main, &["deviceID"]),
+    plugin::<tap::Tap>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
     Known {

@@ -76,6 +76,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ptp("ptp", false, [0.35, 0.85].map(Goal::OfReference)),
         ptp("ptp with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
         macvlan([0.35, 0.85].map(Goal::OfReference)),
+        host_device([0.35, 0.85].map(Goal::OfReference)),
         port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
         port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
         port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
@@ -206,6 +207,18 @@ fn macvlan(goals: [Goal; 2]) -> Case {
         "ipam": ipam(),
     });
     Case { goals, load: Load::Link(MASTER), ..alone("macvlan", "eth0", config) }
+}
+
+fn host_device(goals: [Goal; 2]) -> Case {
+    const DEVICE: &str = "card";
+    let config = json!({
+        "cniVersion": VERSION,
+        "name": "bench",
+        "type": "host-device",
+        "device": DEVICE,
+        "ipam": ipam(),
+    });
+    Case { goals, load: Load::Link(DEVICE), ..alone("host-device", "eth0", config) }
 }
 
 fn ipam() -> Value {

@@ -1,10 +1,14 @@
-//! Plugins that make one link for each pod: their networks, and what is seen of the link.
+//! Plugins that give each pod one link: their networks, and what is seen of the link.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{bed::Testbed, config::changed, place::Place};
+use crate::{
+    bed::Testbed,
+    config::changed,
+    place::{Place, Sandbox},
+};
 
 /// Nothing that the kernel does in its own time takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +47,31 @@ pub fn macvlan(changes: &Value) -> Value {
     changed(config, changes)
 }
 
+/// A host-device network with the link `card` of [`Testbed::card`], with addresses of its wire, and
+/// whatever `changes` says.
+#[must_use]
+pub fn host_device(changes: &Value) -> Value {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "cards", "type": "host-device", "device": "card",
+        "ipam": {
+            "type": "host-local", "graceAge": 0,
+            "ranges": [
+                [{"subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10"}],
+                [{"subnet": "2001:db8:2::/64", "rangeStart": "2001:db8:2::10"}]
+            ]
+        }
+    });
+    changed(config, changes)
+}
+
+/// A tap network with addresses, and whatever `changes` says.
+#[must_use]
+pub fn tap(changes: &Value) -> Value {
+    let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/24", "graceAge": 0});
+    let config = json!({"cniVersion": "1.0.0", "name": "machines", "type": "tap", "ipam": ipam});
+    changed(config, changes)
+}
+
 impl Place {
     /// All that `ip -d` knows of a link.
     #[must_use]
@@ -67,6 +96,21 @@ impl Place {
 }
 
 impl Testbed {
+    /// A link `card` of the host, which has an alias, addresses and an MTU of its own, and a machine on
+    /// its wire: 198.51.100.2 and 2001:db8:2::2.
+    #[must_use]
+    pub fn card(&self) -> Sandbox {
+        let wire = self.sandbox("wire");
+        self.ip("link add card mtu 1400 type veth peer name wire netns wire");
+        self.ip("link set card alias uplink-7");
+        for (place, link, host) in [(&**self, "card", 1), (&*wire, "wire", 2)] {
+            place.ip(&format!("addr add 198.51.100.{host}/24 dev {link}"));
+            place.ip(&format!("addr add 2001:db8:2::{host}/64 dev {link} nodad"));
+            place.ip(&format!("link set {link} up"));
+        }
+        wire
+    }
+
     /// An IPAM plugin that answers every ADD with these addresses, `(address, gateway)`, and a
     /// default route for each.
     pub fn ipam(&self, ips: &[(&str, &str)]) {

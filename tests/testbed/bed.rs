@@ -34,6 +34,10 @@ use crate::{
 /// A directory of the bed's own, for whatever a test puts there.
 pub const PRIVATE: &str = "/run/test";
 
+/// The links of [`Testbed::lan`], and what is at their other ends.
+const LAN: [(&str, &str, &str); 2] =
+    [("eth0", "02:00:00:00:01:01", "192.168.1.1"), ("eth1", "02:00:00:00:02:01", "192.168.2.1")];
+
 /// A throw-away host. Everything in it dies with it, also when the test is killed: the first
 /// process of its process namespace reads from a pipe that only we hold.
 #[derive(Debug)]
@@ -110,15 +114,31 @@ impl Testbed {
         neighbour
     }
 
-    /// A LAN that the host's link `eth0` leads to, without an address of its own there, and
-    /// 192.168.1.1 on it.
+    /// A LAN that the host's links `eth0` and `eth1` lead to, without an address of its own there, and
+    /// a machine on it that is 192.168.1.1 and 192.168.2.1.
     pub fn lan(&self) -> Sandbox {
         let gateway = self.sandbox("gateway");
-        self.ip("link add eth0 type veth peer name eth0 netns gateway");
-        self.ip("link set eth0 up");
-        gateway.ip("link set eth0 up");
-        gateway.ip("addr add 192.168.1.1/24 dev eth0");
+        LAN.iter().for_each(|link| self.plug(link, &gateway));
         gateway
+    }
+
+    /// Gives the host the links of [`Testbed::lan`] that it has lost: those that a plugin has put into
+    /// a container are gone with it, in the kernel's own time.
+    pub fn replug(&self, gateway: &Sandbox) {
+        let start = Instant::now();
+        for link in LAN.iter().filter(|(link, ..)| !self.has_link(link)) {
+            while gateway.has_link(link.0) {
+                assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
+            }
+            self.plug(link, gateway);
+        }
+    }
+
+    fn plug(&self, (link, mac, address): &(&str, &str, &str), gateway: &Sandbox) {
+        self.ip(&format!("link add {link} address {mac} type veth peer name {link} netns gateway"));
+        self.ip(&format!("link set {link} up"));
+        gateway.ip(&format!("link set {link} up"));
+        gateway.ip(&format!("addr add {address}/24 dev {link}"));
     }
 
     /// A call of the plugin `name` on this host; `CNI_PATH` is set, everything else is not.

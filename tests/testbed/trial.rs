@@ -35,6 +35,7 @@ pub struct Trial<'bed> {
     container: String,
     before: Chain<'bed>,
     own: Value,
+    gateway: Sandbox,
 }
 
 /// The plugins of every example, each with the keys that it has from its list.
@@ -88,16 +89,14 @@ impl<'bed> Trial<'bed> {
     /// The plugin on a new host, with a container `pod`.
     #[must_use]
     pub fn new(bed: &'bed Testbed, plugin: &str) -> Self {
-        furnish(bed);
         let (before, own) = part_of(plugin);
-        let before = Chain::new(bed, before);
-        Self::attach(bed, plugin, before, own)
+        Self::attach(bed, plugin, Chain::new(bed, before), own, bed.lan())
     }
 
     /// The same with another container.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self::attach(self.bed, &self.plugin, self.before.clone(), self.own.clone())
+        self.like(self.before.clone(), self.own.clone())
     }
 
     /// The same in another version of the protocol, with another container.
@@ -109,16 +108,27 @@ impl<'bed> Trial<'bed> {
         if !self.is_ipam() {
             before.plugins.iter_mut().for_each(|own| *own = changed(own.take(), &version));
         }
-        Self::attach(self.bed, &self.plugin, before, changed(self.own.clone(), &version))
+        self.like(before, changed(self.own.clone(), &version))
     }
 
-    fn attach(bed: &'bed Testbed, plugin: &str, before: Chain<'bed>, own: Value) -> Self {
+    fn like(&self, before: Chain<'bed>, own: Value) -> Self {
+        Self::attach(self.bed, &self.plugin, before, own, self.gateway.clone())
+    }
+
+    fn attach(
+        bed: &'bed Testbed,
+        plugin: &str,
+        before: Chain<'bed>,
+        own: Value,
+        gateway: Sandbox,
+    ) -> Self {
         static PODS: AtomicU32 = AtomicU32::new(0);
         let container = format!("pod{}", PODS.fetch_add(1, Ordering::Relaxed));
         let pod = bed.sandbox(&container);
         let result = before.add(&pod, &container);
         let plugin = plugin.to_owned();
-        let mut it = Self { bed, plugin, pod, container, config: own.clone(), before, own };
+        let mut it =
+            Self { bed, plugin, pod, container, config: own.clone(), before, own, gateway };
         if !it.is_ipam() {
             it.config = with_result(&it.own, &result);
         }
@@ -215,10 +225,6 @@ impl<'bed> Trial<'bed> {
         for own in self.before.plugins.iter().rev() {
             self.bed.call("DEL", &self.container, own).env("PATH", SYSTEM_PATH).run().silent();
         }
+        self.bed.replug(&self.gateway);
     }
-}
-
-/// What the examples find on a node: a LAN, a link for a container, a subnet.
-fn furnish(bed: &Testbed) {
-    drop(bed.lan());
 }

@@ -79,6 +79,11 @@ pub(super) fn is_being_added(link: &str) -> bool {
     Presence::is_announced(&presence_name(link))
 }
 
+/// Whether an ADD or DEL of the attachment is running.
+pub(super) fn is_running(owner: &Owner) -> bool {
+    is_being_added(&host_name(owner))
+}
+
 /// Announces that the attachment is being added, until the value is dropped. Without this, of two
 /// ADDs of one attachment at a time each would find what the other has made, fail, and roll back.
 ///

@@ -80,14 +80,24 @@ pub fn delete(netns: Option<&NetnsPath>, owner: &Owner, kind: &str) -> Result<()
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn verify(site: &Site, kind: &str, result: &Success) -> Result<(Option<Link>, Vec<String>)> {
+    let (link, mut differences) = verify_any(site, result)?;
+    if link.as_ref().is_some_and(|link| link.kind.as_deref() != Some(kind)) {
+        let ifname = site.owner.ifname();
+        differences.insert(0, format!("Container interface {ifname} not of type {kind}"));
+    }
+    Ok((link, differences))
+}
+
+/// The same of a link of whatever kind.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn verify_any(site: &Site, result: &Success) -> Result<(Option<Link>, Vec<String>)> {
     let (ifname, path) = (site.owner.ifname(), site.sandbox.path());
     let Some(link) = site.sandbox.netlink.find_link(ifname.as_str())? else {
         return Ok((None, vec![format!("interface {ifname} not found in {path}")]));
     };
     let mut differences = Vec::new();
-    if link.kind.as_deref() != Some(kind) {
-        differences.push(format!("Container interface {ifname} not of type {kind}"));
-    }
     let mut listed = result.interfaces.iter();
     match listed.find(|entry| entry.is_in_sandbox() && entry.name == ifname.as_str()) {
         None => differences.push(format!("Interface name {ifname} not found in prevResult")),

@@ -10,12 +10,15 @@
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
 //! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
+//! | [`tap`] | a link of the container whose other end is a program |
+//! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host |
 //! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
 //! | [`kept`] | what garbage collection leaves alone |
 //! | [`in_use`] | which addresses live on this host, whatever the lease file says |
 
+pub mod adopt;
 pub mod forwarding;
 pub mod host_end;
 pub mod in_use;
@@ -26,8 +29,10 @@ pub mod link;
 pub mod link_keys;
 pub mod master;
 pub mod owner;
+pub mod record;
 pub mod sandbox;
 pub mod site;
+pub mod tap;
 pub mod veth;
 
 pub use ipam::Ipam;
@@ -35,6 +40,8 @@ pub use kept::Kept;
 pub use layer3::Layer3;
 pub use link::ContainerLink;
 pub use owner::Owner;
+pub use record::Records;
 pub use sandbox::{Host, Sandbox};
 pub use site::Site;
+pub use tap::ContainerTap;
 pub use veth::Veth;

@@ -9,6 +9,9 @@
 //! | `GIRDER_SEGMENT` | the layer-2 segment that the container joins, where this host does not route it: an address must be unique within it only ([`Add::segment`](super::Add::segment)) |
 //! | `GIRDER_ADD` | a name that no other ADD has, for the ADD ([`Add::name`](super::Add::name)) and for the DEL that rolls it back ([`Del::undoes`](super::Del::undoes)) |
 //! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own IPAM plugin |
+//!
+//! `tap` runs itself with a fifth one, `GIRDER_TAP`: what another process, of another SELinux label, is
+//! to make.
 
 use super::{Code, Error, Result};
 use serde::Deserialize;
@@ -17,6 +20,15 @@ use std::fmt::{self, Display};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// The variable that says which tap a process of another SELinux label is to make.
+pub(crate) const TAP: &str = "GIRDER_TAP";
+
+/// The value of [`TAP`].
+#[expect(clippy::disallowed_methods, reason = "before there is a call")]
+pub(crate) fn requested_tap() -> Option<String> {
+    std::env::var(TAP).ok()
+}
 
 /// What a plugin is asked to do (`CNI_COMMAND`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -153,6 +153,9 @@ pub struct Address {
     pub is_tentative: bool,
     /// IPv6 only: never usable, because another machine has it.
     pub is_dadfailed: bool,
+    /// Whether it stays until it is removed, as opposed to one of DHCP or of a router's advertisement,
+    /// which somebody has to renew.
+    pub is_permanent: bool,
     /// Where it is valid: 0 everywhere, 253 on the link, 254 on this host (`RT_SCOPE_` of
     /// linux/rtnetlink.h).
     pub scope: u8,
@@ -177,6 +180,7 @@ impl Address {
             address,
             is_tentative: flags.contains(AddressFlags::Tentative),
             is_dadfailed: flags.contains(AddressFlags::Dadfailed),
+            is_permanent: flags.contains(AddressFlags::Permanent),
             scope: message.header.scope.into(),
         })
     }

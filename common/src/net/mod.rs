@@ -10,8 +10,11 @@ mod netfilter;
 mod netlink;
 mod netns;
 mod presence;
+mod relink;
 mod route;
 pub mod sysctl;
+pub mod sysfs;
+mod tap;
 
 use std::io;
 
@@ -27,7 +30,10 @@ pub use netlink::Netlink;
 pub use netns::Netns;
 pub(crate) use netns::at_home;
 pub(crate) use presence::Presence;
+pub(crate) use relink::Relink;
 pub use route::{Family, MAIN_TABLE, Route};
+pub use tap::Tap;
+pub(crate) use tap::label_next_program;
 
 /// What the kernel refused, as a sentence that names the object.
 #[derive(Debug, thiserror::Error)]

@@ -38,7 +38,7 @@ thread_local! {
         Builder::new_current_thread().enable_io().enable_time().build();
 }
 
-fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> Result<T> {
+pub(super) fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> Result<T> {
     RUNTIME.with(|runtime| match runtime {
         Ok(runtime) => Ok(work(runtime)),
         Err(error) => Err(Error::new("start the netlink runtime", error.to_string())),

@@ -1,0 +1,201 @@
+//! A link of the host that a container has for as long as it is attached, as a network card.
+//!
+//! The kernel keeps the name that the host knows it by as its alias, which is also where the Go plugin
+//! looks for it. What the kernel forgets on the way (see [`Record`]) is in a file, so that the link is
+//! given back as it was also when its container, or the ADD, was killed.
+
+use super::record::{Record, Records};
+use super::{Host, Kept, Owner, Sandbox, Site, host_end};
+use crate::cni::{Error, Errors, IfName, NetnsPath, Result, Undo, report};
+use crate::net::{AddressOptions, Link, Netlink, Netns, Relink};
+use std::time::Duration;
+
+/// The kernel moves the links of a namespace that is gone in its own time, which is a second at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Moves a link of the host into the container under its final name, where it is down.
+///
+/// # Errors
+/// When the kernel refuses, as it does for links that belong to their namespace, or the record cannot
+/// be written.
+pub fn create(
+    records: &Records,
+    site: &Site,
+    link: &Link,
+    grace_age: Duration,
+    undo: &mut Undo,
+) -> Result<Link> {
+    let (owner, inside) = (site.owner.clone(), &site.sandbox);
+    let record = Record::new(site, link, grace_age)?;
+    let (kept, path) = (records.clone(), inside.path().clone());
+    undo.push(format!("link {}", link.name), move || {
+        give_back(&kept, &owner, Some(&path), Duration::ZERO)
+    });
+    records.write(&record)?;
+    let change = Relink {
+        netns: Some(&inside.netns),
+        name: Some(site.owner.ifname().as_str()),
+        alias: Some(&link.name),
+        ..Relink::default()
+    };
+    site.host.netlink.relink(link.index, &change)?;
+    let ifname = site.owner.ifname();
+    inside.netlink.find_link(ifname.as_str())?.ok_or_else(|| {
+        Error::internal(format!("{:?} was renamed while it became {ifname}", link.name))
+    })
+}
+
+/// Gives back what is on the host although a record says that a container has it: the kernel has moved
+/// it there when the container died, or an ADD was killed. Called before an ADD looks for its link.
+///
+/// # Errors
+/// When `owner`'s own link, of an ADD before this one, cannot be given back.
+pub fn recover(records: &Records, host: &Host, owner: &Owner) -> Result<()> {
+    for record in records.list()? {
+        if record.owner == owner.as_str() {
+            give_back(records, owner, None, Duration::ZERO)?;
+        } else if let Some(owner) = record.owner().filter(|owner| !host_end::is_running(owner))
+            && let Some(link) = record.find_returned(&host.netlink)?
+            && let Err(error) = restore(records, &owner, &host.netlink, &record, &link)
+        {
+            report(format_args!("{} of {} is not as it was: {error}", record.name, record.owner));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the owner's link back to the host with its name, MTU, hardware address, addresses and state,
+/// wherever it is. A link whose namespace took it along into its death is nothing to be given back.
+///
+/// # Errors
+/// When the host has another link of that name; then the container keeps it, up and with its
+/// addresses.
+pub fn delete(records: &Records, owner: &Owner, netns: Option<&NetnsPath>) -> Result<()> {
+    give_back(records, owner, netns, PATIENCE)
+}
+
+/// Gives back the links of attachments that are not left alone.
+pub fn sweep(records: &Records, kept: &Kept<'_>, errors: &mut Errors) {
+    for record in errors.note(records.list()).unwrap_or_default() {
+        let is_due = !record.is_young() && kept.is_stale(&record.owner);
+        if let Some(owner) = record.owner().filter(|_| is_due) {
+            errors.note(give_back(records, &owner, None, Duration::ZERO));
+        }
+    }
+    errors.note(records.sweep_unfinished());
+}
+
+fn give_back(
+    records: &Records,
+    owner: &Owner,
+    netns: Option<&NetnsPath>,
+    patience: Duration,
+) -> Result<()> {
+    let Some(record) = records.find(owner)? else {
+        // It may have been killed while it was written, or somebody may have broken it.
+        records.remove(owner)?;
+        return give_back_unrecorded(records, owner, netns);
+    };
+    let host = Host::open()?;
+    let recorded = NetnsPath::from(record.netns.clone());
+    let mut is_alive = false;
+    for path in [netns, Some(&recorded)] {
+        let Some(sandbox) = Sandbox::find(path)? else { continue };
+        is_alive = true;
+        if let Some(link) = record.find_in_container(&sandbox.netlink, owner.ifname())? {
+            let link = move_back(&host, &sandbox, &link, &record.name)?;
+            return restore(records, owner, &host.netlink, &record, &link);
+        }
+    }
+    let mut link = record.find_returned(&host.netlink)?;
+    if link.is_none() && !is_alive && record.is_hardware() && !patience.is_zero() {
+        link = record.wait_until_returned(&host.netlink, patience)?;
+    }
+    match link {
+        Some(link) => restore(records, owner, &host.netlink, &record, &link),
+        // The kernel still has to move it. The next ADD or GC finds the record, and the link.
+        None if record.is_hardware() && !record.is_at_home(&host.netlink)? => Ok(()),
+        None => records.remove(owner),
+    }
+}
+
+/// A link that the Go plugin has moved has no record, so its state is unknown: it stays down.
+fn give_back_unrecorded(records: &Records, owner: &Owner, netns: Option<&NetnsPath>) -> Result<()> {
+    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
+    let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else { return Ok(()) };
+    let Some(name) = link.alias.as_deref().and_then(|alias| alias.parse::<IfName>().ok()) else {
+        return Ok(());
+    };
+    // Another network's attachment has the interface, and this one's ADD was refused for that.
+    if records.list()?.iter().any(|record| owner.is_same_interface(&record.owner)) {
+        return Ok(());
+    }
+    let host = Host::open()?;
+    let link = move_back(&host, &sandbox, &link, name.as_str())?;
+    let change = Relink { alias: Some(""), ..Relink::default() };
+    Ok(host.netlink.relink(link.index, &change)?)
+}
+
+/// Moves a link to the host under the name that it had there. It keeps its alias until all of it is as
+/// it was, by which a DEL that comes after one that was killed finds it.
+fn move_back(host: &Host, sandbox: &Sandbox, link: &Link, name: &str) -> Result<Link> {
+    if host.netlink.find_link(name)?.is_some() {
+        let msg = format!(
+            "failed to give {:?} of {} back: the host has another link {name:?} by now",
+            link.name,
+            sandbox.path()
+        );
+        return Err(Error::internal(msg).details(
+            "rename or delete that one and repeat DEL; until then the container keeps its own",
+        ));
+    }
+    let own = Netns::current()?;
+    let change =
+        Relink { netns: Some(&own), name: Some(name), alias: Some(name), ..Relink::default() };
+    sandbox.netlink.relink(link.index, &change)?;
+    host.netlink.find_link(name)?.ok_or_else(|| {
+        Error::internal(format!("{name:?} was renamed while it came back from {}", sandbox.path()))
+    })
+}
+
+/// Makes a link of the host what it was before ADD, and forgets the record.
+fn restore(
+    records: &Records,
+    owner: &Owner,
+    host: &Netlink,
+    record: &Record,
+    link: &Link,
+) -> Result<()> {
+    let mut alias = record.alias.as_deref().unwrap_or_default();
+    if link.name != record.name {
+        if host.find_link(&record.name)?.is_some() {
+            report(format_args!(
+                "{:?} of {} has come back as {:?}, because the host has another {:?} by now",
+                record.name, record.owner, link.name, record.name
+            ));
+            // Still tells who it is.
+            alias = &record.name;
+        } else {
+            if link.is_up {
+                host.set_down(link.index)?;
+            }
+            let name = Some(record.name.as_str());
+            host.relink(link.index, &Relink { name, ..Relink::default() })?;
+        }
+    }
+    // A driver may refuse even the values that it has.
+    let change = Relink {
+        mac: record.mac().filter(|mac| link.mac != Some(*mac)),
+        mtu: Some(record.mtu).filter(|mtu| link.mtu != *mtu),
+        ..Relink::default()
+    };
+    host.relink(link.index, &change)?;
+    for address in &record.addresses {
+        host.ensure_address(link.index, **address, &AddressOptions::default())?;
+    }
+    if record.is_up {
+        host.set_up(link.index)?;
+    }
+    host.relink(link.index, &Relink { alias: Some(alias), ..Relink::default() })?;
+    records.remove(owner)
+}
