@@ -17,18 +17,22 @@ enum Use {
     /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
     /// they are seen as themselves.
     Lan(&'static [&'static str]),
+    /// One pod, which has this address whenever it comes, reaches that LAN.
+    Machine(&'static str),
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 10] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
     ("10-pods-ports.conflist", Use::Pods(&["10.87.0.2"])),
+    ("10-pods-tuned.conflist", Use::Pods(&["10.90.0.2"])),
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("40-macvlan-static.conflist", Use::Machine("192.168.1.10")),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -96,6 +100,7 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
             assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
             assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
         }
+        Use::Machine(address) => assert_eq!(seen(pods[0], neighbour, "192.168.1.1"), address),
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -113,6 +118,9 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
 
 fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
+    if let Use::Machine(_) = purpose {
+        return use_alone(bed, neighbour, &network, purpose);
+    }
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
     if let Use::Pods(expected) | Use::Lan(expected) = purpose {
@@ -134,13 +142,29 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     one.destroy();
 }
 
+fn use_alone(bed: &Testbed, neighbour: &Sandbox, network: &str, purpose: Use) {
+    let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+    for _ in 0..2 {
+        let result = add(bed, network, &pod);
+        talk(purpose, neighbour, [&pod, &pod], [&result, &result]);
+        cnitool(bed, &["status", network]);
+        cnitool(bed, &["del", network, pod.path()]);
+        bed.assert_unchanged_since(&before);
+    }
+    pod.destroy();
+}
+
 #[test]
 fn examples_are_used() {
     case(|bed| {
         let (neighbour, gateway) = (bed.neighbour(), lan(bed));
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
-            let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
+            let outside = if matches!(purpose, Use::Lan(_) | Use::Machine(_)) {
+                &gateway
+            } else {
+                &neighbour
+            };
             use_up(bed, outside, file, purpose);
         }
     });

@@ -10,7 +10,9 @@ mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
+mod static_ipam;
 mod tool;
+mod tuning;
 
 use std::{
     any::type_name_of_val,
@@ -234,7 +236,9 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
+        .chain(static_ipam::ROWS)
         .chain(tool::ROWS)
+        .chain(tuning::ROWS)
 }
 
 /// As [`case`], where the kernel has these; elsewhere the test is left to the virtual machine.

@@ -39,6 +39,8 @@ mod protocol;
 mod ptp;
 mod rollback;
 mod rooms;
+mod static_ipam;
 mod teardown;
+mod tuning;
 mod upgrade;
 mod versions;

@@ -43,6 +43,8 @@ const PLUGINS: &[Known] = &[
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
+    plugin::<tuning::Tuning>(Role::Chained, &["mac"]),
+    plugin::<static_ipam::Static>(Role::Ipam, &["ips"]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

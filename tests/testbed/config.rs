@@ -25,7 +25,10 @@ pub fn least(plugin: &str) -> Value {
         "ptp" => {}
         "macvlan" => config["master"] = json!("lan"),
         "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
-        "portmap" | "firewall" => {
+        "static" => {
+            config["ipam"] = json!({"type": plugin, "addresses": [{"address": "10.1.0.2/24"}]});
+        }
+        "portmap" | "firewall" | "tuning" => {
             let ips = json!([{"address": "10.1.0.2/24"}]);
             config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
         }
