@@ -4,6 +4,7 @@ mod filter;
 mod links;
 mod mac;
 mod undo;
+mod uplink;
 mod vlan;
 
 use std::{collections::BTreeSet, thread};

@@ -21,6 +21,8 @@ enum Use {
     Card(&'static str),
     /// Pods have a tap each.
     Taps,
+    /// One pod, which has this address whenever it comes, reaches that LAN.
+    Machine(&'static str),
     /// A pod reaches itself.
     Loopback,
 }
@@ -30,11 +32,13 @@ const EXAMPLES: [(&str, Use); 10] = [
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
     ("10-pods-ports.conflist", Use::Pods(&["10.87.0.2"])),
+    ("10-pods-tuned.conflist", Use::Pods(&["10.90.0.2"])),
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
     ("50-host-device.conflist", Use::Card("192.168.2.200")),
     ("51-tap.conflist", Use::Taps),
+    ("40-macvlan-static.conflist", Use::Machine("192.168.1.10")),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -92,6 +96,7 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
             assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
             assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
         }
+        Use::Machine(address) => assert_eq!(seen(pods[0], neighbour, "192.168.1.1"), address),
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -134,6 +139,9 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
         return use_in_turn(bed, neighbour, file, address);
     }
     let network = install(bed, file);
+    if let Use::Machine(_) = purpose {
+        return use_alone(bed, neighbour, &network, purpose);
+    }
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
     if let Use::Pods(expected) | Use::Lan(expected) = purpose {
@@ -155,14 +163,26 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     one.destroy();
 }
 
+fn use_alone(bed: &Testbed, neighbour: &Sandbox, network: &str, purpose: Use) {
+    let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+    for _ in 0..2 {
+        let result = add(bed, network, &pod);
+        talk(purpose, neighbour, [&pod, &pod], [&result, &result]);
+        cnitool(bed, &["status", network]);
+        cnitool(bed, &["del", network, pod.path()]);
+        bed.assert_unchanged_since(&before);
+    }
+    pod.destroy();
+}
+
 #[test]
 fn examples_are_used() {
     case(|bed| {
         let (neighbour, gateway) = (bed.neighbour(), bed.lan());
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
-            let outside =
-                if matches!(purpose, Use::Lan(_) | Use::Card(_)) { &gateway } else { &neighbour };
+            let is_lan = matches!(purpose, Use::Lan(_) | Use::Card(_) | Use::Machine(_));
+            let outside = if is_lan { &gateway } else { &neighbour };
             use_up(bed, outside, file, purpose);
         }
     });

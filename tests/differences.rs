@@ -12,7 +12,9 @@ mod macvlan;
 mod packet_filter;
 mod ptp;
 mod tap;
+mod static_ipam;
 mod tool;
+mod tuning;
 
 use std::{
     any::type_name_of_val,
@@ -248,7 +250,9 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
         .chain(tap::ROWS)
+        .chain(static_ipam::ROWS)
         .chain(tool::ROWS)
+        .chain(tuning::ROWS)
 }
 
 /// As [`case`], where the kernel has these; elsewhere the test is left to the virtual machine.

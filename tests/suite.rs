@@ -41,6 +41,8 @@ mod ptp;
 mod rollback;
 mod rooms;
 mod tap;
+mod static_ipam;
 mod teardown;
+mod tuning;
 mod upgrade;
 mod versions;

@@ -45,6 +45,8 @@ const PLUGINS: &[Known] = &[
     plugin::<tap::Tap>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
+    plugin::<tuning::Tuning>(Role::Chained, &["mac"]),
+    plugin::<static_ipam::Static>(Role::Ipam, &["ips"]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

@@ -99,6 +99,28 @@ pub(crate) fn cases() -> Vec<Case> {
             }),
         ),
         alone(
+            "static",
+            "eth0",
+            json!({
+                "cniVersion": VERSION,
+                "name": "bench-static",
+                "type": "static",
+                "ipam": {"type": "static", "addresses": [{"address": "10.85.0.2/16"}]},
+            }),
+        ),
+        // As podman and nerdctl write it into every network.
+        alone(
+            "tuning, nothing to do",
+            "eth0",
+            json!({
+                "cniVersion": VERSION,
+                "name": "bench-tuning",
+                "type": "tuning",
+                "prevResult": {"cniVersion": VERSION, "ips": [{"address": "10.85.0.2/16"}]},
+            }),
+        ),
+        tuned("loopback, an MTU and a sysctl"),
+        alone(
             "loopback",
             "lo",
             json!({
@@ -118,6 +140,25 @@ fn alone(name: &str, ifname: &'static str, config: Value) -> Case {
         has_link: false,
         load: Load::Nothing,
     }
+}
+
+/// What tuning does, with the least that can come before it.
+fn tuned(name: &str) -> Case {
+    let common = json!({"cniVersion": VERSION, "name": "bench-tuned"});
+    let with = |keys: Value| {
+        let mut config = common.clone();
+        config.as_object_mut().into_iter().for_each(|all| {
+            all.extend(keys.as_object().cloned().unwrap_or_default());
+        });
+        config
+    };
+    let chain = vec![
+        with(json!({"type": "loopback"})),
+        with(json!({
+            "type": "tuning", "mtu": 1400, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}
+        })),
+    ];
+    Case { chain, ..alone(name, "lo", Value::Null) }
 }
 
 /// A pod that is reached through the host.

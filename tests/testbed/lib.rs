@@ -21,6 +21,7 @@
 //! | [`attachment`] | networks of ptp, macvlan, host-device and tap |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
+//! | [`tuning`] | an interface with nothing around it |
 //! | **trouble** | |
 //! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
 //! | [`death`] | plugins that are killed before each of their system calls |
@@ -73,6 +74,7 @@ pub mod snapshot;
 pub mod trace;
 pub mod traffic;
 pub mod trial;
+pub mod tuning;
 pub mod warm;
 
 pub use bed::Testbed;

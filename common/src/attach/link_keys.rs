@@ -35,18 +35,21 @@ pub fn requested_mac(call: &Call, own: Option<&str>) -> Result<Option<Mac>> {
     let sources =
         [keys.runtime_config.mac.as_deref(), keys.args.cni.mac.as_deref(), args.get("MAC"), own];
     let given = sources.into_iter().flatten().find(|mac| !mac.is_empty());
-    given
-        .map(|text| parse(text).map_err(|reason| Error::config(format!("mac: {reason}"))))
-        .transpose()
+    given.map(mac).transpose()
 }
 
-fn parse(text: &str) -> Result<Mac, String> {
-    let mac: Mac = text.parse().map_err(|error: net::Error| error.to_string())?;
+/// The value of a key `mac`.
+///
+/// # Errors
+/// Code 7 for what is no hardware address, or none that an interface can have.
+pub fn mac(text: &str) -> Result<Mac> {
+    let parsed = text.parse().map_err(|error: net::Error| Error::config(format!("mac: {error}")));
+    let mac: Mac = parsed?;
     // The kernel refuses these (`is_valid_ether_addr` of linux/etherdevice.h).
     if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-        return Err(format!(
-            "{mac} is a group's address, or nobody's, and no interface can have it"
-        ));
+        return Err(Error::config(format!(
+            "mac: {mac} is a group's address, or nobody's, and no interface can have it"
+        )));
     }
     Ok(mac)
 }

@@ -85,6 +85,14 @@ impl Sandbox {
         }
     }
 
+    /// Runs `work` with the calling thread in the namespace, as settings below /proc/sys need it.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        Ok(self.netns.enter(work)?)
+    }
+
     /// The path as the runtime gave it, which is the one that results must have.
     pub fn path(&self) -> &NetnsPath {
         &self.path

@@ -1,6 +1,6 @@
 //! A veth pair between the host and a sandbox: one attachment's own.
 
-use super::host_end::{alias, host_name, is_end_of, is_unfinished, link_names};
+use super::host_end::{self, alias, host_name, is_end_of, is_unfinished, link_names};
 use super::link::{self, mac_difference};
 use super::{Host, Kept, Owner, Sandbox, Site};
 use crate::cni::{Error, NetnsPath, Result, Success, Undo};
@@ -179,6 +179,38 @@ fn is_name_of_go_plugins(name: &str) -> bool {
         digits.len() == 8 && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
     };
     name.strip_prefix("veth").is_some_and(is_hex)
+}
+
+/// The other end, in the host, of a link of the container's: the owner's own, or, of a pair that the Go
+/// plugins have made, one that the result names.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn find_host_end(
+    host: &Host,
+    link: &Link,
+    owner: &Owner,
+    result: &Success,
+) -> Result<Option<Link>> {
+    let is_other_end = |end: &Link| {
+        end.kind.as_deref() == Some("veth")
+            && end.peer == Some(link.index)
+            && link.peer == Some(end.index)
+    };
+    if link.kind.as_deref() != Some("veth") {
+        return Ok(None);
+    }
+    let own = host_end::find(&host.netlink, owner)?;
+    if let Some(end) = own.filter(is_other_end) {
+        return Ok(Some(end));
+    }
+    for entry in result.interfaces.iter().filter(|entry| !entry.is_in_sandbox()) {
+        let end = host.netlink.find_link(&entry.name)?;
+        if let Some(end) = end.filter(is_other_end) {
+            return Ok(Some(end));
+        }
+    }
+    Ok(None)
 }
 
 /// Deletes the pairs of a network that belong to no attachment that GC leaves alone.

@@ -3,10 +3,11 @@
 use super::examine::Reading;
 use super::json;
 use super::{Attachment, Code, Error, NetworkName, Result, Success, Version};
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -71,7 +72,31 @@ impl Keys {
     }
 }
 
-fn decode(error: &dyn std::fmt::Display) -> Error {
+/// The keys and values of an object in their order, also those that stand twice.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Pairs(Vec::new()))
+    }
+}
+
+impl<'de: 'a, 'a> Visitor<'de> for Pairs<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(pair) = map.next_entry()? {
+            self.0.push(pair);
+        }
+        Ok(self)
+    }
+}
+
+fn decode(error: &dyn fmt::Display) -> Error {
     Error::new(Code::Decode, format!("error unmarshall network config: {error}"))
 }
 
@@ -141,6 +166,22 @@ impl Network {
         json::from_value(value).ok()
     }
 
+    /// A key that stands twice in the object at this path. Whoever reads JSON takes the last one, and
+    /// nobody learns of the other.
+    pub fn repeated_key(&self, path: &[&str]) -> Option<String> {
+        let (first, rest) = path.split_first()?;
+        let read = |text| serde_json::from_slice::<Pairs<'_>>(text).ok();
+        let mut text = self.keys.text(first)?;
+        for key in rest {
+            let Pairs(pairs) = read(text)?;
+            let (_, value) = pairs.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(key))?;
+            text = value.get().as_bytes();
+        }
+        let Pairs(pairs) = read(text)?;
+        let mut names = BTreeSet::new();
+        pairs.into_iter().map(|(name, _)| name).find(|name| !names.insert(name.clone()))
+    }
+
     /// The result of the previous plugin (ADD), or the final one (CHECK, DEL).
     ///
     /// # Errors
@@ -161,7 +202,7 @@ impl Network {
     pub(super) fn valid_attachments(&self) -> Result<Vec<Attachment>> {
         for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
             let Some(text) = self.keys.text(key) else { continue };
-            let refuse = |error: &dyn std::fmt::Display| Error::config(format!("{key}: {error}"));
+            let refuse = |error: &dyn fmt::Display| Error::config(format!("{key}: {error}"));
             // Entries are decoded one by one: of a hundred thousand, only one is in memory as a tree.
             let list: Vec<&RawValue> =
                 serde_json::from_slice(text).map_err(|error| refuse(&error))?;
@@ -195,6 +236,17 @@ mod tests {
             ("{\"name\": \"a/b\"}", 7),
         ] {
             assert_eq!(u32::from(parse(text).unwrap_err().code()), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_found() {
+        let twice = r#"{"name": "n", "Args": {"cni": {"x": 1}, "CNI": {"a": 1, "b": 2, "a": 1}},
+            "once": {"a": 1, "A": 2}}"#;
+        let network = parse(twice).unwrap();
+        assert_eq!(network.repeated_key(&["args", "cni"]).as_deref(), Some("a"));
+        for path in [&["args"][..], &["once"], &["once", "a"], &["name"], &["absent"], &[]] {
+            assert_eq!(network.repeated_key(path), None, "{path:?}");
         }
     }
 

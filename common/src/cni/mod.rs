@@ -7,6 +7,7 @@
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
 //! | [`mod@examine`] | which keys of a configuration the plugins know |
+//! | [`ipam`] | what IPAM plugins have in common |
 //! | [`result`] | what an ADD answers, as of 1.1.0 |
 //! | [`timeout`] | durations, as configurations write them |
 //! | [`undo`] | rollback by default |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod delegate;
 pub mod error;
 pub mod examine;
+pub mod ipam;
 pub mod json;
 pub mod plugin;
 mod request;

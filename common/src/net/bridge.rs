@@ -5,8 +5,8 @@ use std::path::Path;
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoKind, InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
@@ -155,6 +155,36 @@ impl Netlink {
             _ => None,
         });
         Ok(vlan.filter(|vid| *vid != 0))
+    }
+
+    /// Which of the group addresses 01:80:C2:00:00:00 to 0F, that no bridge forwards (IEEE 802.1D, table
+    /// 7-10), this one does forward: a bit for each.
+    ///
+    /// # Errors
+    /// If the link does not exist or is not a bridge.
+    pub fn read_group_forwarding(&self, bridge: u32) -> Result<u16> {
+        let mask = self.read_bridge(bridge)?.into_iter().find_map(|attribute| match attribute {
+            InfoBridge::GroupFwdMask(mask) => Some(mask),
+            _ => None,
+        });
+        Ok(mask.unwrap_or_default())
+    }
+
+    /// Sets that mask.
+    ///
+    /// # Errors
+    /// EINVAL for the bits 0 to 2 (`BR_GROUPFWD_RESTRICTED` in net/bridge/br_private.h).
+    pub fn set_group_forwarding(&self, bridge: u32, mask: u16) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = bridge;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::GroupFwdMask(mask)])),
+        ]));
+        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+            format!("set the group_fwd_mask of {} to {mask:#x}", self.name_of(bridge))
+        })
+        .map(drop)
     }
 
     fn read_bridge(&self, bridge: u32) -> Result<Vec<InfoBridge>> {

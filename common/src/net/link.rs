@@ -41,6 +41,12 @@ pub struct Link {
     pub operstate: String,
     /// Whether it accepts packets for other hosts, which a packet capture also causes.
     pub is_promiscuous: bool,
+    /// Whether it was told to (IFF_PROMISC): a packet capture does not count.
+    pub is_set_promiscuous: bool,
+    /// Whether it was told to accept all multicast packets (IFF_ALLMULTI).
+    pub is_set_all_multicast: bool,
+    /// How many packets may wait in its queue.
+    pub tx_queue_len: u32,
     /// The index of the bridge that it is a port of.
     pub master: Option<u32>,
     /// The index of the other end of a veth pair, or of the link below a vlan or macvlan, in the
@@ -65,6 +71,9 @@ impl Link {
             is_up: message.header.flags.contains(LinkFlags::Up),
             operstate: State::Unknown.to_string().to_lowercase(),
             is_promiscuous: false,
+            is_set_promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+            is_set_all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
+            tx_queue_len: 0,
             master: None,
             peer: None,
             peer_netns: None,
@@ -80,6 +89,7 @@ impl Link {
                     link.operstate = state.to_string().to_lowercase();
                 }
                 LinkAttribute::Promiscuity(count) => link.is_promiscuous = count != 0,
+                LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
@@ -198,6 +208,18 @@ impl Netlink {
         self.set_flag(index, LinkFlags::Promisc, on)
     }
 
+    /// Makes a link accept all multicast packets, or withdraws that. The kernel counts here, too.
+    pub fn set_all_multicast(&self, index: u32, on: bool) -> Result<()> {
+        self.set_flag(index, LinkFlags::Allmulti, on)
+    }
+
+    /// Sets how many packets may wait in the queue of a link.
+    pub fn set_tx_queue_len(&self, index: u32, length: u32) -> Result<()> {
+        self.set_attribute(index, LinkAttribute::TxQueueLen(length), |link| {
+            format!("give {link} a queue of {length}")
+        })
+    }
+
     /// Makes a link a port of the bridge `master`, or of none.
     pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
         let attribute = LinkAttribute::Controller(master.unwrap_or(0));
@@ -288,7 +310,11 @@ impl Netlink {
         message.header.flags = if on { flag } else { LinkFlags::empty() };
         message.header.change_mask = flag;
         self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            let mode = if flag == LinkFlags::Promisc { "promiscuous mode of " } else { "" };
+            let mode = match flag {
+                LinkFlags::Promisc => "promiscuous mode of ",
+                LinkFlags::Allmulti => "reception of all multicast by ",
+                _ => "",
+            };
             format!("switch {} {mode}{}", if on { "on" } else { "off" }, self.name_of(index))
         })?;
         Ok(())

@@ -104,6 +104,11 @@ impl Error {
             .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
     }
 
+    /// It may not be done, even by root (EACCES, EPERM).
+    pub fn is_denied(&self) -> bool {
+        self.errno.is_some_and(|errno| [nix::libc::EACCES, nix::libc::EPERM].contains(&errno))
+    }
+
     /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
     pub fn is_unsupported(&self) -> bool {
         use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};

@@ -49,6 +49,16 @@ impl Netns {
         Self::open(Path::new("/proc/thread-self/ns/net"))
     }
 
+    /// What tells the namespace that a path leads to from a later one at the same path: the number of its
+    /// inode, which the kernel gives away again, and when that was made. A mount keeps the inode; what is
+    /// below /proc has one that is made anew, so that the time says nothing there. `None` if there is none.
+    pub fn identity(path: &Path) -> Option<String> {
+        let file = path.metadata().ok()?;
+        let is_kept = !path.starts_with("/proc");
+        let since = is_kept.then(|| format!(" {}.{:09}", file.ctime(), file.ctime_nsec()));
+        Some(format!("{}{}", file.ino(), since.unwrap_or_default()))
+    }
+
     /// The path that it was opened by.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -2,8 +2,9 @@
 
 use crate::range::{Limits, RangeSet};
 use crate::resolv;
-use crate::value::{Excluded, OptionalIp, RequestedIp};
+use crate::value::{Excluded, RequestedIp};
 use common::attach::kept::GRACE_AGE;
+use common::cni::ipam::{OptionalIp, no_ipam, refuse_untellable};
 use common::cni::{Cidr, Context as _, Dns, Route, Timeout, Verb, Version};
 use common::{Call, Code, Error, Network, Result};
 use serde::Deserialize;
@@ -242,10 +243,6 @@ impl Plan {
     }
 }
 
-fn no_ipam() -> Error {
-    Error::config("IPAM config missing 'ipam' key")
-}
-
 fn merge(
     argument: Option<RequestedIp>,
     args: &[RequestedIp],
@@ -263,11 +260,7 @@ fn merge(
 }
 
 fn check_sets(sets: &[RangeSet], version: Version) -> Result<()> {
-    let v4 = sets.iter().filter(|set| set.is_ipv4()).count();
-    if version < Version::V0_3_0 && (v4 > 1 || sets.len() - v4 > 1) {
-        let msg = format!("CNI version {version} does not support more than 1 address per family");
-        return Err(Error::config(msg).details("use cniVersion 0.3.0 or later"));
-    }
+    refuse_untellable(version, sets.iter().map(RangeSet::is_ipv4))?;
     for (index, set) in sets.iter().enumerate() {
         let others = sets.iter().enumerate().skip(index + 1);
         if let Some((other, _)) = others.into_iter().find(|(_, other)| set.overlaps(other)) {

@@ -18,24 +18,8 @@ macro_rules! parsed_from_text {
     };
 }
 
-parsed_from_text!(OptionalIp);
 parsed_from_text!(RequestedIp);
 parsed_from_text!(Excluded);
-
-/// An address; an empty text is none, as templates leave it behind.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OptionalIp(pub Option<IpAddr>);
-
-impl FromStr for OptionalIp {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        let ip: IpAddr = text.parse().map_err(|_| format!("invalid IP address: {text}"))?;
-        Ok(Self(Some(ip.to_canonical())))
-    }
-}
 
 /// An address whose prefix length may be given, and means nothing.
 #[derive(Clone, Copy, Debug)]

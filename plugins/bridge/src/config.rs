@@ -26,6 +26,8 @@ pub(crate) struct Config {
     macspoofchk: bool,
     disable_container_interface: bool,
     port_isolation: bool,
+    group_fwd_mask: Option<u16>,
+    uplink_interface: Option<String>,
 }
 
 /// What the configuration means.
@@ -46,7 +48,14 @@ pub(crate) struct Plan {
     pub(crate) raise: bool,
     pub(crate) gateway: Gateway,
     pub(crate) masquerade: Option<Scope>,
+    /// Which group addresses the bridge forwards; `None` leaves that as it is.
+    pub(crate) group_forwarding: Option<u16>,
+    /// The link of the host that becomes a port of the bridge.
+    pub(crate) uplink: Option<IfName>,
 }
+
+/// Group addresses that the kernel lets no bridge forward: of STP, of pause frames and of LACP.
+const NEVER_FORWARDED: u16 = 0b111;
 
 /// How a frame can get back to the port that it came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +113,8 @@ impl Plan {
             vlans: config.vlans()?,
             raise: !config.disable_container_interface,
             gateway: config.gateway(layer3.is_some()),
+            group_forwarding: config.group_forwarding()?,
+            uplink: config.uplink()?,
             layer3,
             masquerade,
         };
@@ -164,6 +175,26 @@ impl Config {
         }
         let trunk = Vlans::collect_trunk(self.vlan_trunk.as_deref().unwrap_or_default())?;
         Ok(Some(Vlans { access, trunk, keep_default: self.preserve_default_vlan }))
+    }
+
+    fn group_forwarding(&self) -> Result<Option<u16>> {
+        match self.group_fwd_mask {
+            Some(mask) if mask & NEVER_FORWARDED != 0 => {
+                let msg =
+                    format!("invalid groupFwdMask {mask}: no bridge forwards its bits 0 to 2");
+                Err(Error::config(msg).details("16384 is LLDP, 8 is 802.1X; add the numbers up"))
+            }
+            mask => Ok(mask),
+        }
+    }
+
+    fn uplink(&self) -> Result<Option<IfName>> {
+        let given = self.uplink_interface.as_deref().filter(|name| !name.is_empty());
+        let name: Option<IfName> = given
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: Error| Error::config(format!("uplinkInterface: {error}")))?;
+        Ok(name)
     }
 
     fn gateway(&self, has_addresses: bool) -> Gateway {

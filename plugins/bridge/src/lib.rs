@@ -4,6 +4,7 @@ mod config;
 mod gateway;
 mod spoof;
 mod switch;
+mod uplink;
 mod vlan;
 mod vlan_gateway;
 
@@ -15,7 +16,8 @@ use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::{Link, Port};
 use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Host, Owner, Plugin, Result, Status, Success, Undo,
+    Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Owner, Plugin, Result, Status, Success,
+    Undo,
 };
 use config::{Hairpin, Plan};
 use spoof::SpoofCheck;
@@ -40,6 +42,7 @@ impl Plugin for Bridge {
         let site = Site::open_new(request, undo)?;
         let found = switch::find(&site.host, plan)?;
         gateway::refuse_foreign(&site.host, plan, found.as_ref())?;
+        let uplink = uplink::find(&site.host, plan)?;
         let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
         let (end, segment) = (host_end::host_name(&site.owner), plan.segment());
         let mut addresses = ipam.start(Some(&end), segment.as_deref(), undo)?;
@@ -48,6 +51,9 @@ impl Plugin for Bridge {
             addresses.wait()?;
         }
         let bridge = switch::ensure(&site.host, plan, found)?;
+        if let Some(uplink) = &uplink {
+            uplink::ensure(&site.host.netlink, plan, uplink, &bridge)?;
+        }
         let pair = self.veth(&bridge).create(&site, undo)?;
         if let Some(vlans) = &plan.vlans {
             vlans.apply(&site.host.netlink, pair.host.index)?;
@@ -111,7 +117,7 @@ impl Plugin for Bridge {
             return Err(Error::internal(format!("Interface name {} not found", plan.bridge))
                 .details("the bridge was removed after ADD: the container has to be added anew"));
         };
-        let mut differences = switch::verify(plan, &bridge, result);
+        let mut differences = switch::verify(&site.host, plan, &bridge, result)?;
         differences.extend(veth::verify(&site, Some(&bridge), result)?.1);
         if let Some(vlans) = &plan.vlans {
             differences.extend(vlans.verify(&site.host.netlink, &bridge, result)?);
@@ -146,6 +152,10 @@ impl Plugin for Bridge {
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
+        if self.plan.uplink.is_some() {
+            let found = uplink::find(&Host::open()?, &self.plan);
+            found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+        }
         Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
     }
 }

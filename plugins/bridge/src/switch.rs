@@ -1,6 +1,7 @@
 //! The bridge itself: shared by all attachments, made by the first one, never removed.
 
 use crate::config::{Hairpin, Plan};
+use crate::uplink;
 use common::attach::link::mac_difference;
 use common::attach::veth::ignore_router_advertisements;
 use common::net::{Link, LinkKind, LinkSpec, Mac, has_given_mac};
@@ -42,6 +43,11 @@ pub(crate) fn ensure(host: &Host, plan: &Plan, found: Option<Link>) -> Result<Li
     };
     if let Some(mtu) = plan.mtu.filter(|mtu| *mtu > link.mtu) {
         host.netlink.set_mtu(link.index, mtu)?;
+    }
+    if let Some(mask) = plan.group_forwarding
+        && host.netlink.read_group_forwarding(link.index)? != mask
+    {
+        host.netlink.set_group_forwarding(link.index, mask)?;
     }
     if plan.hairpin == Hairpin::PromiscuousBridge {
         host.netlink.set_promiscuous(link.index, true)?;
@@ -96,8 +102,23 @@ fn create(host: &Host, plan: &Plan) -> Result<Link> {
 }
 
 /// Every difference between the result of ADD and the bridge.
-pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String> {
-    let mut differences = Vec::new();
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn verify(
+    host: &Host,
+    plan: &Plan,
+    bridge: &Link,
+    result: &Success,
+) -> Result<Vec<String>> {
+    let mut differences = uplink::verify(host, plan, bridge)?;
+    if let Some(mask) = plan.group_forwarding {
+        let found = host.netlink.read_group_forwarding(bridge.index)?;
+        if found != mask {
+            let of = &bridge.name;
+            differences.push(format!("bridge {of} has groupFwdMask {found}, not {mask}"));
+        }
+    }
     let entry = result.interfaces.iter().find(|entry| entry.name == bridge.name);
     match entry {
         None => differences.push(format!("Interface name {} not found in prevResult", bridge.name)),
@@ -115,5 +136,5 @@ pub(crate) fn verify(plan: &Plan, bridge: &Link, result: &Success) -> Vec<String
     if plan.hairpin == Hairpin::PromiscuousBridge && !bridge.is_promiscuous {
         differences.push(format!("bridge {} is not in promiscuous mode", bridge.name));
     }
-    differences
+    Ok(differences)
 }

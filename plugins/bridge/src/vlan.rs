@@ -92,6 +92,19 @@ impl Vlans {
         Ok(host.create_vlans(port, &wanted)?)
     }
 
+    /// Lets frames of these VLANs through a port that leads to other switches, tagged. What the port does
+    /// with them already stays as it is.
+    pub(crate) fn ensure_tagged(&self, host: &Netlink, port: u32) -> Result<()> {
+        let found = host.list_vlans(port)?;
+        let mut missing = self.wanted();
+        missing.retain(|vlan| !found.iter().any(|found| found.vid == vlan.vid));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let tagged = |vlan: &Vlan| Vlan { vid: vlan.vid, pvid: false, untagged: false };
+        Ok(host.create_vlans(port, &missing.iter().map(tagged).collect::<Vec<_>>())?)
+    }
+
     /// Every difference between these VLANs and those of the ports that the result of ADD names.
     ///
     /// # Errors

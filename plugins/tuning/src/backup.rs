@@ -1,0 +1,287 @@
+//! What an interface and its namespace were like before: a file for each attachment, as the Go plugin
+//! has them, so that either of the two restores what the other has changed.
+//!
+//! It is `<dataDir>/<container>_<interface>.json`. What the Go plugin does not write down is below the key
+//! `girder`, which it ignores. It has no file where only sysctls are set; ours is in `sysctl` then.
+
+use crate::attributes::Attributes;
+use crate::sysctls::rank;
+use common::attach::Owner;
+use common::cni::{Attachment, Context as _, IfName, NetnsPath, NetworkName, report};
+use common::net::{Netns, sysctl};
+use common::{Errors, Host, Network, Result, Sandbox, Undo, file};
+use serde::{Deserialize, Serialize};
+use serde_json::Serializer;
+use serde_json::ser::PrettyFormatter;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+const DATA_DIR: &str = "/run/cni/tuning";
+
+/// Where the file is if it has nothing but sysctls.
+const SYSCTL: &str = "sysctl";
+
+/// More than a file ever has.
+const LIMIT: u64 = 1 << 20;
+
+/// What there was before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Backup {
+    #[serde(flatten)]
+    pub(crate) attributes: Attributes,
+    #[serde(rename = "girder")]
+    pub(crate) own: Own,
+}
+
+/// What the Go plugin does not write down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Own {
+    /// As on links: `pods c1 eth0`.
+    pub(crate) owner: String,
+    /// The container's namespace, and what tells it from a later one of the same path.
+    pub(crate) netns: String,
+    pub(crate) identity: Option<String>,
+    /// The number of the interface, if it was changed.
+    pub(crate) link: Option<u32>,
+    /// By their paths below /proc/sys.
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// The other end of the interface, if that is in the host and was changed.
+    pub(crate) host_end: Option<HostEnd>,
+}
+
+/// The end of a pair that is in the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostEnd {
+    pub(crate) name: String,
+    pub(crate) mtu: u32,
+}
+
+impl Backup {
+    fn restore_at(&self, netns: Option<&NetnsPath>, ifname: &IfName) -> Result<()> {
+        match Sandbox::find(netns)? {
+            Some(sandbox) => Errors::collect(|errors| self.restore(&sandbox, ifname, errors)),
+            None => Ok(()),
+        }
+    }
+
+    /// Registers that all of this is given back.
+    pub(crate) fn undo(&self, netns: &NetnsPath, ifname: &IfName, undo: &mut Undo) {
+        let (backup, netns, ifname) = (self.clone(), netns.clone(), ifname.clone());
+        undo.push(format!("tuning of {ifname}"), move || backup.restore_at(Some(&netns), &ifname));
+    }
+
+    /// Gives the interface and the namespace back what they had, as far as they are still there.
+    fn restore(&self, sandbox: &Sandbox, ifname: &IfName, errors: &mut Errors) {
+        let own = &self.own;
+        let link = errors.note(sandbox.netlink.find_link(ifname.as_str())).flatten();
+        // Another one may have the name by now.
+        let link = link.filter(|link| own.link.is_none_or(|index| index == link.index));
+        if let Some(link) = &link {
+            self.attributes.apply(&sandbox.netlink, link.index, errors);
+        }
+        if let (Some(link), Some(HostEnd { name, mtu })) = (link, &own.host_end) {
+            let restored = Host::open().and_then(|host| {
+                match host.netlink.find_link(name)?.filter(|end| end.peer == Some(link.index)) {
+                    Some(end) => Ok(host.netlink.set_mtu(end.index, *mtu)?),
+                    None => Ok(()),
+                }
+            });
+            errors.note(restored);
+        }
+        let mut sysctls: Vec<_> = own.sysctls.iter().collect();
+        sysctls.sort_by_cached_key(|(path, _)| rank(path));
+        let restored = sandbox.enter(|| {
+            for (path, value) in sysctls {
+                match sysctl::set(path, value) {
+                    Err(error) if error.is_gone() => {}
+                    outcome => drop(errors.note(outcome)),
+                }
+            }
+        });
+        errors.note(restored);
+    }
+
+    /// Whether it was made for an interface of the same namespace; one of the Go plugin's does not say.
+    fn is_of(&self, later: &Self) -> bool {
+        let is_same = self.own.netns == later.own.netns && self.own.identity == later.own.identity;
+        self.own == Own::default() || is_same
+    }
+
+    /// This one, and of a later one what it does not have.
+    fn or(self, later: Self) -> Self {
+        let mut own = later.own;
+        own.sysctls.extend(self.own.sysctls);
+        own.link = self.own.link.or(own.link);
+        own.host_end = self.own.host_end.or(own.host_end);
+        Self { attributes: self.attributes.or(later.attributes), own }
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let formatter = PrettyFormatter::with_indent(b" ");
+        let mut text = Vec::new();
+        self.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
+        // In place: nothing is changed before all of it is written, so half of one is none.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(path)?.write_all(&text)
+    }
+}
+
+/// Where the files are: in the directory that the configuration names, and for DEL and GC also in the
+/// default one, because the key may have been removed since ADD.
+pub(crate) struct Store {
+    directories: Vec<PathBuf>,
+}
+
+impl Store {
+    pub(crate) fn new(data_dir: Option<String>) -> Self {
+        let mut directories = vec![PathBuf::from(DATA_DIR)];
+        if let Some(given) = data_dir.filter(|given| !given.is_empty() && given != DATA_DIR) {
+            directories.insert(0, given.into());
+        }
+        Self { directories }
+    }
+
+    pub(crate) fn find(network: &Network) -> Self {
+        Self::new(network.tolerant(&["dataDir"]))
+    }
+
+    /// Directories that files are in, those of sysctls after the others.
+    fn places(&self) -> impl Iterator<Item = PathBuf> {
+        self.directories.iter().flat_map(|directory| [directory.clone(), directory.join(SYSCTL)])
+    }
+
+    /// Writes down what there was before an ADD. What an earlier ADD of the attachment has written is
+    /// kept: it has seen the values that were nobody's.
+    ///
+    /// # Errors
+    /// Code 5.
+    pub(crate) fn keep(
+        &self,
+        attachment: &Attachment,
+        backup: &Backup,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let of_sysctls = backup.attributes.is_empty();
+        if of_sysctls && backup.own.sysctls.is_empty() {
+            return Ok(());
+        }
+        let place = self.places().nth(usize::from(of_sysctls)).unwrap_or_default();
+        let path = place.join(file_name(attachment));
+        let what = format!("failed to write backup file {}", path.display());
+        let first = match read(&path) {
+            Err(error) if is_nothing(&error) || error.kind() == ErrorKind::InvalidData => None,
+            read => Some(read.context(&what)?).filter(|first| first.is_of(backup)),
+        };
+        let kept = match &first {
+            Some(first) => first.clone().or(backup.clone()),
+            None => backup.clone(),
+        };
+        if first.as_ref() == Some(&kept) {
+            return Ok(());
+        }
+        if first.is_none() {
+            let path = path.clone();
+            undo.push(format!("backup file {}", path.display()), move || remove(&path));
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+        made.context(&what)?;
+        remove(&path)?;
+        kept.write(&path).context(&what)
+    }
+
+    /// Restores what an ADD has changed, and forgets it. What cannot be restored is told, and does not
+    /// keep the container from being removed: the interface is about to go.
+    pub(crate) fn restore(
+        &self,
+        attachment: &Attachment,
+        netns: Option<&NetnsPath>,
+        errors: &mut Errors,
+    ) {
+        for path in self.places().map(|place| place.join(file_name(attachment))) {
+            let found = read(&path);
+            match &found {
+                Err(error) if is_nothing(error) => continue,
+                Err(error) => report(format_args!("{}: {error}", path.display())),
+                Ok(backup) => {
+                    if let Err(error) = backup.restore_at(netns, &attachment.ifname) {
+                        report(format_args!("not restored: {error}"));
+                    }
+                }
+            }
+            errors.note(remove(&path));
+        }
+    }
+
+    /// Removes the files of a network's attachments that are not valid and whose namespace is gone.
+    /// Those of the Go plugin do not tell their network, and stay.
+    pub(crate) fn sweep(&self, network: &NetworkName, valid: &[Attachment], errors: &mut Errors) {
+        let valid: HashSet<_> =
+            valid.iter().map(|it| it.owner(network).as_str().to_owned()).collect();
+        for place in self.places() {
+            let Ok(entries) = fs::read_dir(place) else { continue };
+            for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+                let Ok(Backup { own, .. }) = read(&path) else { continue };
+                let found = Netns::identity(own.netns.as_ref());
+                let is_here = found.is_some() && found == own.identity;
+                if Owner::is_of(&own.owner, network) && !valid.contains(&own.owner) && !is_here {
+                    errors.note(remove(&path));
+                }
+            }
+        }
+    }
+}
+
+fn file_name(attachment: &Attachment) -> String {
+    format!("{}_{}.json", attachment.container, attachment.ifname)
+}
+
+fn read(path: &Path) -> io::Result<Backup> {
+    let opened = file::open_own(path, OpenOptions::new().read(true))?;
+    let decode = |error| io::Error::new(ErrorKind::InvalidData, error);
+    serde_json::from_slice::<Backup>(&file::read(opened, LIMIT)?).map_err(decode)
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !is_nothing(&error) => {
+            Err(error).context(format_args!("failed to remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_plugins_files_are_read_and_written() {
+        let go = "{\n \"mac\": \"02:00:00:00:00:01\",\n \"promisc\": false,\n \"mtu\": 1500,\n \"allmulti\": true,\n \"txQLen\": 0\n}";
+        let backup: Backup = serde_json::from_str(go).unwrap();
+        assert_eq!((backup.attributes.mtu, backup.attributes.tx_queue_len), (Some(1500), Some(0)));
+        let path = std::env::temp_dir().join(format!("tuning-{}", std::process::id()));
+        backup.write(&path).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        remove(&path).unwrap();
+        let keys = go.strip_suffix("\n}").unwrap();
+        assert!(written.starts_with(&format!("{keys},\n \"girder\": {{\n")), "{written}");
+    }
+
+    #[test]
+    fn the_first_backup_counts() {
+        let attributes =
+            |mtu, queue| Attributes { mtu, tx_queue_len: queue, ..Attributes::default() };
+        let first = Backup { attributes: attributes(Some(1500), None), ..Backup::default() };
+        let later = Backup { attributes: attributes(Some(1400), Some(7)), ..Backup::default() };
+        assert_eq!(first.or(later).attributes, attributes(Some(1500), Some(7)));
+    }
+}

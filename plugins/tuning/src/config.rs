@@ -1,0 +1,97 @@
+//! The configuration: what is to be set, and which of several values counts.
+
+use crate::attributes::Attributes;
+use crate::sysctls::{Sysctl, in_order};
+use common::attach::link_keys;
+use common::cni::{CniArgs, Verb};
+use common::{Call, Error, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// The plugin's own keys of the network configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
+    sysctl: BTreeMap<String, String>,
+    mac: Option<String>,
+    promisc: bool,
+    mtu: i64,
+    allmulti: Option<bool>,
+    #[serde(rename = "txQLen")]
+    tx_queue_len: Option<u32>,
+    data_dir: Option<String>,
+    runtime_config: RuntimeConfig,
+    args: Args,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RuntimeConfig {
+    mac: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    cni: Requested,
+}
+
+/// What may also be asked for in `args.cni`, where it counts most.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Requested {
+    sysctl: BTreeMap<String, String>,
+    mac: Option<String>,
+    promisc: bool,
+    mtu: i64,
+    allmulti: Option<bool>,
+    #[serde(rename = "txQLen")]
+    tx_queue_len: Option<u32>,
+}
+
+/// What the configuration means.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order in which they are set.
+    pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) attributes: Attributes,
+    /// Where backups are; `None` for the default.
+    pub(crate) data_dir: Option<String>,
+}
+
+impl Plan {
+    pub(crate) fn new(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        for path in [&["sysctl"][..], &["args", "cni", "sysctl"]] {
+            if let Some(key) = call.network.repeated_key(path) {
+                return Err(Error::config("duplicated sysctl keys are not allowed")
+                    .details(format!("{key:?} stands there twice")));
+            }
+        }
+        // STATUS is about no attachment, so the environment has no arguments for one.
+        let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
+        let asked = config.args.cni;
+        let mac = [
+            asked.mac.as_deref(),
+            config.runtime_config.mac.as_deref(),
+            args.get("MAC"),
+            config.mac.as_deref(),
+        ];
+        let mac = mac.into_iter().flatten().find(|mac| !mac.is_empty());
+        let mac = mac.map(link_keys::mac).transpose()?;
+        let attributes = Attributes {
+            mac: mac.map(|mac| mac.to_string()),
+            promisc: (asked.promisc || config.promisc).then_some(true),
+            mtu: link_keys::mtu(if asked.mtu == 0 { config.mtu } else { asked.mtu })?,
+            allmulti: asked.allmulti.or(config.allmulti),
+            tx_queue_len: asked.tx_queue_len.or(config.tx_queue_len),
+        };
+        let sysctls = in_order(&config.sysctl, &asked.sysctl)?;
+        Ok(Self { sysctls, attributes, data_dir: config.data_dir })
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sysctls.is_empty() && self.attributes.is_empty()
+    }
+}
