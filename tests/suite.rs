@@ -19,6 +19,7 @@ mod edited;
 mod firewall;
 mod host;
 mod host_local;
+mod lacking;
 mod limits;
 mod link_ipv6;
 mod link_versions;
