@@ -3,14 +3,16 @@
 mod iptables;
 
 use std::{
-    io::ErrorKind,
     net::{Ipv4Addr, SocketAddrV6, UdpSocket},
     time::Duration,
 };
 
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
 use serde_json::json;
-use testbed::{Place, Testbed, config, reach::seen, result::addresses, ruleset::rules, warm::Warm};
+use testbed::{
+    Place, Testbed, config, reach::seen, result::addresses, ruleset::rules, traffic::uninterrupted,
+    warm::Warm,
+};
 
 use crate::differences::case;
 
@@ -57,13 +59,8 @@ fn seen_from(bed: &Testbed, own: &str, receiver: &UdpSocket, to: &str) -> String
     setsockopt(&sender, BindToDevice, &"lan".into()).unwrap();
     sender.send_to(b"ping", to).unwrap();
     receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    loop {
-        match receiver.recv_from(&mut [0; 4]) {
-            Ok((_, peer)) => return peer.ip().to_string(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => panic!("{to}: {error}"),
-        }
-    }
+    let received = uninterrupted(|| receiver.recv_from(&mut [0; 4]));
+    received.unwrap_or_else(|error| panic!("{to}: {error}")).1.ip().to_string()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Networks whose subnets overlap: what this host routes has an address once; where it routes
 //! nothing, each bridge, and each VLAN of one, is a world of its own.
 
+use std::io;
+
 use serde_json::{Value, json};
 use testbed::{Network, Place, Sandbox, Testbed, config};
 
@@ -20,10 +22,10 @@ fn frames_only() -> Value {
 }
 
 /// Whether datagrams of a pod get to another place, and back: the address it is seen by.
-fn seen(pod: &Sandbox, at: &Place, to: &str) -> Option<String> {
+fn seen(pod: &Sandbox, at: &Place, to: &str) -> io::Result<String> {
     let server = at.udp_server(&format!("{to}:0"));
     let to = server.local_addr().unwrap().to_string();
-    pod.udp(&to, &server).ok().map(|address| address.to_string())
+    pod.udp(&to, &server).map(|address| address.to_string())
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::{Place, Testbed, config};
+use testbed::{Place, Testbed, config, traffic::uninterrupted};
 
 use crate::differences::case;
 
@@ -26,7 +26,7 @@ fn is_answered(client: &UdpSocket, server: &UdpSocket, number: u32) -> bool {
     let comes_to = |socket: &UdpSocket| {
         let mut found = [0; 4];
         loop {
-            match socket.recv_from(&mut found) {
+            match uninterrupted(|| socket.recv_from(&mut found)) {
                 Ok((_, from)) if found == word => return Some(from),
                 // Of an earlier question, too late.
                 Ok(_) => {}

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::place::Place;
+use crate::{place::Place, traffic::uninterrupted};
 
 fn parsed(address: &str) -> IpAddr {
     address.parse().unwrap_or_else(|error| panic!("{address}: {error}"))
@@ -108,5 +108,5 @@ pub fn arrives(client: &UdpSocket, server: &UdpSocket) -> io::Result<usize> {
     server.set_read_timeout(Some(Duration::from_millis(500)))?;
     // A refusal of what was sent before is told with the next word.
     client.send(b"ping").or_else(|_| client.send(b"ping"))?;
-    server.recv(&mut [0; 4])
+    uninterrupted(|| server.recv(&mut [0; 4]))
 }

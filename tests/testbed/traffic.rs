@@ -43,6 +43,17 @@ fn bind<T>(try_bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// A call that waits no longer than a time limit, again when it was interrupted: with such a limit
+/// the kernel does not restart it after the process was stopped for a moment (signal(7)).
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// A word in each direction: the address by which the server sees the client.
 fn talk(mut client: TcpStream, server: &TcpListener, patience: Duration) -> io::Result<IpAddr> {
     let (mut answering, peer) = server.accept()?;
@@ -152,9 +163,9 @@ impl Place {
         server.set_read_timeout(Some(patience))?;
         let mut word = [0; 4];
         client.send(b"ping")?;
-        let (_, peer) = server.recv_from(&mut word)?;
+        let (_, peer) = uninterrupted(|| server.recv_from(&mut word))?;
         server.send_to(b"pong", peer)?;
-        client.recv(&mut word)?;
+        uninterrupted(|| client.recv(&mut word))?;
         Ok(peer.ip())
     }
 }
