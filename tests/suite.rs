@@ -20,6 +20,7 @@ mod firewall;
 mod host;
 mod host_device;
 mod host_local;
+mod lacking;
 mod limits;
 mod link_ipv6;
 mod link_versions;

@@ -4,6 +4,7 @@ use super::{of_type, text};
 use crate::finding::Finding;
 use crate::list::ConfigList;
 use common::Result;
+use common::filter::Masquerade;
 use common::net::{BridgeStatus, Family, nft, sysctl};
 use firewall::policy::Sender;
 use std::collections::BTreeSet;
@@ -101,6 +102,13 @@ pub(super) fn kernel() -> Vec<Finding> {
         findings.push(Finding::problem(
             format!("there are no host ports on this kernel: {error}"),
             "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",
+        ));
+    }
+    if let Ok(Some(lack)) = Masquerade::probe() {
+        findings.push(Finding::note(
+            lack.to_string(),
+            "pods with ipMasq are masqueraded by iptables instead, unless their network has \
+             \"ipMasqBackend\": \"nftables\"",
         ));
     }
     if matches!(sysctl::read("net/ipv6/conf/all/disable_ipv6"), Ok(None)) {

@@ -24,15 +24,15 @@
 
 use crate::attach::kept::Kept;
 use crate::attach::owner::{Owner, digest};
-use crate::cni::{Cidr, Error, Result, Success, Undo};
+use crate::cni::{Cidr, Error, Result, Success, Undo, report};
 use crate::filter::elements::{
     ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, table,
 };
 use crate::filter::restore::{Expected, ExpectedElements};
 use crate::net::Family;
 use crate::net::nft::{
-    AddressField, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Field,
-    Hook, Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
+    AddressField, Base, Batch, Chain, ChainKind, Content, Data, Datatype, Element, Expr, Feature,
+    Field, Hook, Make, Nft, Policy, SRCNAT, Set, SetName, Verdict, octets,
 };
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,7 +70,7 @@ impl Masquerade {
     /// Masquerades what comes from the addresses of `success`, as far as it is in `scope`.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or iptables, where it is asked for or the kernel has nothing else.
     pub fn create(
         &mut self,
         success: &Success,
@@ -81,6 +81,50 @@ impl Masquerade {
         if scope.backend == Backend::Iptables {
             return iptables::create(success, scope, owner, undo);
         }
+        let outcome = self.create_here(success, scope, owner, undo);
+        let Err(error) = outcome else { return Ok(()) };
+        let Some(lack) = self.find_lack(success, scope)? else { return Err(error) };
+        match iptables::create(success, scope, owner, undo) {
+            Ok(()) => report(format!("{lack}: iptables masquerades instead")),
+            Err(other) => {
+                return Err(error.details(format!("iptables cannot do it either: {}", other)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel lacks to masquerade in our own tables: iptables is used then, where the
+    /// configuration does not say who is.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn probe() -> Result<Option<Feature>> {
+        // Of TEST-NET-1, whose chain nobody has made.
+        let address = IpNetwork::new(Ipv4Addr::new(192, 0, 2, 1).into(), 24).map(Cidr::from);
+        let address = address.map_err(|error| Error::internal(error.to_string()))?;
+        Self::open()?.elements.find_lack(&Subnet { address, exclude: Vec::new() })
+    }
+
+    /// What the kernel lacks, so that iptables is used, unless the configuration says who is.
+    fn find_lack(&mut self, success: &Success, scope: &Scope) -> Result<Option<Feature>> {
+        if scope.backend != Backend::Any {
+            return Ok(None);
+        }
+        for subnet in subnets(success, scope) {
+            if let Some(lack) = self.elements.find_lack(&subnet)? {
+                return Ok(Some(lack));
+            }
+        }
+        Ok(None)
+    }
+
+    fn create_here(
+        &mut self,
+        success: &Success,
+        scope: &Scope,
+        owner: &Owner,
+        undo: &mut Undo,
+    ) -> Result<()> {
         let comment = Comment::new(owner);
         for subnet in subnets(success, scope) {
             self.elements.create(&[subnet.element()], &comment, &subnet, undo)?;
@@ -91,13 +135,14 @@ impl Masquerade {
     /// What [`create`](Self::create) makes.
     ///
     /// # Errors
-    /// When it cannot be expressed.
+    /// When it cannot be expressed, or the kernel cannot be asked.
     pub fn expected_state(
         success: &Success,
         scope: &Scope,
         owner: &Owner,
     ) -> Result<Vec<Expected>> {
-        if scope.backend == Backend::Iptables {
+        if scope.backend == Backend::Iptables || Self::open()?.find_lack(success, scope)?.is_some()
+        {
             let (success, scope, owner) = (success.clone(), scope.clone(), owner.clone());
             let rules = iptables::ExpectedRules { success, scope, owner };
             return Ok(vec![Expected::External(Box::new(rules))]);
@@ -157,6 +202,9 @@ impl Masquerade {
                 let table = map_of(subnet.address.ip()).table;
                 differences.push(format!("{}: rules of {table} are missing", subnet.address));
             }
+        }
+        if !differences.is_empty() && self.find_lack(success, scope)?.is_some() {
+            return iptables::verify(success, scope, owner);
         }
         Ok(differences)
     }

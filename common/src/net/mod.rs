@@ -77,6 +77,11 @@ impl Error {
         Self { reason: reason.to_owned(), ..self }
     }
 
+    /// The same error, of a kernel that was built without something.
+    pub(crate) fn unsupported(self, reason: &str) -> Self {
+        Self { errno: Some(nix::libc::EOPNOTSUPP), ..self.because(reason) }
+    }
+
     /// The positive error number, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
         self.errno

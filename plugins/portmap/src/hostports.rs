@@ -315,7 +315,7 @@ impl HostPorts {
             }
             let mut batch = Batch::new();
             ruleset::declare(&mut batch, table);
-            nft.rehearse(table, batch)
+            nft.rehearse(batch)
         });
         probed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }

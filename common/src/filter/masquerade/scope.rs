@@ -62,8 +62,10 @@ pub struct Scope {
 /// Who masquerades.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Backend {
-    /// Our own tables.
+    /// Not named: our own tables, or those of iptables where the kernel cannot masquerade in ours.
     #[default]
+    Any,
+    /// Our own tables.
     Nftables,
     /// The tables of iptables, by its programs.
     Iptables,
@@ -83,7 +85,8 @@ impl Scope {
             IpMasq::V6 => &[Family::V6],
         };
         let backend = match keys.ip_masq_backend.as_deref() {
-            None | Some("" | "nftables") => Backend::Nftables,
+            None | Some("") => Backend::Any,
+            Some("nftables") => Backend::Nftables,
             Some("iptables") => Backend::Iptables,
             Some(other) => {
                 return Err(Error::config(format!("unknown ipmasq backend {other:?}"))

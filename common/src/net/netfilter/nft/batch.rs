@@ -8,8 +8,9 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem};
 use nix::libc::EINVAL;
 
+use super::feature::{self, Feature, Kind};
 use super::set::{element_message, key_attributes};
-use super::{Chain, Element, Expr, Key, Set, Table, TableFamily, checked, comment};
+use super::{Chain, ChainKind, Element, Expr, Key, Set, Table, TableFamily, checked, comment};
 use crate::net::netfilter::nfnetlink::{append, request};
 use crate::net::{Error, Result};
 
@@ -56,6 +57,8 @@ struct Operation {
     what: String,
     /// What a kernel is too old for that does not understand the message.
     needs: Option<&'static str>,
+    /// What a kernel may lack that refuses it.
+    features: Vec<Feature>,
     message: NetlinkMessage<NetfilterMessage>,
 }
 
@@ -96,12 +99,15 @@ impl Batch {
     pub fn table(&mut self, make: Make, table: Table<'_>, comment: Option<&str>) -> &mut Self {
         let message = table.message(comment).map(NfTablesMessage::NewTable);
         self.push(format!("{} {table}", make.verb()), table.family, make.flags(), message)
+            .uses(table.family, vec![Kind::Family])
     }
 
     /// Makes a chain.
     pub fn chain(&mut self, make: Make, chain: &Chain<'_>) -> &mut Self {
         let message = chain.message().map(NfTablesMessage::NewChain);
+        let is_nat = chain.base.is_some_and(|base| base.kind == ChainKind::Nat);
         self.push(format!("{} {chain}", make.verb()), chain.table.family, make.flags(), message)
+            .uses(chain.table.family, is_nat.then_some(Kind::NatChain).into_iter().collect())
     }
 
     /// Makes a chain, or empties it, for the rules that follow: a batch that fills its chains so
@@ -163,6 +169,7 @@ impl Batch {
         let message = rule(table, chain, exprs, comment).map(NfTablesMessage::NewRule);
         let what = format!("append a rule to {}", Chain::named(table, chain));
         self.push(what, table.family, NLM_F_CREATE | NLM_F_APPEND, message)
+            .uses(table.family, exprs.iter().flat_map(feature::needs).collect())
     }
 
     /// Deletes a chain with its rules. ENOENT if there is none, EBUSY while anything still leads
@@ -207,13 +214,32 @@ impl Batch {
         match message {
             Ok(message) => {
                 let message = request(family.into(), 0, flags, message);
-                self.operations.push(Operation { what, needs: None, message });
+                let (needs, features) = (None, Vec::new());
+                self.operations.push(Operation { what, needs, features, message });
             }
             Err(error) => {
                 self.refused.get_or_insert_with(|| Error::new(what, error.to_string()));
             }
         }
         self
+    }
+
+    /// What a kernel has to have for the last operation.
+    fn uses(&mut self, family: TableFamily, kinds: Vec<Kind>) -> &mut Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.features = kinds.into_iter().map(|kind| Feature { kind, family }).collect();
+        }
+        self
+    }
+
+    /// What a kernel has to have for all of it.
+    pub(super) fn features(&self) -> Vec<Feature> {
+        self.operations.iter().flat_map(|operation| operation.features.clone()).collect()
+    }
+
+    /// The same for the operation of this number.
+    pub(super) fn features_of(&self, sequence: u32) -> Vec<Feature> {
+        self.operation(sequence).map(|one| one.features.clone()).unwrap_or_default()
     }
 
     pub(super) fn filled(&self) -> &[Filled] {

@@ -3,7 +3,7 @@
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use nix::libc::ERESTART;
 
-use super::{Batch, Key, Nft, SetName, TableFamily, decode};
+use super::{Batch, Key, Nft, Refusal, SetName, TableFamily, decode};
 use crate::net::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ impl Nft {
                 batch.delete_element(set.table, set.name, key);
             }
             let mut gone = BTreeSet::new();
-            for (sequence, error) in self.try_commit(batch, None)? {
+            for Refusal { sequence, error, .. } in self.try_commit(batch, None)? {
                 // Only what is about one element can be left out.
                 if sequence == 0 || !error.is_gone() {
                     return Err(error);
@@ -66,10 +66,11 @@ impl Nft {
         for (set, key) in elements {
             batch.delete_element(set.table, set.name, key);
         }
-        match self.try_commit(batch, Some(generation))?.into_iter().next() {
+        let refused = self.try_commit(batch, Some(generation))?.into_iter().next();
+        match refused.map(|one| one.error) {
             None => Ok(true),
-            Some((_, error)) if error.errno() == Some(ERESTART) || error.is_gone() => Ok(false),
-            Some((_, error)) => Err(error),
+            Some(error) if error.errno() == Some(ERESTART) || error.is_gone() => Ok(false),
+            Some(error) => Err(error),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! * `batch`: changes that happen together or not at all; `deletion`: elements deleted
 //! * `table`: tables and chains; `set`: sets, maps and elements; `comment`: who an object belongs to
 //! * `expr`: rules that we write; `field`: what they look at
+//! * `feature`: what a kernel may have been built without
 //! * `known`: chains and rules that are there, whosever they are; `expression`: what a rule says;
 //!   [`abi`]: the numbers that both kinds of rules are made of
 //! * `decode`: what else the kernel answers
@@ -15,6 +16,7 @@ mod decode;
 mod deletion;
 mod expr;
 mod expression;
+mod feature;
 mod field;
 mod known;
 mod set;
@@ -23,6 +25,7 @@ mod table;
 pub use batch::{Batch, Make};
 pub use expr::{DnatTarget, Expr, Verdict, address, octets};
 pub use expression::{Expression, Extension};
+pub use feature::Feature;
 pub use field::{AddressField, Field};
 pub use known::{KnownChain, KnownRule};
 pub use set::{Content, Data, Datatype, Element, Key, Set, SetName, concat};
@@ -50,6 +53,15 @@ use crate::net::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Nft {
     nfnetlink: Rc<RefCell<Nfnetlink>>,
+}
+
+/// A change that the kernel has refused.
+struct Refusal {
+    /// Its place in the batch, from 1; 0 is the batch as such.
+    sequence: u32,
+    error: Error,
+    /// What it needs of a kernel.
+    features: Vec<Feature>,
 }
 
 /// Whether this kernel has nftables.
@@ -96,7 +108,8 @@ impl Nft {
     /// the methods of [`Batch`]. ENOENT means that it, its table, or a chain that it leads to is
     /// missing. [`Error::is_unsupported`] if the kernel has no nftables.
     pub fn commit(&mut self, batch: Batch) -> Result<()> {
-        self.try_commit(batch, None)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        let refused = self.try_commit(batch, None)?.into_iter().next();
+        refused.map_or(Ok(()), |one| Err(self.explain(one.error, one.features)))
     }
 
     /// Whether the kernel would make all changes of the batch. It makes none of them: the batch ends
@@ -104,12 +117,17 @@ impl Nft {
     ///
     /// # Errors
     /// As [`Nft::commit`].
-    pub fn rehearse(&mut self, table: Table<'_>, mut batch: Batch) -> Result<()> {
-        batch.delete_chain(table, "no chain of this name");
+    pub fn rehearse(&mut self, batch: Batch) -> Result<()> {
+        let refused = self.try_in_vain(batch)?;
+        refused.map_or(Ok(()), |one| Err(self.explain(one.error, one.features)))
+    }
+
+    /// What the kernel refuses of a batch first, which ends with a change that cannot be made.
+    fn try_in_vain(&mut self, mut batch: Batch) -> Result<Option<Refusal>> {
+        let nowhere = Table { family: TableFamily::Ip, name: "girder" };
+        batch.delete_chain(nowhere, "no chain of this name");
         let end = batch.last();
-        let refused =
-            self.try_commit(batch, None)?.into_iter().find(|(sequence, _)| *sequence != end);
-        refused.map_or(Ok(()), |(_, error)| Err(error))
+        Ok(self.try_commit(batch, None)?.into_iter().find(|one| one.sequence != end))
     }
 
     /// The element with this key; in a set of intervals, the one that the key's first value lies in.
@@ -200,8 +218,8 @@ impl Nft {
         Ok(true)
     }
 
-    /// The changes that failed, by sequence number, if any did.
-    fn try_commit(&mut self, batch: Batch, generation: Option<u32>) -> Result<Vec<(u32, Error)>> {
+    /// The changes that failed, if any did.
+    fn try_commit(&mut self, batch: Batch, generation: Option<u32>) -> Result<Vec<Refusal>> {
         if batch.is_empty() {
             return batch.into_bytes(None).map(|_| Vec::new());
         }
@@ -214,7 +232,8 @@ impl Nft {
         let explained = outcome.refused.into_iter().map(|nack| {
             let sequence = nack.sequence;
             let error = nack.into_error(batch.what(sequence));
-            (sequence, batch.explain(sequence, error))
+            let (error, features) = (batch.explain(sequence, error), batch.features_of(sequence));
+            Refusal { sequence, error, features }
         });
         Ok(explained.collect())
     }
