@@ -21,6 +21,7 @@ use What::Differs;
 use testbed::{
     Testbed, is_later_reference, is_reference,
     kernel::{Feature, has_or_leave},
+    programs::{is_missing, workspace},
 };
 
 enum What {
@@ -258,8 +259,18 @@ fn name_of(body: &impl FnOnce(&Testbed)) -> String {
     name.trim_start_matches("suite::").trim_end_matches("::{{closure}}").to_owned()
 }
 
+/// The plugin that a room of the suite is named after.
+fn plugin_of(test: &str) -> Option<String> {
+    let plugin = test.split("::").next()?.replace('_', "-");
+    let is_plugin = |kind| workspace().join(kind).join(&plugin).is_dir();
+    ["plugins", "ipam"].into_iter().any(is_plugin).then_some(plugin)
+}
+
 #[track_caller]
 fn run(name: &str, body: impl FnOnce(&Testbed)) {
+    if let Some(plugin) = plugin_of(name).filter(|plugin| is_missing(plugin)) {
+        return println!("{name}: skipped: this reference comes without {plugin}");
+    }
     let bed = Testbed::new();
     let row = rows().find(|(test, ..)| *test == name);
     let Some((_, what, reason)) = row.filter(|_| is_reference()) else { return body(&bed) };
