@@ -21,7 +21,7 @@ enum Use {
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 9] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -29,6 +29,7 @@ const EXAMPLES: [(&str, Use); 8] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -66,8 +67,9 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
-/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it.
+/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it. flanneld has a subnet.
 fn lan(bed: &Testbed) -> Sandbox {
+    bed.lease_subnet();
     let gateway = bed.sandbox("gateway");
     bed.ip("link add eth0 type veth peer name eth0 netns gateway");
     bed.ip("link set eth0 up");

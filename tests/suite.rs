@@ -17,6 +17,7 @@ mod crowd;
 mod differences;
 mod edited;
 mod firewall;
+mod flannel;
 mod host;
 mod host_local;
 mod limits;

@@ -110,6 +110,16 @@ impl Testbed {
         neighbour
     }
 
+    /// A wire to another host, a link `name` on both.
+    pub fn connect(&self, other: &Self, name: &str) {
+        let there = other.first.id().to_string();
+        let words = ["link", "add", name, "type", "veth", "peer", "name", name, "netns", &there];
+        // In the network of this host only: in its processes, that of the other host has no number.
+        let made = self.place.enter_network(|| Command::new("ip").args(words).output());
+        let made = made.expect("run ip");
+        assert!(made.status.success(), "connect two hosts: {made:?}");
+    }
+
     /// A call of the plugin `name` on this host; `CNI_PATH` is set, everything else is not.
     pub fn plugin(&self, name: &str) -> Call<'_> {
         Call::new(self, name)

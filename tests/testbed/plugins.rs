@@ -8,10 +8,11 @@ pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> 
 }
 
 /// Runs `body` for every plugin, and says which one it was. The host has a LAN, for some make links
-/// on its.
+/// on its, and a subnet of a cluster.
 pub fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
     move |bed| {
         let _neighbour = bed.neighbour();
+        bed.lease_subnet();
         let pod = bed.sandbox("pod");
         for plugin in plugins() {
             println!("-- {plugin}");
