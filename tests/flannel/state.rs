@@ -87,6 +87,22 @@ fn what_the_go_plugin_has_attached_is_detached() {
     });
 }
 
+#[test]
+fn what_the_go_plugin_has_left_of_the_same_attachment_is_replaced() {
+    case(|bed| {
+        bed.lease_subnet();
+        let (network, pod) = (bed.network(flannel(&json!({}))), bed.sandbox("pod"));
+        write_as_go(bed, "c1", &of_delegate("ptp"));
+        network.add(&pod, "c1").success();
+        assert_eq!(
+            (names(bed), state(bed, "c1")["type"].as_str()),
+            (vec!["c1".into()], Some("bridge"))
+        );
+        network.del(&pod, "c1").silent();
+        assert!(names(bed).is_empty() && pod.has_only_lo());
+    });
+}
+
 /// `eth0` and `eth1` of one container.
 fn interfaces<'bed>(bed: &'bed Testbed, pod: &Sandbox) -> [testbed::Network<'bed>; 2] {
     ["eth0", "eth1"].map(|name| {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 const LIMIT: u64 = 1 << 20;
 
 /// The key that says which of the container's interfaces the file is about. What the Go plugin has
-/// written does not have it, and may be about any.
+/// written does not have it, and may be about any of them.
 const IFNAME: &str = "girder/ifname";
 
 /// Where the state of an attachment may be.
@@ -46,7 +46,7 @@ impl<'a> State<'a> {
     /// Keeps the delegate's configuration. The state of an earlier ADD of this attachment comes back
     /// if this one fails.
     pub(crate) fn create(&self, config: &Object, undo: &mut Undo) -> Result<()> {
-        let path = self.place();
+        let path = self.place(config);
         let mut kept = config.clone();
         set(&mut kept, IFNAME, self.ifname().into());
         let (earlier, temporary) = (read(&path).ok(), self.temporary());
@@ -88,10 +88,14 @@ impl<'a> State<'a> {
         (!is_others).then(|| (self.common(), content))
     }
 
-    /// Where an ADD keeps it: not in place of what may be about another interface.
-    fn place(&self) -> PathBuf {
+    /// Where an ADD keeps it: not in place of what is about another interface. What the Go plugin has
+    /// written of this network is taken for what it has left of this interface.
+    fn place(&self, config: &Object) -> PathBuf {
         let is_taken = match load(&self.common()) {
-            Some(Content::Config(_, ifname)) => ifname.as_deref() != Some(self.ifname()),
+            Some(Content::Config(_, Some(ifname))) => ifname != self.ifname(),
+            Some(Content::Config(other, None)) => {
+                json::get(&other, "name") != json::get(config, "name")
+            }
             Some(Content::Broken(_)) | None => false,
         };
         if is_taken || self.own().exists() { self.own() } else { self.common() }
