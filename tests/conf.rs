@@ -27,7 +27,7 @@ enum Use {
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 10] = [
+const EXAMPLES: [(&str, Use); 11] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -39,6 +39,7 @@ const EXAMPLES: [(&str, Use); 10] = [
     ("50-host-device.conflist", Use::Card("192.168.2.200")),
     ("51-tap.conflist", Use::Taps),
     ("40-macvlan-static.conflist", Use::Machine("192.168.1.10")),
+    ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
 

@@ -11,8 +11,8 @@ mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
-mod tap;
 mod static_ipam;
+mod tap;
 mod tool;
 mod tuning;
 
@@ -23,8 +23,9 @@ use std::{
 
 use What::Differs;
 use testbed::{
-    Testbed, Trial, bin_dir, is_later_reference, is_reference,
+    Testbed, Trial, is_later_reference, is_reference,
     kernel::{Feature, has_or_leave, plugins_to_try},
+    programs::{is_missing, workspace},
 };
 
 enum What {
@@ -277,17 +278,6 @@ pub(crate) fn case_each(body: impl Fn(&Trial<'_>)) {
     });
 }
 
-/// As [`case`], where the plugins under test include this one: 1.1.1 is without some.
-#[track_caller]
-pub(crate) fn case_of(plugin: &str, body: impl FnOnce(&Testbed)) {
-    let name = name_of(&body);
-    if is_reference() && !bin_dir().join(plugin).exists() {
-        println!("{name}: skipped: there is no {plugin}");
-    } else {
-        run(&name, body);
-    }
-}
-
 /// Runs a test on a host of its own.
 #[track_caller]
 pub(crate) fn case(body: impl FnOnce(&Testbed)) {
@@ -300,8 +290,18 @@ fn name_of<T>(body: &T) -> String {
     name.trim_start_matches("suite::").trim_end_matches("::{{closure}}").to_owned()
 }
 
+/// The plugin that a room of the suite is named after.
+fn plugin_of(test: &str) -> Option<String> {
+    let plugin = test.split("::").next()?.replace('_', "-");
+    let is_plugin = |kind| workspace().join(kind).join(&plugin).is_dir();
+    ["plugins", "ipam"].into_iter().any(is_plugin).then_some(plugin)
+}
+
 #[track_caller]
 fn run(name: &str, body: impl FnOnce(&Testbed)) {
+    if let Some(plugin) = plugin_of(name).filter(|plugin| is_missing(plugin)) {
+        return println!("{name}: skipped: this reference comes without {plugin}");
+    }
     let bed = Testbed::new();
     let row = rows().find(|(test, ..)| *test == name);
     let Some((_, what, reason)) = row.filter(|_| is_reference()) else { return body(&bed) };

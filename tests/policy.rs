@@ -160,6 +160,8 @@ fn a_plugin_depends_on_little() {
         // firewalld is asked over D-Bus, which may not answer.
         let bus = ["tokio", "zbus"].map(str::to_owned);
         allowed.extend(bus.into_iter().filter(|_| name(&plugin) == "firewall"));
+        // It writes a configuration for another plugin, whose keys it does not know.
+        allowed.extend((name(&plugin) == "flannel").then(|| "serde_json".to_owned()));
         let used = dependencies(&plugin.join("Cargo.toml"));
         let more: Vec<_> = used.difference(&allowed).collect();
         assert!(more.is_empty(), "{}: depends on {more:?}", plugin.display());

@@ -6,7 +6,7 @@ use testbed::{
     result::addresses,
 };
 
-use crate::differences::case_of;
+use crate::differences::case;
 
 fn bare<'bed>(bed: &'bed Testbed, changes: &Value) -> (Network<'bed>, Sandbox) {
     (bed.network(tap(changes)), bed.sandbox("pod"))
@@ -19,7 +19,7 @@ fn data(pod: &Place) -> Value {
 /// The reference's test of a device, which is added, checked and removed.
 #[test]
 fn lives_with_owner_group_and_addresses() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, pod) = bare(bed, &json!({"owner": 0, "group": 0, "cniVersion": "1.1.0"}));
         let result = network.add(&pod, "c1").result();
         let link = pod.link("eth0");
@@ -39,7 +39,7 @@ fn lives_with_owner_group_and_addresses() {
 /// The reference's test of a bridge port.
 #[test]
 fn is_a_port_of_a_bridge_in_the_container() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, pod) = bare(bed, &json!({"bridge": "br1", "owner": 0, "group": 0}));
         pod.ip("link add br1 type bridge");
         network.add(&pod, "c1").success();
@@ -53,7 +53,7 @@ fn is_a_port_of_a_bridge_in_the_container() {
 
 #[test]
 fn a_bridge_that_is_missing_is_named() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, pod) = bare(bed, &json!({"bridge": "br1"}));
         let error = network.add(&pod, "c1").error();
         assert!(error.msg.contains("failed to get bridge br1"), "{error:?}");
@@ -63,7 +63,7 @@ fn a_bridge_that_is_missing_is_named() {
 
 #[test]
 fn all_that_is_asked_for_is_kept() {
-    case_of("tap", |bed| {
+    case(|bed| {
         for (number, (changes, is)) in [
             (json!({}), json!({"type": "tap", "pi": false, "persist": true})),
             (json!({"owner": 107}), json!({"user": 107})),
@@ -90,7 +90,7 @@ fn all_that_is_asked_for_is_kept() {
 
 #[test]
 fn the_runtime_beats_the_arguments_beat_the_configuration() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let own = json!({"mac": "02:00:00:00:00:01", "ipam": null});
         let mac = |name: &str, network: Network<'_>| {
             let pod = bed.sandbox(name);
@@ -117,7 +117,7 @@ fn machine(pod: &Sandbox, other: &str, before: &str) -> std::process::Child {
 
 #[test]
 fn frames_of_programs_pass() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, one) = bare(bed, &json!({"owner": 107, "group": 107}));
         let two = bed.sandbox("two");
         let own = [(&one, "one"), (&two, "two")].map(|(pod, id)| {
@@ -142,7 +142,7 @@ fn frames_of_programs_pass() {
 
 #[test]
 fn owner_and_group_may_open_it_without_privilege() {
-    case_of("tap", |bed| {
+    case(|bed| {
         // From here on anybody may open the file; whose tap it is the kernel looks at.
         bed.succeed("mount", &["-t", "tmpfs", "-o", "dev,mode=755", "none", "/dev/net"]);
         bed.succeed("mknod", &["-m", "666", "/dev/net/tun", "c", "10", "200"]);
@@ -174,7 +174,7 @@ fn owner_and_group_may_open_it_without_privilege() {
 
 #[test]
 fn check_finds_what_is_different() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let keys = json!({"owner": 107, "mtu": 1400, "bridge": "br1", "ipam": null, "mac": "02:00:00:00:00:11"});
         let again = "tuntap add dev eth0 mode";
         for (breakage, object) in [
@@ -206,7 +206,7 @@ fn check_finds_what_is_different() {
 
 #[test]
 fn an_interface_that_is_taken_stays_whose_it_is() {
-    case_of("tap", |bed| {
+    case(|bed| {
         for (number, kind) in
             ["link add eth0 type bridge", "tuntap add dev eth0 mode tap"].iter().enumerate()
         {
@@ -224,7 +224,7 @@ fn an_interface_that_is_taken_stays_whose_it_is() {
 
 #[test]
 fn a_failed_add_leaves_nothing() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let before = bed.snapshot();
         bed.recorder("empty", &json!({"cniVersion": "1.0.0"}));
         for (number, changes) in [
@@ -248,7 +248,7 @@ fn a_failed_add_leaves_nothing() {
 
 #[test]
 fn a_killed_add_is_cleaned_up_by_one_del() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let network = bed.network(tap(&json!({"owner": 107, "multiQueue": true})));
         network.add(&bed.sandbox("earlier"), "earlier").success();
         let before = bed.snapshot();
@@ -268,7 +268,7 @@ fn a_killed_add_is_cleaned_up_by_one_del() {
 
 #[test]
 fn del_leaves_what_is_another_networks() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, pod) = bare(bed, &json!({}));
         network.add(&pod, "c1").success();
         let other = bed.network(tap(&json!({"name": "others"})));
@@ -280,7 +280,7 @@ fn del_leaves_what_is_another_networks() {
 
 #[test]
 fn a_label_needs_a_host_that_has_labels() {
-    case_of("tap", |bed| {
+    case(|bed| {
         if bed.file("/sys/fs/selinux/enforce").exists() {
             return;
         }
@@ -294,7 +294,7 @@ fn a_label_needs_a_host_that_has_labels() {
 /// What the plugin runs with another label, where there are labels.
 #[test]
 fn a_process_of_its_own_makes_the_tap_it_is_told_to() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let told = |words: &str| bed.plugin("tap").env("GIRDER_TAP", words).run();
         told("tap7 107 - true").silent();
         let data = bed.link("tap7")["linkinfo"]["info_data"].clone();
@@ -309,7 +309,7 @@ fn a_process_of_its_own_makes_the_tap_it_is_told_to() {
 
 #[test]
 fn status_needs_the_device() {
-    case_of("tap", |bed| {
+    case(|bed| {
         let (network, _) = bare(bed, &json!({"cniVersion": "1.1.0"}));
         network.status().silent();
         bed.succeed("mount", &["-t", "tmpfs", "none", "/dev/net"]);

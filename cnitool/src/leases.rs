@@ -19,6 +19,7 @@ pub use watch::watch;
 
 use crate::directory;
 use crate::list::{ConfigList, PluginConfig};
+use crate::plugins::{self, Role};
 use crate::request;
 use common::cni::{Attachment, Context as _, Network, NetworkName, json};
 use common::{Error, Result};
@@ -41,7 +42,8 @@ pub struct Leased {
     pub name: NetworkName,
     /// Where its leases are.
     pub pool: Pool,
-    /// Its ranges; none if there are leases, and no configuration (any more).
+    /// Its ranges; none if there are leases, and no configuration (any more), or if they are flanneld's
+    /// to give.
     pub plan: Plan,
     /// Whether a configuration has it.
     pub is_configured: bool,
@@ -87,15 +89,26 @@ pub fn networks(
 /// # Errors
 /// Code 7.
 pub fn of_list(list: &ConfigList) -> Result<Option<Leased>> {
+    let is_meta = |plugin: &PluginConfig| {
+        plugins::find(&plugin.kind).is_some_and(|known| known.role == Role::Meta)
+    };
     let uses_host_local = |plugin: &&PluginConfig| {
         let ipam = json::get(&plugin.keys, "ipam").and_then(Value::as_object);
         let kind = ipam.and_then(|ipam| json::get(ipam, "type"));
-        kind.is_some_and(|kind| kind == "host-local")
+        kind.map_or(is_meta(plugin), |kind| kind == "host-local")
     };
     let Some(plugin) = list.plugins.iter().find(uses_host_local) else { return Ok(None) };
-    let network = Network::parse(request::of_network(list, plugin).to_string().into_bytes())?;
+    let mut config = request::of_network(list, plugin);
+    if is_meta(plugin) && config["ipam"].is_null() {
+        config["ipam"] = serde_json::json!({});
+    }
+    let network = Network::parse(config.to_string().into_bytes())?;
     let version = if list.version.is_empty() { "0.1.0" } else { &list.version };
-    let (pool, plan) = (Pool::load(&network)?, Plan::read(&network, version.parse()?)?);
+    let pool = Pool::load(&network)?;
+    let plan = match is_meta(plugin) {
+        true => Plan::default(),
+        false => Plan::read(&network, version.parse()?)?,
+    };
     Ok(Some(Leased { name: list.name.clone(), pool, plan, is_configured: true }))
 }
 

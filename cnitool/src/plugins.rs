@@ -11,6 +11,9 @@ use std::rc::Rc;
 pub enum Role {
     /// First in a chain: it makes the interface.
     Main,
+    /// In the place of a main plugin, which it runs with a configuration that it makes: whatever is
+    /// in `ipam` is completed.
+    Meta,
     /// Behind a plugin that has made one.
     Chained,
     /// In the section `ipam`: it gives addresses.
@@ -43,6 +46,10 @@ const PLUGINS: &[Known] = &[
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     plugin::<host_device::HostDevice>(Role::Main, &["deviceID"]),
     plugin::<tap::Tap>(Role::Main, &["mac"]),
+    Known {
+        expected_state: Some(of_delegate),
+        ..plugin::<flannel::Flannel>(Role::Meta, &["mac", "ips", "ipRanges"])
+    },
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
     plugin::<tuning::Tuning>(Role::Chained, &["mac"]),
@@ -63,6 +70,16 @@ const fn plugin<P: Plugin>(role: Role, capabilities: &'static [&'static str]) ->
 /// A plugin whose attachments have something in the packet filter.
 const fn filtering<P: Filtering>(role: Role, capabilities: &'static [&'static str]) -> Known {
     Known { expected_state: Some(expected_state::<P>), ..plugin::<P>(role, capabilities) }
+}
+
+/// What the plugin that flannel has run should have there.
+fn of_delegate(stdin: Vec<u8>, attachment: &Attachment) -> Result<(Vec<Expected>, bool)> {
+    let (kind, config) = flannel::Flannel::delegate_of(stdin, attachment)?;
+    let known = find(&kind).filter(|known| known.role != Role::Meta);
+    match known.and_then(|known| known.expected_state) {
+        Some(expected_state) => expected_state(config, attachment),
+        None => Ok((Vec::new(), false)),
+    }
 }
 
 /// Every row.

@@ -135,7 +135,8 @@ impl<'a> Validator<'a> {
             (kind, known.filter(|known| known.role == Role::Ipam), section, at)
         });
         let is_on = |name| plugin.capabilities().any(|other| other == name);
-        let gets_ranges = |ipam| is_on("ipRanges") && !ranges::are_given(ipam);
+        let is_given = is_on("ipRanges") || has_role(kind, Role::Meta);
+        let gets_ranges = |ipam| is_given && !ranges::are_given(ipam);
         let readers = Readers {
             plugin: (kind, known.filter(|known| known.role != Role::Ipam)),
             ipam: ipam.as_ref().map(|(kind, known, ..)| (*kind, *known)),

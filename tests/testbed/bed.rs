@@ -115,8 +115,9 @@ impl Testbed {
     }
 
     /// A LAN that the host's links `eth0` and `eth1` lead to, without an address of its own there, and
-    /// a machine on it that is 192.168.1.1 and 192.168.2.1.
+    /// a machine on it that is 192.168.1.1 and 192.168.2.1. flanneld has leased a subnet.
     pub fn lan(&self) -> Sandbox {
+        self.lease_subnet();
         let gateway = self.sandbox("gateway");
         LAN.iter().for_each(|link| self.plug(link, &gateway));
         gateway
@@ -139,6 +140,16 @@ impl Testbed {
         self.ip(&format!("link set {link} up"));
         gateway.ip(&format!("link set {link} up"));
         gateway.ip(&format!("addr add {address}/24 dev {link}"));
+    }
+
+    /// A wire to another host, a link `name` on both.
+    pub fn connect(&self, other: &Self, name: &str) {
+        let there = other.first.id().to_string();
+        let words = ["link", "add", name, "type", "veth", "peer", "name", name, "netns", &there];
+        // In the network of this host only: in its processes, that of the other host has no number.
+        let made = self.place.enter_network(|| Command::new("ip").args(words).output());
+        let made = made.expect("run ip");
+        assert!(made.status.success(), "connect two hosts: {made:?}");
     }
 
     /// A call of the plugin `name` on this host; `CNI_PATH` is set, everything else is not.

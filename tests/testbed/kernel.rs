@@ -6,7 +6,7 @@ use std::{env, fs, io::Write as _, sync::OnceLock};
 use crate::{
     bed::Testbed,
     place::Place,
-    programs::{bin_dir, plugins, workspace},
+    programs::{plugins, workspace},
     traffic::sctp_socket,
     trial::Trial,
 };
@@ -86,8 +86,7 @@ pub fn plugins_to_try(test: &str) -> Vec<String> {
     let (left, tried) = ALL.get_or_init(|| {
         let chosen = env::var("TRY").ok();
         let is_chosen = |plugin: &String| {
-            bin_dir().join(plugin).exists()
-                && chosen.as_ref().is_none_or(|words| words.split(' ').any(|word| word == plugin))
+            chosen.as_ref().is_none_or(|words| words.split(' ').any(|word| word == plugin))
         };
         plugins().into_iter().filter(is_chosen).partition(|plugin| lacks(plugin))
     });

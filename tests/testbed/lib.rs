@@ -19,6 +19,7 @@
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of ptp, macvlan, host-device and tap |
+//! | [`flannel`] | what flanneld does on a node, and two nodes with a wire between them |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | [`tuning`] | an interface with nothing around it |
@@ -58,6 +59,7 @@ pub mod double;
 pub mod edits;
 pub mod fault;
 pub mod firewall;
+pub mod flannel;
 pub mod ipam;
 pub mod iptables;
 pub mod kernel;

@@ -60,6 +60,14 @@ impl Place {
         })
     }
 
+    /// Runs `visit` in the host's network, with our own files and processes.
+    pub(crate) fn enter_network<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
+        self.visit(|| {
+            setns(&self.spaces.net, CloneFlags::CLONE_NEWNET).expect("enter the host's network");
+            visit()
+        })
+    }
+
     fn visit<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| scope.spawn(visit).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -13,7 +13,8 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace")
 }
 
-/// The plugins of the suite, by their folders.
+/// The plugins of the suite, by their folders: those that are under test, for a reference may come
+/// without some.
 ///
 /// # Panics
 /// When the workspace is not there.
@@ -27,8 +28,15 @@ pub fn plugins() -> Vec<String> {
         let name = |folder: PathBuf| folder.file_name()?.to_str().map(str::to_owned);
         found.extend(packages.filter_map(name));
     }
+    found.retain(|plugin| !is_missing(plugin));
     found.sort();
     found
+}
+
+/// Whether the plugins under test are a reference that comes without this one.
+#[must_use]
+pub fn is_missing(plugin: &str) -> bool {
+    is_reference() && !bin_dir().join(plugin).is_file()
 }
 
 /// Where distributions put the reference plugins, for tests of both on one host.

@@ -93,15 +93,18 @@ pub(crate) fn announce(owner: &Owner) -> Result<Presence> {
     announce_as(&presence_name(&host_name(owner)), owner)
 }
 
-/// The same of a chained plugin, whose ADD comes when that of the main plugin has ended, until the ADD
-/// has been answered or rolled back.
+/// The same of a plugin beside the main one, until the ADD has been answered or rolled back: of a
+/// chained one, whose ADD comes when that of the main plugin has ended, or of one that runs it.
 ///
 /// # Errors
 /// Code 11 when another process has the plugin add the attachment.
 pub fn announce_chained(plugin: &str, owner: &Owner, undo: &mut Undo) -> Result<()> {
-    let presence = announce_as(&presence_name(&format!("{plugin}/{}", host_name(owner))), owner)?;
-    undo.hold(presence);
+    undo.hold(announce_as(&chained_name(plugin, owner), owner)?);
     Ok(())
+}
+
+fn chained_name(plugin: &str, owner: &Owner) -> String {
+    presence_name(&format!("{plugin}/{}", host_name(owner)))
 }
 
 fn announce_as(name: &str, owner: &Owner) -> Result<Presence> {
@@ -118,13 +121,25 @@ fn announce_as(name: &str, owner: &Owner) -> Result<Presence> {
 /// between the deletion of the link and that of the lease would end with an address that is free. That
 /// ADD gets code 11.
 pub fn announce_del(owner: &Owner) -> Deletion {
-    Deletion { _presence: Presence::announce(&presence_name(&host_name(owner))).ok() }
+    Deletion { presence: Presence::announce(&presence_name(&host_name(owner))).ok() }
+}
+
+/// The same of a plugin whose ADD is announced by [`announce_chained`].
+pub fn announce_chained_del(plugin: &str, owner: &Owner) -> Deletion {
+    Deletion { presence: Presence::announce(&chained_name(plugin, owner)).ok() }
 }
 
 /// A DEL that is running: see [`announce_del`].
 #[must_use]
 pub struct Deletion {
-    _presence: Option<Presence>,
+    presence: Option<Presence>,
+}
+
+impl Deletion {
+    /// Whether no ADD or other DEL of the attachment runs.
+    pub fn is_alone(&self) -> bool {
+        self.presence.is_some()
+    }
 }
 
 #[cfg(test)]

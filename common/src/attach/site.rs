@@ -33,11 +33,7 @@ impl Site {
     /// when another ADD of it runs, 999 when the host has the end of an earlier pair of it; code 7
     /// when the plugin was called as an IPAM plugin.
     pub fn open_new(request: &Add<'_>, undo: &mut Undo) -> Result<Self> {
-        if request.link.is_some() {
-            let kind = request.call.network.tolerant::<String>(&["ipam", "type"]);
-            let msg = "hands out no addresses: \"ipam\" names it as its \"type\"";
-            return Err(Error::config(format!("{} {msg}", kind.unwrap_or_default())));
-        }
+        request.refuse_as_ipam()?;
         let owner = request.owner();
         undo.hold(host_end::announce(&owner)?);
         let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);

@@ -1,14 +1,15 @@
 //! The environment: `CNI_*` and `CNI_ARGS`, read once, parsed once.
 //!
-//! Beside the variables of the specification there are four that a main plugin sets for the IPAM
-//! plugin it runs. The Go plugins neither set nor read them, so both sides work without:
+//! Beside the variables of the specification there are four that a plugin sets for the one that it
+//! runs, the first two for an IPAM plugin only. The Go plugins neither set nor read them, so both sides
+//! work without:
 //!
 //! | variable | value |
 //! |---|---|
 //! | `GIRDER_LINK` | the name of the host's link that the main plugin will create, and that cannot outlive the container's namespace: as long as it exists, the lease is in use ([`Add::link`](super::Add::link)) |
 //! | `GIRDER_SEGMENT` | the layer-2 segment that the container joins, where this host does not route it: an address must be unique within it only ([`Add::segment`](super::Add::segment)) |
 //! | `GIRDER_ADD` | a name that no other ADD has, for the ADD ([`Add::name`](super::Add::name)) and for the DEL that rolls it back ([`Del::undoes`](super::Del::undoes)) |
-//! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own IPAM plugin |
+//! | `GIRDER_DEPTH` | how many plugins wait for this one's answer: it ends a configuration that names a plugin as its own delegate |
 //!
 //! `tap` runs itself with a fifth one, `GIRDER_TAP`: what another process, of another SELinux label, is
 //! to make.

@@ -1,5 +1,5 @@
-//! Other plugins: found in `CNI_PATH`, run with the same environment and the same bytes on stdin
-//! (specification, section "Plugin Delegation").
+//! Other plugins: found in `CNI_PATH`, run with the same environment, and on stdin the same bytes or a
+//! configuration that this plugin makes (specification, section "Plugin Delegation").
 
 use super::args::{ADD, DEPTH, LINK, SEGMENT};
 use super::{Code, Context as _, Error, Result, Success, Undo, Verb, Version, report};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// A plugin that serves a part of another one's request, as an IPAM plugin does.
+/// A plugin that serves a part of another one's request, as an IPAM plugin does, or all of it.
 #[derive(Clone, Debug)]
 pub struct Delegate {
     executable: PathBuf,
@@ -60,7 +60,7 @@ impl Delegate {
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub(crate) fn start_add(
+    pub fn start_add(
         &self,
         link: Option<&str>,
         segment: Option<&str>,
@@ -86,25 +86,25 @@ impl Delegate {
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub(crate) fn del(&self) -> Result<()> {
+    pub fn del(&self) -> Result<()> {
         self.call(Verb::Del, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.call(Verb::Check, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub(crate) fn gc(&self) -> Result<()> {
+    pub fn gc(&self) -> Result<()> {
         self.call(Verb::Gc, "")
     }
 
     /// # Errors
     /// Those of the delegate, unchanged.
-    pub(crate) fn status(&self) -> Result<()> {
+    pub fn status(&self) -> Result<()> {
         self.call(Verb::Status, "")
     }
 
@@ -122,7 +122,7 @@ impl Running {
     ///
     /// # Errors
     /// Those of the delegate, unchanged; code 6 when it answers nonsense.
-    pub(crate) fn finish(mut self) -> Result<Success> {
+    pub fn finish(mut self) -> Result<Success> {
         let Some(child) = self.child.take() else {
             return Err(Error::internal("a delegate's answer can be taken only once"));
         };

@@ -7,6 +7,7 @@ use super::{
     Version, delegate,
 };
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// How many plugins may wait for each other. The deepest useful chain is a wrapper (Multus), flannel,
 /// bridge and host-local; a configuration that names a plugin as its own IPAM plugin would start
@@ -30,7 +31,7 @@ impl Call {
     ///
     /// # Errors
     /// Codes 6 and 7 as for any call; code 7 without `prevResult`.
-    pub(crate) fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
+    pub fn recorded(stdin: Vec<u8>) -> Result<(Self, Success)> {
         let call = Self::without_environment(Verb::Check, stdin)?;
         let result = call.network.prev_result(call.version)?;
         let result = result.ok_or_else(|| Error::config("Required prevResult missing"))?;
@@ -65,6 +66,14 @@ impl Call {
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
     pub(crate) fn delegate(&self, kind: &str) -> Result<Delegate> {
+        self.delegate_with(kind, Rc::clone(self.network.bytes()))
+    }
+
+    /// Another plugin, to be run with the environment of this one and the configuration `stdin`.
+    ///
+    /// # Errors
+    /// Code 7 when `CNI_PATH` has no such plugin.
+    pub fn delegate_with(&self, kind: &str, stdin: impl Into<Rc<Vec<u8>>>) -> Result<Delegate> {
         let path = self.environment.path.as_deref().unwrap_or_default();
         let directories: Vec<_> = path.split(':').map(PathBuf::from).collect();
         let executable = delegate::find(kind, &directories)?;
@@ -72,10 +81,10 @@ impl Call {
         if depth > MAX_DEPTH {
             let msg = format!("plugins delegate to each other without end: {kind:?} is the latest");
             return Err(Error::config(msg).details(format!(
-                "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\""
+                "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\" and \"delegate\""
             )));
         }
-        Ok(Delegate::new(executable, self.network.bytes().clone(), self.version, depth))
+        Ok(Delegate::new(executable, stdin.into(), self.version, depth))
     }
 
     /// The IPAM plugin that the configuration names, if it names one, for DEL and GC.
@@ -109,6 +118,21 @@ pub struct Add<'a> {
     pub segment: Option<String>,
     /// The main plugin's name for this ADD, which no other ADD has.
     pub name: Option<String>,
+}
+
+impl Add<'_> {
+    /// Refuses an ADD of a main plugin that takes this one for an IPAM plugin.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub fn refuse_as_ipam(&self) -> Result<()> {
+        if self.link.is_none() {
+            return Ok(());
+        }
+        let kind = self.call.network.tolerant::<String>(&["ipam", "type"]).unwrap_or_default();
+        let msg = format!("{kind} hands out no addresses: \"ipam\" names it as its \"type\"");
+        Err(Error::config(msg))
+    }
 }
 
 /// DEL (specification, section "DEL"). The namespace may be gone, and the runtime may have lost the

@@ -6,6 +6,8 @@ use std::any::Any;
 /// One registered part of the rollback.
 struct Rollback {
     what: String,
+    /// Whether it is left out when a step that was registered after it has failed.
+    needs_all: bool,
     run: Box<dyn FnOnce() -> Result<()>>,
 }
 
@@ -32,7 +34,17 @@ impl Undo {
     /// Registers how to roll back what the caller does next: before, not after, because the kernel
     /// may do it and its answer be lost. `what` completes "cannot undo: ".
     pub fn push(&mut self, what: impl Into<String>, undo: impl FnOnce() -> Result<()> + 'static) {
-        self.steps.push(Rollback { what: what.into(), run: Box::new(undo) });
+        self.steps.push(Rollback { what: what.into(), needs_all: false, run: Box::new(undo) });
+    }
+
+    /// As [`push`](Self::push), for a record by which DEL finds what the steps after it roll back: it
+    /// stays if one of them fails.
+    pub fn push_record(
+        &mut self,
+        what: impl Into<String>,
+        undo: impl FnOnce() -> Result<()> + 'static,
+    ) {
+        self.steps.push(Rollback { what: what.into(), needs_all: true, run: Box::new(undo) });
     }
 
     /// Keeps something, as a lock, until the ADD has ended: committed, or rolled back to the last step.
@@ -48,8 +60,12 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
+        let mut is_all_undone = true;
         while let Some(step) = self.steps.pop() {
-            if let Err(error) = (step.run)() {
+            if step.needs_all && !is_all_undone {
+                report(format_args!("kept, so that DEL can finish the rollback: {}", step.what));
+            } else if let Err(error) = (step.run)() {
+                is_all_undone = false;
                 report(format_args!("cannot undo: {}: {error}", step.what));
             }
         }
@@ -79,6 +95,25 @@ mod tests {
         let log = Rc::default();
         drop(three_steps(&log));
         assert_eq!(*log.borrow(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_record_of_what_could_not_be_undone_stays() {
+        for (is_broken, expected) in [(false, vec!["step", "record"]), (true, vec!["step"])] {
+            let log: Rc<RefCell<Vec<_>>> = Rc::default();
+            let (first, second) = (Rc::clone(&log), Rc::clone(&log));
+            let mut undo = Undo::new();
+            undo.push_record("record", move || {
+                first.borrow_mut().push("record");
+                Ok(())
+            });
+            undo.push("step", move || {
+                second.borrow_mut().push("step");
+                if is_broken { Err(Error::internal("broken")) } else { Ok(()) }
+            });
+            drop(undo);
+            assert_eq!(*log.borrow(), expected);
+        }
     }
 
     #[test]

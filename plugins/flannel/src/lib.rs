@@ -1,0 +1,127 @@
+//! `flannel`: the node's part of a cluster network. flanneld writes the node's subnet into a file, and
+//! this plugin has another one, as a rule `bridge`, attach the container to it.
+
+mod config;
+mod gateway;
+mod state;
+mod subnet_env;
+
+use common::attach::host_end;
+use common::cni::{Attachment, Delegate};
+use common::{
+    Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo,
+};
+use config::{Object, Plan, kind_of, set};
+use serde_json::{Value, json};
+use state::State;
+use subnet_env::SubnetEnv;
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Flannel {
+    plan: Plan,
+}
+
+impl Plugin for Flannel {
+    const NAME: &'static str = "flannel";
+    const ABOUT: &'static str =
+        "Has another plugin attach the container to the subnet that flanneld gave this node.";
+
+    fn load(call: &Call) -> Result<Self> {
+        Ok(Self { plan: Plan::new(call)? })
+    }
+
+    fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
+        request.refuse_as_ipam()?;
+        let subnet = SubnetEnv::load(&self.plan.subnet_file)?;
+        let config = self.plan.delegate(Some(&subnet));
+        let delegate = open(request.call, &config)?;
+        // Of two ADDs of an attachment, the one that is refused must not take the other one's state.
+        host_end::announce_chained(Self::NAME, &request.owner(), undo)?;
+        State::of(&self.plan.data_dir, &request.attachment).create(&config, undo)?;
+        gateway::delete_former(&config, &subnet)?;
+        delegate.start_add(None, None, undo)?.finish()
+    }
+
+    fn del(request: &Del<'_>, errors: &mut Errors) {
+        let plan = Plan::tolerant(request.call);
+        let state = State::of(&plan.data_dir, &request.attachment);
+        let running = host_end::announce_chained_del(Self::NAME, &request.owner());
+        // Without state, what is configured now finds what ADD has made.
+        let mut config = state.read().unwrap_or_else(|| plan.delegate(None));
+        if request.prev_result.is_some() {
+            hand_on(request.call, &mut config);
+        }
+        let deleted = open(request.call, &config).and_then(|delegate| delegate.del());
+        // An ADD that runs will need its state.
+        if errors.note(deleted).is_some() && running.is_alone() {
+            errors.note(state.delete());
+        }
+    }
+
+    fn check(&self, request: &Check<'_>) -> Result<()> {
+        open(request.call, &attached(request.call, &self.plan, &request.attachment)?)?.check()
+    }
+
+    fn gc(request: &Gc<'_>, errors: &mut Errors) {
+        let plan = Plan::tolerant(request.call);
+        let mut config = plan.delegate(None);
+        let valid = request.valid.iter().map(|attachment| {
+            let (container, ifname) = (attachment.container.as_str(), attachment.ifname.as_str());
+            json!({"containerID": container, "ifname": ifname})
+        });
+        set(&mut config, "cni.dev/valid-attachments", valid.collect());
+        let collected = open(request.call, &config).and_then(|delegate| delegate.gc());
+        // What the delegate could not collect may need its state.
+        if errors.note(collected).is_some() {
+            state::sweep(&plan.data_dir, request, errors);
+        }
+    }
+
+    fn status(&self, request: &Status<'_>) -> Result<()> {
+        let subnet = SubnetEnv::load(&self.plan.subnet_file);
+        let subnet = subnet.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+        open(request.call, &self.plan.delegate(Some(&subnet)))?.status()
+    }
+}
+
+impl Flannel {
+    /// The `type` of the plugin that has made an attachment, and what that one would read for CHECK if
+    /// this one read `stdin`.
+    ///
+    /// # Errors
+    /// As of CHECK.
+    pub fn delegate_of(stdin: Vec<u8>, attachment: &Attachment) -> Result<(String, Vec<u8>)> {
+        let (call, _) = Call::recorded(stdin)?;
+        let config = attached(&call, &Plan::new(&call)?, attachment)?;
+        Ok((kind_of(&config).to_owned(), to_bytes(&config)))
+    }
+}
+
+/// The configuration by which an attachment was made, or that it would get now.
+fn attached(call: &Call, plan: &Plan, attachment: &Attachment) -> Result<Object> {
+    let mut config = match State::of(&plan.data_dir, attachment).read() {
+        Some(config) => config,
+        None => plan.delegate(Some(&SubnetEnv::load(&plan.subnet_file)?)),
+    };
+    hand_on(call, &mut config);
+    Ok(config)
+}
+
+/// The plugin that a configuration names, which gets it.
+fn open(call: &Call, config: &Object) -> Result<Delegate> {
+    call.delegate_with(kind_of(config), to_bytes(config))
+}
+
+fn to_bytes(config: &Object) -> Vec<u8> {
+    Value::from(config.clone()).to_string().into_bytes()
+}
+
+/// Completes a configuration that was kept since ADD with what the runtime says in this call.
+fn hand_on(call: &Call, config: &mut Object) {
+    for key in ["prevResult", "cniVersion"] {
+        if let Some(value) = call.network.tolerant::<Value>(&[key]) {
+            set(config, key, value);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The delegate's configuration, kept from ADD to DEL: by then the node may have another subnet, and
+//! the network another configuration.
+//!
+//! The file `<dataDir>/<container ID>` is the Go plugin's, which reads ours and writes its own: with
+//! one interface per container, either plugin detaches what the other one has attached. That of a
+//! container's second interface is `<container ID>:<interface>`, which the Go plugin does not know: it
+//! keeps the last one only. Neither name can be that of anything else, for an ID has no colon.
+
+use crate::config::{Object, kind_of, set};
+use common::attach::kept::{GRACE_AGE, is_young};
+use common::attach::{host_end, owner::digest};
+use common::cni::{Attachment, ContainerId, Context as _, IfName, Timeout, json, report};
+use common::{Errors, Gc, Plugin as _, Result, Undo, file};
+use serde_json::Value;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// A configuration has some kilobytes.
+const LIMIT: u64 = 1 << 20;
+
+/// The key that says which of the container's interfaces the file is about. What the Go plugin has
+/// written does not have it, and may be about any of them.
+const IFNAME: &str = "girder/ifname";
+
+/// Where the state of an attachment may be.
+pub(crate) struct State<'a> {
+    directory: &'a Path,
+    attachment: &'a Attachment,
+}
+
+/// What a file holds.
+enum Content {
+    /// The configuration, and the interface if that is known.
+    Config(Object, Option<String>),
+    /// Nothing of use, as after the node has lost its power.
+    Broken(String),
+}
+
+impl<'a> State<'a> {
+    pub(crate) fn of(directory: &'a Path, attachment: &'a Attachment) -> Self {
+        Self { directory, attachment }
+    }
+
+    /// Keeps the delegate's configuration. The state of an earlier ADD of this attachment comes back
+    /// if this one fails.
+    pub(crate) fn create(&self, config: &Object, undo: &mut Undo) -> Result<()> {
+        let path = self.place(config);
+        let mut kept = config.clone();
+        set(&mut kept, IFNAME, self.ifname().into());
+        let (earlier, temporary) = (read(&path).ok(), self.temporary());
+        let (undone, beside) = (path.clone(), temporary.clone());
+        undo.push_record(path.display().to_string(), move || match earlier {
+            Some(earlier) => write(&undone, &beside, &earlier),
+            None => remove(&undone),
+        });
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(self.directory);
+        made.context(format!("failed to make {}", self.directory.display()))?;
+        write(&path, &temporary, Value::from(kept).to_string().as_bytes())
+    }
+
+    /// The configuration that was kept.
+    pub(crate) fn read(&self) -> Option<Object> {
+        let (path, content) = self.find()?;
+        match content {
+            Content::Config(config, _) => Some(config),
+            Content::Broken(reason) => {
+                report(format_args!("{}: {reason}: what is configured is used", path.display()));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn delete(&self) -> Result<()> {
+        // What a killed ADD has begun to write.
+        remove(&self.temporary())?;
+        self.find().map_or(Ok(()), |(path, _)| remove(&path))
+    }
+
+    fn find(&self) -> Option<(PathBuf, Content)> {
+        if let Some(content) = load(&self.own()) {
+            return Some((self.own(), content));
+        }
+        let content = load(&self.common())?;
+        let is_others =
+            matches!(&content, Content::Config(_, Some(other)) if other != self.ifname());
+        (!is_others).then(|| (self.common(), content))
+    }
+
+    /// Where an ADD keeps it: not in place of what is about another interface. What the Go plugin has
+    /// written of this network is taken for what it has left of this interface.
+    fn place(&self, config: &Object) -> PathBuf {
+        let is_taken = match load(&self.common()) {
+            Some(Content::Config(_, Some(ifname))) => ifname != self.ifname(),
+            Some(Content::Config(other, None)) => {
+                json::get(&other, "name") != json::get(config, "name")
+            }
+            Some(Content::Broken(_)) | None => false,
+        };
+        if is_taken || self.own().exists() { self.own() } else { self.common() }
+    }
+
+    fn ifname(&self) -> &str {
+        self.attachment.ifname.as_str()
+    }
+
+    /// The file that the Go plugin knows.
+    fn common(&self) -> PathBuf {
+        self.directory.join(self.attachment.container.as_str())
+    }
+
+    /// The file of a further interface.
+    fn own(&self) -> PathBuf {
+        self.directory.join(format!("{}:{}", self.attachment.container, self.attachment.ifname))
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.directory.join(format!(":{}", digest(self.own().as_os_str().as_encoded_bytes(), 16)))
+    }
+}
+
+/// Deletes the state of this network's attachments that are not valid, and not young; and what is of
+/// no use to anybody.
+pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        entries => entries.context(format!("failed to read {}", directory.display())),
+    };
+    for entry in errors.note(entries).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let (path, name) = (entry.path(), entry.file_name());
+        let (container, ifname) = name.to_str().map_or(("", None), |name| {
+            name.split_once(':')
+                .map_or((name, None), |(container, ifname)| (container, Some(ifname)))
+        });
+        let (ifname, grace_age) = match load(&path) {
+            Some(Content::Config(config, kept)) if is_of(&config, request) => {
+                (ifname.map(str::to_owned).or(kept), grace_age(&config))
+            }
+            Some(Content::Broken(_)) => (ifname.map(str::to_owned), GRACE_AGE.as_secs()),
+            _ => continue,
+        };
+        let is_valid = request.valid.iter().any(|valid| {
+            let is_its = ifname.as_ref().is_none_or(|ifname| ifname == valid.ifname.as_str());
+            valid.container.as_str() == container && is_its
+        });
+        if is_valid || is_new(&path, grace_age) {
+            continue;
+        }
+        let container = container.parse::<ContainerId>().ok();
+        let ifname = ifname.and_then(|ifname| ifname.parse::<IfName>().ok());
+        let running = container.zip(ifname).map(|(container, ifname)| {
+            let owner = Attachment { container, ifname }.owner(&request.call.network.name);
+            host_end::announce_chained_del(crate::Flannel::NAME, &owner)
+        });
+        if running.is_none_or(|running| running.is_alone()) {
+            errors.note(remove(&path));
+        }
+    }
+}
+
+fn is_of(config: &Object, request: &Gc<'_>) -> bool {
+    let name = json::get(config, "name").and_then(Value::as_str);
+    name == Some(request.call.network.name.as_str())
+}
+
+/// For how many seconds the attachment counts as young.
+fn grace_age(config: &Object) -> u64 {
+    let ipam = json::get(config, "ipam").and_then(Value::as_object);
+    let age = ipam.and_then(|ipam| json::get(ipam, "graceAge"));
+    let age = age.and_then(|age| serde_json::from_value::<Timeout>(age.clone()).ok());
+    age.map_or(GRACE_AGE, |age| age.0).as_secs()
+}
+
+fn is_new(path: &Path, grace_age: u64) -> bool {
+    let since = path.symlink_metadata().map(|file| file.mtime());
+    since.is_ok_and(|since| is_young(since.try_into().unwrap_or_default(), grace_age))
+}
+
+/// None if there is no such file.
+fn load(path: &Path) -> Option<Content> {
+    let text = match read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => return Some(Content::Broken(error.to_string())),
+        Ok(text) => text,
+    };
+    Some(match serde_json::from_slice::<Object>(&text) {
+        Ok(mut config) if !kind_of(&config).is_empty() => {
+            let ifname = config.remove(IFNAME);
+            Content::Config(config, ifname.and_then(|name| name.as_str().map(str::to_owned)))
+        }
+        Ok(_) => Content::Broken("it names no plugin".to_owned()),
+        Err(error) => Content::Broken(format!("it is no configuration: {error}")),
+    })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(file::open_own(path, OpenOptions::new().read(true))?, LIMIT)
+}
+
+fn write(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
+    let written = file::replace(path, temporary, 0o600, |file| file.write_all(bytes));
+    written.map(drop).context(format!("failed to write {}", path.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.context(format!("failed to remove {}", path.display())),
+    }
+}
