@@ -11,7 +11,9 @@ mod netlink;
 mod netns;
 mod presence;
 mod route;
+mod rule;
 pub mod sysctl;
+mod vrf;
 
 use std::io;
 
@@ -28,6 +30,7 @@ pub use netns::Netns;
 pub(crate) use netns::at_home;
 pub(crate) use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
+pub use rule::{OUR_PROTOCOL, Rule};
 
 /// What the kernel refused, as a sentence that names the object.
 #[derive(Debug, thiserror::Error)]
