@@ -3,9 +3,11 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
+use testbed::{
+    Sandbox, Testbed, cnitool, kernel::Feature, programs::workspace, reach::seen, result::addresses,
+};
 
-use crate::differences::case;
+use crate::differences::{case, case_on};
 
 /// What an example is good for.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +19,13 @@ enum Use {
     /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
     /// they are seen as themselves.
     Lan(&'static [&'static str]),
+    /// Pods with these first addresses reach each other by the VRF of this name, and not without it.
+    Vrf(&'static [&'static str], &'static str),
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 9] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -29,8 +33,15 @@ const EXAMPLES: [(&str, Use); 8] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("41-second-interface.conflist", Use::Lan(&["192.168.1.150"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
+
+/// Examples that need more of the kernel.
+const OF_MORE: [(&str, Use); 1] = [("42-vrf.conflist", Use::Vrf(&["10.91.0.2"], "blue"))];
+
+/// What that is.
+const MORE: &[Feature] = &[Feature::Vrf];
 
 const DIR: &str = "/etc/cni/net.d";
 
@@ -86,6 +97,13 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
             assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
             assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
         }
+        Use::Vrf(_, vrf) => {
+            let [one, two] = results.map(|result| addresses(result)[0].clone());
+            for (pod, other) in [(pods[0], two), (pods[1], one)] {
+                pod.succeed("ping", &["-I", vrf, "-c", "1", "-W", "5", &other]);
+                assert!(!pod.run("ip", &["route", "get", &other]).status.success());
+            }
+        }
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -105,7 +123,7 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
-    if let Use::Pods(expected) | Use::Lan(expected) = purpose {
+    if let Use::Pods(expected) | Use::Lan(expected) | Use::Vrf(expected, _) = purpose {
         assert_eq!(addresses(&result), expected);
     }
     let before = bed.snapshot();
@@ -137,6 +155,17 @@ fn examples_are_used() {
 }
 
 #[test]
+fn examples_are_used_where_the_kernel_can() {
+    case_on(MORE, |bed| {
+        let neighbour = bed.neighbour();
+        for (file, purpose) in OF_MORE {
+            println!("-- {file}");
+            use_up(bed, &neighbour, file, purpose);
+        }
+    });
+}
+
+#[test]
 fn examples_live_together() {
     case(|bed| {
         let _gateway = bed.lan();
@@ -158,7 +187,7 @@ fn examples_live_together() {
 fn examples_have_no_findings() {
     case(|bed| {
         let _gateway = bed.lan();
-        for (file, _) in EXAMPLES {
+        for (file, _) in EXAMPLES.into_iter().chain(OF_MORE) {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);
             assert!(!found.contains("warning") && !found.contains("error"), "{found}");
@@ -175,7 +204,7 @@ fn no_example_is_forgotten() {
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
-    let mut known = EXAMPLES.map(|(file, _)| file);
+    let mut known: Vec<_> = EXAMPLES.into_iter().chain(OF_MORE).map(|(file, _)| file).collect();
     known.sort_unstable();
     assert_eq!(found, known, "a new example needs a line in EXAMPLES");
 }

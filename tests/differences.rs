@@ -10,7 +10,9 @@ mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
+mod sbr;
 mod tool;
+mod vrf;
 
 use std::{
     any::type_name_of_val,
@@ -225,6 +227,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It adds a chain and three rules for each pod and family.",
     ),
     ("conf::examples_are_used", Differs, OLD),
+    ("conf::examples_are_used_where_the_kernel_can", Differs, OLD),
     ("conf::examples_live_together", Differs, OLD),
     ("conf::examples_have_no_findings", Differs, "It comes without a tool that looks."),
     (
@@ -244,7 +247,9 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)
+        .chain(sbr::ROWS)
         .chain(tool::ROWS)
+        .chain(vrf::ROWS)
 }
 
 /// As [`case`], where the kernel has these; elsewhere the test is left to the virtual machine.

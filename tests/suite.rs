@@ -39,6 +39,8 @@ mod protocol;
 mod ptp;
 mod rollback;
 mod rooms;
+mod sbr;
 mod teardown;
 mod upgrade;
 mod versions;
+mod vrf;

@@ -43,6 +43,8 @@ const PLUGINS: &[Known] = &[
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
+    plugin::<sbr::Sbr>(Role::Chained, &[]),
+    plugin::<vrf::Vrf>(Role::Chained, &[]),
     Known {
         kind: "host-local",
         role: Role::Ipam,
