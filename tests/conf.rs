@@ -3,9 +3,11 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
+use testbed::{
+    Sandbox, Testbed, cnitool, kernel::Feature, programs::workspace, reach::seen, result::addresses,
+};
 
-use crate::differences::case;
+use crate::differences::{case, case_on};
 
 /// What an example is good for.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +25,13 @@ enum Use {
     Taps,
     /// One pod, which has this address whenever it comes, reaches that LAN.
     Machine(&'static str),
+    /// Pods with these first addresses reach each other by the VRF of this name, and not without it.
+    Vrf(&'static [&'static str], &'static str),
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 11] = [
+const EXAMPLES: [(&str, Use); 12] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -40,8 +44,15 @@ const EXAMPLES: [(&str, Use); 11] = [
     ("51-tap.conflist", Use::Taps),
     ("40-macvlan-static.conflist", Use::Machine("192.168.1.10")),
     ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
+    ("41-second-interface.conflist", Use::Lan(&["192.168.1.150"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
+
+/// Examples that need more of the kernel.
+const OF_MORE: [(&str, Use); 1] = [("42-vrf.conflist", Use::Vrf(&["10.91.0.2"], "blue"))];
+
+/// What that is.
+const MORE: &[Feature] = &[Feature::Vrf];
 
 const DIR: &str = "/etc/cni/net.d";
 
@@ -98,6 +109,13 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
             assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
         }
         Use::Machine(address) => assert_eq!(seen(pods[0], neighbour, "192.168.1.1"), address),
+        Use::Vrf(_, vrf) => {
+            let [one, two] = results.map(|result| addresses(result)[0].clone());
+            for (pod, other) in [(pods[0], two), (pods[1], one)] {
+                pod.succeed("ping", &["-I", vrf, "-c", "1", "-W", "5", &other]);
+                assert!(!pod.run("ip", &["route", "get", &other]).status.success());
+            }
+        }
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -145,7 +163,7 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     }
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
-    if let Use::Pods(expected) | Use::Lan(expected) = purpose {
+    if let Use::Pods(expected) | Use::Lan(expected) | Use::Vrf(expected, _) = purpose {
         assert_eq!(addresses(&result), expected);
     }
     let before = bed.snapshot();
@@ -190,6 +208,17 @@ fn examples_are_used() {
 }
 
 #[test]
+fn examples_are_used_where_the_kernel_can() {
+    case_on(MORE, |bed| {
+        let neighbour = bed.neighbour();
+        for (file, purpose) in OF_MORE {
+            println!("-- {file}");
+            use_up(bed, &neighbour, file, purpose);
+        }
+    });
+}
+
+#[test]
 fn examples_live_together() {
     case(|bed| {
         let _gateway = bed.lan();
@@ -211,7 +240,7 @@ fn examples_live_together() {
 fn examples_have_no_findings() {
     case(|bed| {
         let _gateway = bed.lan();
-        for (file, _) in EXAMPLES {
+        for (file, _) in EXAMPLES.into_iter().chain(OF_MORE) {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);
             assert!(!found.contains("warning") && !found.contains("error"), "{found}");
@@ -228,7 +257,7 @@ fn no_example_is_forgotten() {
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
-    let mut known = EXAMPLES.map(|(file, _)| file);
+    let mut known: Vec<_> = EXAMPLES.into_iter().chain(OF_MORE).map(|(file, _)| file).collect();
     known.sort_unstable();
     assert_eq!(found, known, "a new example needs a line in EXAMPLES");
 }

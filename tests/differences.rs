@@ -11,10 +11,12 @@ mod leases;
 mod macvlan;
 mod packet_filter;
 mod ptp;
+mod sbr;
 mod static_ipam;
 mod tap;
 mod tool;
 mod tuning;
+mod vrf;
 
 use std::{
     any::type_name_of_val,
@@ -230,6 +232,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It adds a chain and three rules for each pod and family.",
     ),
     ("conf::examples_are_used", Differs, OLD),
+    ("conf::examples_are_used_where_the_kernel_can", Differs, OLD),
     ("conf::examples_live_together", Differs, OLD),
     ("conf::examples_have_no_findings", Differs, "It comes without a tool that looks."),
     (
@@ -254,6 +257,8 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(static_ipam::ROWS)
         .chain(tool::ROWS)
         .chain(tuning::ROWS)
+        .chain(sbr::ROWS)
+        .chain(vrf::ROWS)
 }
 
 /// As [`case`], where the kernel has these; elsewhere the test is left to the virtual machine.

@@ -54,6 +54,8 @@ const PLUGINS: &[Known] = &[
     filtering::<firewall::Firewall>(Role::Chained, &[]),
     plugin::<tuning::Tuning>(Role::Chained, &["mac"]),
     plugin::<static_ipam::Static>(Role::Ipam, &["ips"]),
+    plugin::<sbr::Sbr>(Role::Chained, &[]),
+    plugin::<vrf::Vrf>(Role::Chained, &[]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

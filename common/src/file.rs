@@ -8,10 +8,12 @@ use nix::libc::{ELOOP, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, eaccess};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// Opens a file of a directory that is ours: a plain file with no other name, not a link to one.
 /// `options` must not truncate: that would happen before the look.
@@ -113,6 +115,33 @@ pub fn check_writable(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(ErrorKind::StorageFull, "no inode of its file system is free"));
     }
     Ok(())
+}
+
+/// Waits for the exclusive flock(2) of a file, and returns the file with it: the lock is held until the
+/// file is dropped. `None` when `patience` is over.
+///
+/// # Errors
+/// When the file cannot be locked at all.
+pub fn lock_within(file: File, patience: Duration) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Some(file)),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {}
+    }
+    let (sender, receiver) = mpsc::channel();
+    // flock knows no deadline, a signal handler would need unsafe code, and trying again and again
+    // would be unfair to those who wait. A thread is paid for only by a call that must wait anyway;
+    // if it never gets the lock, it ends with the process.
+    let waiting = std::thread::Builder::new().spawn(move || {
+        let locked = file.lock().map(|()| file);
+        // Nobody listens any more after the deadline; then the lock goes as the file is dropped.
+        drop(sender.send(locked));
+    })?;
+    drop(waiting);
+    match receiver.recv_timeout(patience) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
 }
 
 fn open(path: &Path, options: &OpenOptions, flags: i32) -> io::Result<(File, Metadata)> {

@@ -77,6 +77,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ptp("ptp with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
         macvlan([0.35, 0.85].map(Goal::OfReference)),
         host_device([0.35, 0.85].map(Goal::OfReference)),
+        sbr([0.35, 0.85].map(Goal::OfReference)),
         port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
         port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
         port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
@@ -260,6 +261,13 @@ fn host_device(goals: [Goal; 2]) -> Case {
         "ipam": ipam(),
     });
     Case { goals, load: Load::Link(DEVICE), ..alone("host-device", "eth0", config) }
+}
+
+/// A second interface, as it is used with Multus.
+fn sbr(goals: [Goal; 2]) -> Case {
+    let Case { mut chain, load, .. } = macvlan(goals);
+    chain.push(json!({"cniVersion": VERSION, "name": "bench", "type": "sbr"}));
+    Case { chain, goals, load, ..alone("macvlan, sbr", "eth0", Value::Null) }
 }
 
 fn ipam() -> Value {

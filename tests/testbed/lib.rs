@@ -16,6 +16,7 @@
 //! | [`cnitool`] | `cnitool` as an administrator calls it |
 //! | **settings** | |
 //! | [`warm`] | a network whose shared parts are there already |
+//! | [`wire`] | an interface that no plugin has made |
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of ptp, macvlan, host-device and tap |
@@ -78,6 +79,7 @@ pub mod traffic;
 pub mod trial;
 pub mod tuning;
 pub mod warm;
+pub mod wire;
 
 pub use bed::Testbed;
 pub use call::{Call, CniError, Outcome};

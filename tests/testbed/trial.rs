@@ -195,8 +195,9 @@ impl<'bed> Trial<'bed> {
             let words: Vec<_> = line.split_whitespace().collect();
             let is_own = |at: &usize| *at == 0 || !["state", "qdisc"].contains(&words[at - 1]);
             let kept: Vec<_> = (0..words.len()).filter(is_own).map(|at| words[at]).collect();
-            let is_kernels =
-                ["fe80::", "ff00::", " lo ", " lo: "].iter().any(|own| line.contains(own));
+            let is_kernels = ["fe80::", "ff00::", " lo ", " lo: ", "l3mdev"]
+                .iter()
+                .any(|own| line.contains(own));
             if !is_kernels {
                 settled.insert(kept.join(" "));
             }

@@ -152,6 +152,11 @@ impl Owner {
         group(self.label())
     }
 
+    /// 32 bits of the owner's hash, never 0: for objects of the kernel that have no room for a text.
+    pub fn number(&self) -> u32 {
+        group(&self.text)
+    }
+
     /// 44 bits of the owner's hash, in hexadecimal: with "veth" before them they fill a link's name.
     pub(crate) fn tag(&self) -> String {
         let mut tag = digest(&self.text, 6);

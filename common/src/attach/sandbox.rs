@@ -1,13 +1,20 @@
 //! The two sides of an attachment, and a CNI result applied to an interface of the container.
 
-use crate::cni::{Cidr, Code, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success};
+use crate::cni::{
+    Cidr, Code, Context as _, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success, Undo,
+};
+use crate::file;
 use crate::net::{self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, sysctl};
 use ipnetwork::IpNetwork;
+use std::fs::File;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long to wait for duplicate address detection, which takes the kernel about a second.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long to wait for the lock of a namespace, which others hold for milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl From<net::Error> for Error {
     fn from(error: net::Error) -> Self {
@@ -57,6 +64,19 @@ pub enum Routing {
     ViaGateway,
 }
 
+/// The lock of a namespace: see [`Sandbox::lock`].
+#[must_use]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Holds the lock until the ADD has been answered or rolled back.
+    pub fn keep(self, undo: &mut Undo) {
+        undo.hold(self);
+    }
+}
+
 impl Sandbox {
     /// Opens the namespace, and a socket in it.
     ///
@@ -91,6 +111,24 @@ impl Sandbox {
     /// When the namespace cannot be entered.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         Ok(self.netns.enter(work)?)
+    }
+
+    /// Waits until no other plugin changes the rules and tables of the namespace. What is locked is the
+    /// file of the namespace, as the Go plugin sbr does, so that each waits for the other; the kernel
+    /// unlocks it when the process ends, however it ends.
+    ///
+    /// # Errors
+    /// Code 11 when another process keeps it locked.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = &self.path;
+        let doing = || format!("cannot lock network namespace \"{path}\"");
+        let file = File::open(path.as_path()).context(doing())?;
+        let locked = file::lock_within(file, PATIENCE).context(doing())?;
+        let file = locked.ok_or_else(|| {
+            let msg = format!("{}: another process has locked it for {PATIENCE:?}", doing());
+            Error::new(Code::TryAgain, msg).details("lslocks(8) tells which process that is")
+        })?;
+        Ok(Lock { _file: file })
     }
 
     /// The path as the runtime gave it, which is the one that results must have.
@@ -161,10 +199,15 @@ impl Sandbox {
             }
         }
         for route in success.kernel_routes(&link, routing)? {
-            let (family, table) = (Family::of(route.dst.ip()), route.table.unwrap_or(MAIN_TABLE));
-            let table = self.netlink.list_routes(family, table)?;
-            let is_there = table.iter().any(|found| {
+            // Another plugin of the chain, as sbr or vrf, may have moved it into a table of its own.
+            let is_in = |found: &net::Route| match route.table {
+                Some(table) => found.table == Some(table),
+                None => found.table == Some(MAIN_TABLE) || found.oif == route.oif,
+            };
+            let routes = self.netlink.list_all_routes(Family::of(route.dst.ip()))?;
+            let is_there = routes.iter().any(|found| {
                 found.dst == route.dst
+                    && is_in(found)
                     && (route.gateway.is_none() || found.gateway == route.gateway)
             });
             if !is_there {
@@ -285,18 +328,19 @@ impl Success {
             Routing::ViaGateway => self.gateway_routes(link)?,
         };
         routes.extend(self.routes.iter().map(|route| net::Route {
-            dst: IpNetwork::new(route.dst.network(), route.dst.prefix()).unwrap_or(*route.dst),
             gateway: route.gw.or_else(|| gateway(route)),
             oif: Some(link.index),
             // There is no route to the subnet, by which the kernel would know that a next hop of it is
             // on the link.
             onlink: routing == Routing::ViaGateway && self.is_in_a_subnet(route.gw),
-            prefsrc: None,
             priority: some(route.priority),
             table: route.table.filter(|table| *table != 0),
             scope: route.scope,
             mtu: some(route.mtu),
             advmss: some(route.advmss),
+            ..net::Route::to(
+                IpNetwork::new(route.dst.network(), route.dst.prefix()).unwrap_or(*route.dst),
+            )
         }));
         Ok(routes)
     }

@@ -207,7 +207,7 @@ impl Netlink {
     ///
     /// # Errors
     /// [`Error::is_exists`] if the link has it already; for IPv6 also with another prefix length.
-    pub(crate) fn create_address(
+    pub fn create_address(
         &self,
         index: u32,
         address: IpNetwork,
@@ -271,7 +271,7 @@ impl Netlink {
     /// # Errors
     /// If another machine has one of the addresses, or (ETIMEDOUT) if some are not
     /// settled `deadline` from now.
-    pub(crate) fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
+    pub fn wait_until_settled(&self, index: u32, deadline: Duration) -> Result<()> {
         // Reading the link makes the kernel notice a new carrier and add the link-local address.
         // Without this read, that address might be missing from the list and not be waited for.
         let name = self.read_link(index)?.name;

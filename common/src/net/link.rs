@@ -141,7 +141,7 @@ impl Netlink {
         self.dump_links(question(), || "list links".into())
     }
 
-    /// The ports of the bridge whose index is `master`.
+    /// The ports of the bridge or VRF whose index is `master`.
     pub fn list_ports(&self, master: u32) -> Result<Vec<Link>> {
         let mut message = question();
         message.attributes.push(LinkAttribute::Controller(master));
@@ -220,12 +220,13 @@ impl Netlink {
         })
     }
 
-    /// Makes a link a port of the bridge `master`, or of none.
+    /// Makes a link a port of the bridge or VRF `master`, or of none. A VRF switches it off and on again
+    /// (`cycle_netdev` in drivers/net/vrf.c).
     pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
         let attribute = LinkAttribute::Controller(master.unwrap_or(0));
         self.set_attribute(index, attribute, |link| match master {
             Some(master) => format!("attach {link} to {}", self.name_of(master)),
-            None => format!("detach {link} from its bridge"),
+            None => format!("detach {link} from its master"),
         })
     }
 
@@ -234,7 +235,7 @@ impl Netlink {
     ///
     /// # Errors
     /// EOPNOTSUPP for lo and for hardware.
-    pub(crate) fn delete_link(&self, index: u32) -> Result<bool> {
+    pub fn delete_link(&self, index: u32) -> Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.delete(message, || format!("delete {}", self.name_of(index)))

@@ -12,9 +12,11 @@ mod netns;
 mod presence;
 mod relink;
 mod route;
+mod rule;
 pub mod sysctl;
 pub mod sysfs;
 mod tap;
+mod vrf;
 
 use std::io;
 
@@ -32,6 +34,7 @@ pub(crate) use netns::at_home;
 pub(crate) use presence::Presence;
 pub(crate) use relink::Relink;
 pub use route::{Family, MAIN_TABLE, Route};
+pub use rule::{OUR_PROTOCOL, Rule};
 pub use tap::Tap;
 pub(crate) use tap::label_next_program;
 

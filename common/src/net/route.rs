@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-    RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
@@ -77,6 +77,8 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Largest TCP segment to ask the other side for, in bytes.
     pub advmss: Option<u32>,
+    /// Who has made it (`RTPROT_` of linux/rtnetlink.h). `None` is 3, somebody's program.
+    pub protocol: Option<u8>,
 }
 
 impl Route {
@@ -93,7 +95,14 @@ impl Route {
             prefsrc: None,
             mtu: None,
             advmss: None,
+            protocol: None,
         }
+    }
+
+    /// Whether it leads to what the link is alone with, and what is in no other table for that reason:
+    /// link-local addresses of IPv6 (RFC 4291, 2.5.6).
+    pub fn is_link_local(&self) -> bool {
+        matches!(self.dst.network(), IpAddr::V6(ip) if ip.is_unicast_link_local())
     }
 
     fn message(&self) -> RouteMessage {
@@ -101,7 +110,7 @@ impl Route {
         let family = Family::of(self.dst.ip());
         message.header.address_family = family.into();
         message.header.destination_prefix_length = self.dst.prefix();
-        message.header.protocol = RouteProtocol::Boot;
+        message.header.protocol = self.protocol.map_or(RouteProtocol::Boot, RouteProtocol::from);
         message.header.kind = RouteType::Unicast;
         message.header.scope = self.scope.map_or_else(
             || match (family, self.gateway) {
@@ -135,8 +144,14 @@ impl Route {
 
     /// A route for each next hop; an empty list if the message is about another kind than unicast.
     fn from_message(message: RouteMessage) -> Vec<Self> {
-        let RouteHeader { address_family, destination_prefix_length: prefix, scope, .. } =
-            message.header;
+        let RouteHeader {
+            address_family,
+            destination_prefix_length: prefix,
+            scope,
+            protocol,
+            flags,
+            ..
+        } = message.header;
         let everywhere: IpAddr = match address_family {
             AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
             AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -150,6 +165,8 @@ impl Route {
         }
         let mut route = Self::to(dst);
         route.scope = Some(scope.into());
+        route.protocol = Some(protocol.into());
+        route.onlink = flags.contains(RouteFlags::Onlink);
         route.table = Some(message.header.table.into());
         let mut hops = Vec::new();
         for attribute in message.attributes {
@@ -174,6 +191,7 @@ impl Route {
         }
         let split = hops.iter().map(|hop| {
             let mut route = Self { oif: Some(hop.interface_index), ..route.clone() };
+            route.onlink |= hop.flags.contains(RouteNextHopFlags::Onlink);
             hop.attributes.iter().for_each(|attribute| route.set_hop(attribute));
             route
         });
@@ -235,12 +253,69 @@ impl Netlink {
     pub fn create_route(&self, route: &Route) -> Result<()> {
         // Neither EXCL, which refuses a second next hop, nor APPEND, which makes IPv4 prefer the
         // old one (fib_table_insert in net/ipv4/fib_trie.c, fib6_add_rt2node in ip6_fib.c).
-        let flags = NLM_F_CREATE;
+        self.new_route(route, NLM_F_CREATE)
+    }
+
+    /// Adds a route behind those to the same destination with the same metric, unless it is there
+    /// already; IPv6 balances over all of them.
+    ///
+    /// # Errors
+    /// As [`Netlink::create_route`], but for a route that is there.
+    pub fn append_route(&self, route: &Route) -> Result<()> {
+        match self.new_route(route, NLM_F_CREATE | NLM_F_APPEND) {
+            Err(error) if error.is_exists() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn new_route(&self, route: &Route, flags: u16) -> Result<()> {
         self.change(RouteNetlinkMessage::NewRoute(route.message()), flags, || {
-            let dev = route.oif.map(|index| format!(" dev {}", self.name_of(index)));
-            format!("add route {route}{}", dev.unwrap_or_default())
-        })?;
-        Ok(())
+            self.describe_route("add", route)
+        })
+        .map(drop)
+    }
+
+    /// Removes a route; one that is gone already is success.
+    pub fn delete_route(&self, route: &Route) -> Result<()> {
+        let message = RouteNetlinkMessage::DelRoute(route.message());
+        match self.change(message, 0, || self.describe_route("delete", route)) {
+            Err(error) if !error.is_gone() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn describe_route(&self, verb: &str, route: &Route) -> String {
+        let dev = route.oif.map(|index| format!(" dev {}", self.name_of(index)));
+        format!("{verb} route {route}{}", dev.unwrap_or_default())
+    }
+
+    /// The unicast routes of all tables.
+    pub fn list_all_routes(&self, family: Family) -> Result<Vec<Route>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family.into();
+        message.header.kind = RouteType::Unicast;
+        let answer = self
+            .dump(&RouteNetlinkMessage::GetRoute(message), || format!("list {family:?} routes"))?;
+        Ok(answer.into_iter().flat_map(new_routes).collect())
+    }
+
+    /// The tables that have a route of whatever kind.
+    pub(super) fn list_tables_of_routes(&self, family: Family) -> Result<Vec<u32>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family.into();
+        let answer = self
+            .dump(&RouteNetlinkMessage::GetRoute(message), || format!("list {family:?} routes"))?;
+        let table = |message: RouteNetlinkMessage| match message {
+            RouteNetlinkMessage::NewRoute(message) => {
+                let told = message.attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Table(table) => Some(*table),
+                    _ => None,
+                });
+                Some(told.unwrap_or(message.header.table.into()))
+            }
+            _ => None,
+        };
+        Ok(answer.into_iter().filter_map(table).collect())
     }
 
     /// The unicast routes of one table; an empty list for a table that does not exist.
@@ -314,6 +389,8 @@ mod tests {
             scope: Some(0),
             mtu: Some(1400),
             advmss: Some(1360),
+            protocol: Some(4),
+            onlink: true,
             ..Route::to("10.2.0.0/16".parse().unwrap())
         }
     }

@@ -3,11 +3,10 @@
 
 use common::cni::Context as _;
 use common::{Code, Error, Result, file};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Held until it is dropped, or the process ends, however it does.
@@ -27,7 +26,7 @@ impl Lock {
         loop {
             let file = open(path).context(format_args!("cannot open {}", path.display()))?;
             let left = patience.saturating_sub(started.elapsed());
-            let locked = wait(file, left)
+            let locked = file::lock_within(file, left)
                 .context(format_args!("cannot lock {}", path.display()))?
                 .ok_or_else(|| held(path, patience))?;
             // Whoever cleaned up the directory while we waited left us a lock that nobody else
@@ -55,29 +54,6 @@ fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), path.metadata()) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
-    }
-}
-
-/// The locked file, or none when the time is over.
-fn wait(file: File, left: Duration) -> io::Result<Option<File>> {
-    match file.try_lock() {
-        Ok(()) => return Ok(Some(file)),
-        Err(TryLockError::Error(error)) => return Err(error),
-        Err(TryLockError::WouldBlock) => {}
-    }
-    let (sender, receiver) = mpsc::channel();
-    // flock knows no deadline, a signal handler would need unsafe code, and trying again and again
-    // would be unfair to those who wait. A thread is paid for only by a call that must wait anyway;
-    // if it never gets the lock, it ends with the process.
-    let waiting = std::thread::Builder::new().spawn(move || {
-        let locked = file.lock().map(|()| file);
-        // Nobody listens any more after the deadline; then the lock goes as the file is dropped.
-        drop(sender.send(locked));
-    })?;
-    drop(waiting);
-    match receiver.recv_timeout(left) {
-        Ok(locked) => locked.map(Some),
-        Err(_) => Ok(None),
     }
 }
 

@@ -1,0 +1,165 @@
+//! The rules of an attachment. Each has its owner's number, by which DEL finds it although the interface
+//! may have lost its addresses, or may be gone.
+
+use common::cni::Ip;
+use common::net::{Family, MAIN_TABLE, Netlink, OUR_PROTOCOL, Route, Rule};
+use common::{Error, Errors, Owner, Result, Sandbox, Undo};
+use std::net::IpAddr;
+
+/// The bit of a rule's tag that tells whose the table is: set, it is the attachment's own. The others
+/// are of the owner's number.
+const OWN_TABLE: u32 = 1 << 31;
+
+/// What the Go plugin's rules have as their protocol.
+const UNSPECIFIED: u8 = 0;
+
+/// The rules of one attachment.
+pub(crate) struct SourceRules<'a> {
+    sandbox: &'a Sandbox,
+    owner: Owner,
+}
+
+impl<'a> SourceRules<'a> {
+    pub(crate) fn of(sandbox: &'a Sandbox, owner: Owner) -> Self {
+        Self { sandbox, owner }
+    }
+
+    pub(crate) fn netlink(&self) -> &'a Netlink {
+        &self.sandbox.netlink
+    }
+
+    /// The number of the interface, if it is there.
+    fn find_link(&self) -> Result<Option<u32>> {
+        let link = self.netlink().find_link(self.owner.ifname().as_str())?;
+        Ok(link.map(|link| link.index))
+    }
+
+    /// The number of the interface.
+    pub(crate) fn link(&self) -> Result<u32> {
+        self.find_link()?.ok_or_else(|| {
+            let (ifname, path) = (self.owner.ifname(), self.sandbox.path());
+            Error::internal(format!("interface {ifname} not found in {path}"))
+                .details("sbr comes behind the plugin that makes it")
+        })
+    }
+
+    /// Those that this plugin made for the owner.
+    fn list(&self) -> Result<Vec<Rule>> {
+        let mut rules = self.netlink().list_rules()?;
+        rules.retain(|rule| rule.tag.is_some_and(|tag| tag | OWN_TABLE == self.tag() | OWN_TABLE));
+        Ok(rules)
+    }
+
+    fn tag(&self) -> u32 {
+        self.owner.number() & !OWN_TABLE
+    }
+
+    pub(crate) fn refuse_existing(&self) -> Result<()> {
+        let Some(rule) = self.list()?.pop() else { return Ok(()) };
+        let (owner, table) = (self.owner.as_str(), rule.table);
+        Err(Error::internal(format!(
+            "this attachment ({owner}) has a rule to table {table} already"
+        ))
+        .details("if this attachment was made before, DEL it first"))
+    }
+
+    pub(crate) fn undo_later(&self, undo: &mut Undo) {
+        let (path, owner) = (self.sandbox.path().clone(), self.owner.clone());
+        undo.push(format!("rules of {}", owner.as_str()), move || {
+            let Some(sandbox) = Sandbox::find(Some(&path))? else { return Ok(()) };
+            Errors::collect(|errors| SourceRules::of(&sandbox, owner).delete(errors))
+        });
+    }
+
+    /// Sends what comes from an address into a table that is somebody else's.
+    pub(crate) fn create_to_given(&self, source: IpAddr, table: u32) -> Result<()> {
+        Ok(self.netlink().create_rule(&Rule::from_source(source, table, self.tag()))?)
+    }
+
+    /// Sends what comes from an address into a table of its own.
+    pub(crate) fn create_to_own(&self, source: IpAddr, table: u32) -> Result<()> {
+        let rule = Rule::from_source(source, table, self.tag() | OWN_TABLE);
+        Ok(self.netlink().create_rule(&rule)?)
+    }
+
+    /// Empties the tables that are the owner's own: what was in the main table goes back there, and names
+    /// no address to leave with that it did not name before. Then
+    /// deletes the rules, for by them alone the tables are found again by a DEL that comes after one
+    /// that was killed.
+    pub(crate) fn delete(&self, errors: &mut Errors) {
+        let Some(rules) = errors.note(self.list()) else { return };
+        for rule in &rules {
+            if rule.tag == Some(self.tag() | OWN_TABLE) {
+                errors.note(self.empty(rule.table));
+            }
+        }
+        for rule in &rules {
+            errors.note(self.netlink().delete_rule(rule));
+        }
+    }
+
+    fn empty(&self, table: u32) -> Result<()> {
+        let Some(index) = self.find_link()? else { return Ok(()) };
+        let netlink = self.netlink();
+        for route in list_routes(netlink, index, table)? {
+            if route.protocol != Some(OUR_PROTOCOL) {
+                let before = Route { table: Some(MAIN_TABLE), ..route.clone() };
+                for found in list_routes(netlink, index, MAIN_TABLE)? {
+                    let is_hint = found.prefsrc.is_some() && before.prefsrc.is_none();
+                    if is_hint && before == (Route { prefsrc: None, ..found.clone() }) {
+                        netlink.delete_route(&found)?;
+                    }
+                }
+                netlink.append_route(&before)?;
+            }
+            netlink.delete_route(&route)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rules as the Go plugin makes them, from one of these addresses or of the interface's.
+    pub(crate) fn delete_legacy(&self, told: impl Iterator<Item = IpAddr>, errors: &mut Errors) {
+        let mut addresses: Vec<_> = told.collect();
+        if let Some(Some(index)) = errors.note(self.find_link()) {
+            let found = errors.note(self.netlink().list_addresses(index)).unwrap_or_default();
+            addresses.extend(found.iter().map(|found| found.address.ip()));
+        }
+        let Some(rules) = errors.note(self.netlink().list_rules()) else { return };
+        // What names its maker is not theirs.
+        for rule in rules.iter().filter(|rule| rule.protocol == UNSPECIFIED) {
+            if addresses.iter().any(|address| rule.is_from(*address)) {
+                errors.note(self.netlink().delete_rule(rule));
+            }
+        }
+    }
+
+    /// The tables that packets from an address look into, first one first: the owner's, or those of the
+    /// Go plugin.
+    pub(crate) fn list_tables(&self, source: IpAddr) -> Result<Vec<u32>> {
+        let rules = self.netlink().list_rules()?;
+        Ok(rules.iter().filter(|rule| rule.is_from(source)).map(|rule| rule.table).collect())
+    }
+
+    /// A sentence for each address without a rule to the table.
+    pub(crate) fn verify_to_given(&self, ips: &[Ip], table: u32) -> Result<Vec<String>> {
+        let mut differences = Vec::new();
+        for ip in ips.iter().map(|ip| ip.address.ip()) {
+            if !self.list_tables(ip)?.contains(&table) {
+                differences.push(format!("no rule leads packets from {ip} into table {table}"));
+            }
+        }
+        Ok(differences)
+    }
+}
+
+/// The routes of both families that a table has on a link. Those without a gateway come first, for the
+/// kernel takes a gateway only where there is a route to it.
+pub(crate) fn list_routes(netlink: &Netlink, link: u32, table: u32) -> Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in Family::ALL {
+        routes.extend(netlink.list_routes(family, table)?);
+    }
+    routes.retain(|route| route.oif == Some(link));
+    routes.sort_by_key(|route| route.gateway.is_some());
+    Ok(routes)
+}
