@@ -3,7 +3,13 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
+use testbed::{
+    Sandbox, Testbed, cnitool,
+    kernel::{Feature, has_or_leave},
+    programs::workspace,
+    reach::seen,
+    result::addresses,
+};
 
 use crate::differences::case;
 
@@ -14,14 +20,18 @@ enum Use {
     Pods(&'static [&'static str]),
     /// Pods reach each other with addresses that they have given themselves.
     Segment,
-    /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
-    /// they are seen as themselves.
+    /// Pods with these first addresses reach each other and the gateway of the LAN, where they are
+    /// seen as themselves.
     Lan(&'static [&'static str]),
+    /// A pod with these addresses reaches the VLAN 100 of that LAN; there is no second one.
+    Alone(&'static [&'static str]),
+    /// Pods with these first addresses reach themselves by them.
+    Own(&'static [&'static str]),
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 11] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -29,6 +39,9 @@ const EXAMPLES: [(&str, Use); 8] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("41-ipvlan.conflist", Use::Lan(&["192.168.2.200"])),
+    ("42-vlan.conflist", Use::Alone(&["192.168.100.2"])),
+    ("50-dummy.conflist", Use::Own(&["10.96.0.2", "fd00:96::2"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -66,6 +79,17 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
+/// The examples whose links this kernel can make. If it cannot make all of them, the test of this name
+/// is left to the virtual machine too.
+fn examples_here(test: &str) -> Vec<(&'static str, Use)> {
+    let features = |file| -> Vec<Feature> {
+        let list: Value = serde_json::from_slice(&example(file)).unwrap();
+        let kinds = list["plugins"].as_array().unwrap().iter();
+        kinds.filter_map(|plugin| Feature::of_plugin(plugin["type"].as_str().unwrap())).collect()
+    };
+    EXAMPLES.into_iter().filter(|(file, _)| has_or_leave(test, &features(file))).collect()
+}
+
 fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
     match purpose {
         Use::Pods(_) => {
@@ -84,8 +108,18 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
         Use::Lan(_) => {
             let [one, two] = results.map(addresses);
             assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
-            assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
+            let gateway = results[1]["ips"][0]["gateway"].as_str().unwrap();
+            assert_eq!(seen(pods[1], neighbour, gateway), two[0]);
         }
+        Use::Own(_) => {
+            for (pod, result) in pods.into_iter().zip(results) {
+                pod.ip("link set lo up");
+                for own in addresses(result) {
+                    assert_eq!(seen(pod, pod, &own), own);
+                }
+            }
+        }
+        Use::Alone(_) => unreachable!("there is one pod"),
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -105,7 +139,7 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
-    if let Use::Pods(expected) | Use::Lan(expected) = purpose {
+    if let Use::Pods(expected) | Use::Lan(expected) | Use::Own(expected) = purpose {
         assert_eq!(addresses(&result), expected);
     }
     let before = bed.snapshot();
@@ -124,14 +158,34 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     one.destroy();
 }
 
+fn use_alone(bed: &Testbed, gateway: &Sandbox, file: &str, expected: &[&str]) {
+    let (network, pod) = (install(bed, file), bed.sandbox("alone"));
+    gateway.ip("link add link eth0 name eth0.100 type vlan id 100");
+    gateway.ip("addr add 192.168.100.1/24 dev eth0.100");
+    gateway.ip("link set eth0.100 up");
+    assert_eq!(addresses(&add(bed, &network, &pod)), expected);
+    assert_eq!(seen(&pod, gateway, "192.168.100.1"), expected[0]);
+    cnitool(bed, &["status", &network]);
+    cnitool(bed, &["del", &network, pod.path()]);
+    let before = bed.snapshot();
+    add(bed, &network, &pod);
+    cnitool(bed, &["del", &network, pod.path()]);
+    bed.assert_unchanged_since(&before);
+    assert!(pod.has_only_lo());
+    pod.destroy();
+}
+
 #[test]
 fn examples_are_used() {
     case(|bed| {
         let (neighbour, gateway) = (bed.neighbour(), bed.lan());
-        for (file, purpose) in EXAMPLES {
+        for (file, purpose) in examples_here("conf::examples_are_used") {
             println!("-- {file}");
-            let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
-            use_up(bed, outside, file, purpose);
+            match purpose {
+                Use::Alone(expected) => use_alone(bed, &gateway, file, expected),
+                Use::Lan(_) => use_up(bed, &gateway, file, purpose),
+                _ => use_up(bed, &neighbour, file, purpose),
+            }
         }
     });
 }
@@ -140,7 +194,8 @@ fn examples_are_used() {
 fn examples_live_together() {
     case(|bed| {
         let _gateway = bed.lan();
-        let networks = EXAMPLES.map(|(file, _)| install(bed, file));
+        let examples = examples_here("conf::examples_live_together");
+        let networks: Vec<_> = examples.into_iter().map(|(file, _)| install(bed, file)).collect();
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
         for (number, network) in networks.iter().enumerate() {

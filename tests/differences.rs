@@ -7,6 +7,7 @@
 mod bridge;
 mod firewall;
 mod leases;
+mod links;
 mod macvlan;
 mod packet_filter;
 mod ptp;
@@ -241,6 +242,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(bridge::ROWS)
         .chain(firewall::ROWS)
         .chain(leases::ROWS)
+        .chain(links::ROWS)
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)

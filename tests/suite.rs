@@ -10,17 +10,21 @@
 )]
 
 mod bridge;
+mod chained_master;
 mod cnitool;
 mod conf;
 mod crash;
 mod crowd;
 mod differences;
+mod dummy;
 mod edited;
 mod firewall;
 mod host;
 mod host_local;
+mod ipvlan;
 mod limits;
 mod link_ipv6;
+mod link_life;
 mod link_versions;
 mod loopback;
 mod lost_answers;
@@ -42,3 +46,4 @@ mod rooms;
 mod teardown;
 mod upgrade;
 mod versions;
+mod vlan;

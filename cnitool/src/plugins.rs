@@ -41,6 +41,9 @@ const PLUGINS: &[Known] = &[
     filtering::<bridge::Bridge>(Role::Main, &["mac"]),
     filtering::<ptp::Ptp>(Role::Main, &[]),
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
+    plugin::<ipvlan::Ipvlan>(Role::Main, &[]),
+    plugin::<vlan::Vlan>(Role::Main, &[]),
+    plugin::<dummy::Dummy>(Role::Main, &[]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
     Known {

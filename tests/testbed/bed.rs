@@ -110,14 +110,16 @@ impl Testbed {
         neighbour
     }
 
-    /// A LAN that the host's link `eth0` leads to, without an address of its own there, and
-    /// 192.168.1.1 on it.
+    /// Two LANs that the host's links `eth0` and `eth1` lead to, without addresses of its own there, and
+    /// one machine on both: 192.168.1.1 and 192.168.2.1.
     pub fn lan(&self) -> Sandbox {
         let gateway = self.sandbox("gateway");
-        self.ip("link add eth0 type veth peer name eth0 netns gateway");
-        self.ip("link set eth0 up");
-        gateway.ip("link set eth0 up");
-        gateway.ip("addr add 192.168.1.1/24 dev eth0");
+        for (name, number) in [("eth0", 1), ("eth1", 2)] {
+            self.ip(&format!("link add {name} type veth peer name {name} netns gateway"));
+            self.ip(&format!("link set {name} up"));
+            gateway.ip(&format!("link set {name} up"));
+            gateway.ip(&format!("addr add 192.168.{number}.1/24 dev {name}"));
+        }
         gateway
     }
 

@@ -18,7 +18,7 @@
 //! | [`warm`] | a network whose shared parts are there already |
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
-//! | [`attachment`] | networks of ptp and macvlan |
+//! | [`attachment`] | networks of plugins that make one link for each pod |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
