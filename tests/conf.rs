@@ -4,10 +4,14 @@ use std::fs;
 
 use serde_json::Value;
 use testbed::{
-    Sandbox, Testbed, cnitool, kernel::Feature, programs::workspace, reach::seen, result::addresses,
+    Sandbox, Testbed, cnitool,
+    kernel::{Feature, has_or_leave},
+    programs::workspace,
+    reach::seen,
+    result::addresses,
 };
 
-use crate::differences::{case, case_on};
+use crate::differences::case;
 
 /// What an example is good for.
 #[derive(Clone, Copy, Debug)]
@@ -16,22 +20,22 @@ enum Use {
     Pods(&'static [&'static str]),
     /// Pods reach each other with addresses that they have given themselves.
     Segment,
-    /// Pods with these first addresses reach each other and the LAN that `eth0` leads to, where
-    /// they are seen as themselves.
+    /// Pods with these first addresses reach each other and the gateway of the LAN, where they are
+    /// seen as themselves.
     Lan(&'static [&'static str]),
-    /// One pod at a time has this first address on the wire that `eth1` leads to.
-    Card(&'static str),
-    /// Pods have a tap each.
-    Taps,
-    /// One pod, which has this address whenever it comes, reaches that LAN.
-    Machine(&'static str),
+    /// One pod at a time, the first with this address, reaches a machine of the LAN.
+    InTurn(&'static str, &'static str),
     /// Pods with these first addresses reach each other by the VRF of this name, and not without it.
     Vrf(&'static [&'static str], &'static str),
+    /// Pods with these first addresses reach themselves by them.
+    Own(&'static [&'static str]),
+    /// Pods have a tap each.
+    Taps,
     /// A pod reaches itself.
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 12] = [
+const EXAMPLES: &[(&str, Use)] = &[
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -40,19 +44,17 @@ const EXAMPLES: [(&str, Use); 12] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
-    ("50-host-device.conflist", Use::Card("192.168.2.200")),
-    ("51-tap.conflist", Use::Taps),
-    ("40-macvlan-static.conflist", Use::Machine("192.168.1.10")),
-    ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
+    ("40-macvlan-static.conflist", Use::InTurn("192.168.1.10", "192.168.1.1")),
+    ("41-ipvlan.conflist", Use::Lan(&["192.168.2.200"])),
     ("41-second-interface.conflist", Use::Lan(&["192.168.1.150"])),
+    ("42-vlan.conflist", Use::InTurn("192.168.100.2", "192.168.100.1")),
+    ("42-vrf.conflist", Use::Vrf(&["10.91.0.2"], "blue")),
+    ("50-dummy.conflist", Use::Own(&["10.96.0.2", "fd00:96::2"])),
+    ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
+    ("50-host-device.conflist", Use::InTurn("192.168.3.200", "192.168.3.1")),
+    ("51-tap.conflist", Use::Taps),
     ("99-loopback.conflist", Use::Loopback),
 ];
-
-/// Examples that need more of the kernel.
-const OF_MORE: [(&str, Use); 1] = [("42-vrf.conflist", Use::Vrf(&["10.91.0.2"], "blue"))];
-
-/// What that is.
-const MORE: &[Feature] = &[Feature::Vrf];
 
 const DIR: &str = "/etc/cni/net.d";
 
@@ -88,7 +90,18 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
-fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
+/// The examples whose links this kernel can make. If it cannot make all of them, the test of this name
+/// is left to the virtual machine too.
+fn examples_here(test: &str) -> Vec<(&'static str, Use)> {
+    let features = |file| -> Vec<Feature> {
+        let list: Value = serde_json::from_slice(&example(file)).unwrap();
+        let kinds = list["plugins"].as_array().unwrap().iter();
+        kinds.filter_map(|plugin| Feature::of_plugin(plugin["type"].as_str().unwrap())).collect()
+    };
+    EXAMPLES.iter().copied().filter(|(file, _)| has_or_leave(test, &features(file))).collect()
+}
+
+fn talk(purpose: Use, outside: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
     match purpose {
         Use::Pods(_) => {
             let [one, two] = results.map(addresses);
@@ -100,15 +113,16 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
                 } else {
                     ("203.0.113.2", "203.0.113.1")
                 };
-                assert_eq!(seen(pods[0], neighbour, at), host);
+                assert_eq!(seen(pods[0], outside, at), host);
             }
         }
         Use::Lan(_) => {
             let [one, two] = results.map(addresses);
             assert_eq!(seen(pods[0], pods[1], &two[0]), one[0]);
-            assert_eq!(seen(pods[1], neighbour, "192.168.1.1"), two[0]);
+            let gateway = results[1]["ips"][0]["gateway"].as_str().unwrap();
+            assert_eq!(seen(pods[1], outside, gateway), two[0]);
         }
-        Use::Machine(address) => assert_eq!(seen(pods[0], neighbour, "192.168.1.1"), address),
+        Use::InTurn(_, at) => assert_eq!(seen(pods[0], outside, at), addresses(results[0])[0]),
         Use::Vrf(_, vrf) => {
             let [one, two] = results.map(|result| addresses(result)[0].clone());
             for (pod, other) in [(pods[0], two), (pods[1], one)] {
@@ -116,17 +130,24 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
                 assert!(!pod.run("ip", &["route", "get", &other]).status.success());
             }
         }
+        Use::Own(_) => {
+            for (pod, result) in pods.into_iter().zip(results) {
+                pod.ip("link set lo up");
+                for own in addresses(result) {
+                    assert_eq!(seen(pod, pod, &own), own);
+                }
+            }
+        }
+        Use::Taps => {
+            for pod in pods {
+                assert_eq!(pod.link("eth0")["linkinfo"]["info_kind"], "tun");
+            }
+        }
         Use::Segment => {
             for (number, pod) in pods.into_iter().enumerate() {
                 pod.ip(&format!("addr add 192.0.2.{number}/24 dev eth0"));
             }
             assert_eq!(seen(pods[0], pods[1], "192.0.2.1"), "192.0.2.0");
-        }
-        Use::Card(_) => {}
-        Use::Taps => {
-            for pod in pods {
-                assert_eq!(pod.link("eth0")["linkinfo"]["info_kind"], "tun");
-            }
         }
         Use::Loopback => {
             for pod in pods {
@@ -138,37 +159,38 @@ fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value
 }
 
 /// What only one pod at a time can have.
-fn use_in_turn(bed: &Testbed, gateway: &Sandbox, file: &str, address: &str) {
+fn use_in_turn(bed: &Testbed, gateway: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
     let before = bed.snapshot();
     for name in ["one", "two"] {
         let pod = bed.sandbox(name);
-        add(bed, &network, &pod);
-        let own = if name == "one" { address } else { "192.168.2.201" };
-        assert_eq!(seen(&pod, gateway, "192.168.2.1"), own);
+        let result = add(bed, &network, &pod);
+        if let Use::InTurn(first, _) = purpose
+            && name == "one"
+        {
+            assert_eq!(addresses(&result)[0], first);
+        }
+        talk(purpose, gateway, [&pod, &pod], [&result, &result]);
         cnitool(bed, &["status", &network]);
         cnitool(bed, &["del", &network, pod.path()]);
+        assert!(pod.has_only_lo());
         bed.assert_unchanged_since(&before);
         pod.destroy();
     }
 }
 
-fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
-    if let Use::Card(address) = purpose {
-        return use_in_turn(bed, neighbour, file, address);
-    }
+fn use_up(bed: &Testbed, outside: &Sandbox, file: &str, purpose: Use) {
     let network = install(bed, file);
-    if let Use::Machine(_) = purpose {
-        return use_alone(bed, neighbour, &network, purpose);
-    }
     let [first, one, two] = ["first", "one", "two"].map(|name| bed.sandbox(name));
     let result = add(bed, &network, &first);
-    if let Use::Pods(expected) | Use::Lan(expected) | Use::Vrf(expected, _) = purpose {
+    if let Use::Pods(expected) | Use::Lan(expected) | Use::Own(expected) | Use::Vrf(expected, _) =
+        purpose
+    {
         assert_eq!(addresses(&result), expected);
     }
     let before = bed.snapshot();
     let results = [&one, &two].map(|pod| add(bed, &network, pod));
-    talk(purpose, neighbour, [&one, &two], [&results[0], &results[1]]);
+    talk(purpose, outside, [&one, &two], [&results[0], &results[1]]);
     cnitool(bed, &["status", &network]);
     cnitool(bed, &["del", &network, one.path()]);
     let (_, said) = run(bed, &["del", &network, one.path()]);
@@ -182,38 +204,17 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
     one.destroy();
 }
 
-fn use_alone(bed: &Testbed, neighbour: &Sandbox, network: &str, purpose: Use) {
-    let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
-    for _ in 0..2 {
-        let result = add(bed, network, &pod);
-        talk(purpose, neighbour, [&pod, &pod], [&result, &result]);
-        cnitool(bed, &["status", network]);
-        cnitool(bed, &["del", network, pod.path()]);
-        bed.assert_unchanged_since(&before);
-    }
-    pod.destroy();
-}
-
 #[test]
 fn examples_are_used() {
     case(|bed| {
         let (neighbour, gateway) = (bed.neighbour(), bed.lan());
-        for (file, purpose) in EXAMPLES {
+        for (file, purpose) in examples_here("conf::examples_are_used") {
             println!("-- {file}");
-            let is_lan = matches!(purpose, Use::Lan(_) | Use::Card(_) | Use::Machine(_));
-            let outside = if is_lan { &gateway } else { &neighbour };
-            use_up(bed, outside, file, purpose);
-        }
-    });
-}
-
-#[test]
-fn examples_are_used_where_the_kernel_can() {
-    case_on(MORE, |bed| {
-        let neighbour = bed.neighbour();
-        for (file, purpose) in OF_MORE {
-            println!("-- {file}");
-            use_up(bed, &neighbour, file, purpose);
+            match purpose {
+                Use::InTurn(..) => use_in_turn(bed, &gateway, file, purpose),
+                Use::Lan(_) => use_up(bed, &gateway, file, purpose),
+                _ => use_up(bed, &neighbour, file, purpose),
+            }
         }
     });
 }
@@ -222,7 +223,8 @@ fn examples_are_used_where_the_kernel_can() {
 fn examples_live_together() {
     case(|bed| {
         let _gateway = bed.lan();
-        let networks = EXAMPLES.map(|(file, _)| install(bed, file));
+        let examples = examples_here("conf::examples_live_together");
+        let networks: Vec<_> = examples.into_iter().map(|(file, _)| install(bed, file)).collect();
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
         for (number, network) in networks.iter().enumerate() {
@@ -240,7 +242,7 @@ fn examples_live_together() {
 fn examples_have_no_findings() {
     case(|bed| {
         let _gateway = bed.lan();
-        for (file, _) in EXAMPLES.into_iter().chain(OF_MORE) {
+        for (file, _) in EXAMPLES {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);
             assert!(!found.contains("warning") && !found.contains("error"), "{found}");
@@ -257,7 +259,7 @@ fn no_example_is_forgotten() {
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
-    let mut known: Vec<_> = EXAMPLES.into_iter().chain(OF_MORE).map(|(file, _)| file).collect();
+    let mut known: Vec<_> = EXAMPLES.iter().map(|(file, _)| *file).collect();
     known.sort_unstable();
     assert_eq!(found, known, "a new example needs a line in EXAMPLES");
 }

@@ -8,6 +8,7 @@ mod bridge;
 mod firewall;
 mod host_device;
 mod leases;
+mod links;
 mod macvlan;
 mod packet_filter;
 mod ptp;
@@ -250,6 +251,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .chain(firewall::ROWS)
         .chain(host_device::ROWS)
         .chain(leases::ROWS)
+        .chain(links::ROWS)
         .chain(macvlan::ROWS)
         .chain(packet_filter::ROWS)
         .chain(ptp::ROWS)

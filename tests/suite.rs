@@ -10,20 +10,24 @@
 )]
 
 mod bridge;
+mod chained_master;
 mod cnitool;
 mod conf;
 mod crash;
 mod crowd;
 mod differences;
+mod dummy;
 mod edited;
 mod firewall;
 mod flannel;
 mod host;
 mod host_device;
 mod host_local;
+mod ipvlan;
 mod lacking;
 mod limits;
 mod link_ipv6;
+mod link_life;
 mod link_versions;
 mod loopback;
 mod lost_answers;
@@ -49,4 +53,5 @@ mod teardown;
 mod tuning;
 mod upgrade;
 mod versions;
+mod vlan;
 mod vrf;

@@ -50,6 +50,9 @@ const PLUGINS: &[Known] = &[
         expected_state: Some(of_delegate),
         ..plugin::<flannel::Flannel>(Role::Meta, &["mac", "ips", "ipRanges"])
     },
+    plugin::<ipvlan::Ipvlan>(Role::Main, &[]),
+    plugin::<vlan::Vlan>(Role::Main, &[]),
+    plugin::<dummy::Dummy>(Role::Main, &[]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
     plugin::<tuning::Tuning>(Role::Chained, &["mac"]),

@@ -72,6 +72,35 @@ pub fn tap(changes: &Value) -> Value {
     changed(config, changes)
 }
 
+/// An ipvlan network with the same master and addresses.
+#[must_use]
+pub fn ipvlan(changes: &Value) -> Value {
+    changed(macvlan(&json!({"type": "ipvlan"})), changes)
+}
+
+/// A network of the VLAN 33 of that link.
+#[must_use]
+pub fn vlan(changes: &Value) -> Value {
+    let own = json!({"type": "vlan", "vlanId": 33, "ipam": own_addresses()});
+    changed(macvlan(&own), changes)
+}
+
+/// A network of links that lead nowhere, with the same addresses.
+#[must_use]
+pub fn dummy(changes: &Value) -> Value {
+    let own = json!({"type": "dummy", "master": null, "ipam": own_addresses()});
+    changed(macvlan(&own), changes)
+}
+
+/// Addresses that neither the host nor the LAN has.
+fn own_addresses() -> Value {
+    let ranges = json!([
+        [{"subnet": "198.51.100.0/24", "rangeStart": "198.51.100.10"}],
+        [{"subnet": "2001:db8:33::/64", "rangeStart": "2001:db8:33::10"}]
+    ]);
+    json!({"type": "host-local", "graceAge": 0, "ranges": ranges})
+}
+
 impl Place {
     /// All that `ip -d` knows of a link.
     #[must_use]

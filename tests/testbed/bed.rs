@@ -35,8 +35,11 @@ use crate::{
 pub const PRIVATE: &str = "/run/test";
 
 /// The links of [`Testbed::lan`], and what is at their other ends.
-const LAN: [(&str, &str, &str); 2] =
-    [("eth0", "02:00:00:00:01:01", "192.168.1.1"), ("eth1", "02:00:00:00:02:01", "192.168.2.1")];
+const LAN: [(&str, &str, &str); 3] = [
+    ("eth0", "02:00:00:00:01:01", "192.168.1.1"),
+    ("eth1", "02:00:00:00:02:01", "192.168.2.1"),
+    ("eth2", "02:00:00:00:03:01", "192.168.3.1"),
+];
 
 /// A throw-away host. Everything in it dies with it, also when the test is killed: the first
 /// process of its process namespace reads from a pipe that only we hold.
@@ -114,12 +117,18 @@ impl Testbed {
         neighbour
     }
 
-    /// A LAN that the host's links `eth0` and `eth1` lead to, without an address of its own there, and
-    /// a machine on it that is 192.168.1.1 and 192.168.2.1. flanneld has leased a subnet.
+    /// LANs that the host's links `eth0` to `eth2` lead to, without addresses of its own there, and one
+    /// machine on all of them: 192.168.1.1 to 192.168.3.1, and 192.168.100.1 in the VLAN 100 of the
+    /// first, where the kernel has VLANs. flanneld has leased a subnet.
     pub fn lan(&self) -> Sandbox {
         self.lease_subnet();
         let gateway = self.sandbox("gateway");
         LAN.iter().for_each(|link| self.plug(link, &gateway));
+        let words = ["link", "add", "link", "eth0", "name", "vlan100", "type", "vlan", "id", "100"];
+        if gateway.run("ip", &words).status.success() {
+            gateway.ip("addr add 192.168.100.1/24 dev vlan100");
+            gateway.ip("link set vlan100 up");
+        }
         gateway
     }
 

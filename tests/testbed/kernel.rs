@@ -33,6 +33,18 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// What a plugin needs.
+    #[must_use]
+    pub fn of_plugin(kind: &str) -> Option<Self> {
+        match kind {
+            "dummy" => Some(Self::Dummy),
+            "ipvlan" => Some(Self::Ipvlan),
+            "vlan" => Some(Self::Vlan),
+            "vrf" => Some(Self::Vrf),
+            _ => None,
+        }
+    }
+
     /// What `ip link add probe` is followed by to make such a link on top of `below` or of nothing.
     fn words(self) -> &'static str {
         match self {
@@ -59,6 +71,12 @@ impl Feature {
         host.ip("link del below");
         made
     }
+}
+
+/// Whether the kernel has this.
+#[must_use]
+pub fn has(feature: Feature) -> bool {
+    feature.is_there(&Testbed::new())
 }
 
 /// Whether the kernel has all of these. Otherwise the test of this name is left to `make test-vm`.

@@ -19,7 +19,7 @@
 //! | [`wire`] | an interface that no plugin has made |
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
-//! | [`attachment`] | networks of ptp, macvlan, host-device and tap |
+//! | [`attachment`] | networks of plugins that make one link for each pod |
 //! | [`flannel`] | what flanneld does on a node, and two nodes with a wire between them |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |

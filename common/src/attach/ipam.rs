@@ -23,7 +23,8 @@ impl Ipam {
     /// # Errors
     /// Code 7 when `CNI_PATH` has no such plugin.
     pub fn of(call: &Call, layer3: Option<&Layer3>) -> Result<Self> {
-        layer3.map(|layer3| call.delegate(layer3.ipam())).transpose().map(Self)
+        let kind = layer3.map(Layer3::ipam).filter(|kind| !kind.is_empty());
+        kind.map(|kind| call.delegate(kind)).transpose().map(Self)
     }
 
     /// For DEL and GC: reads nothing of the configuration but `ipam.type`, because the rest may have

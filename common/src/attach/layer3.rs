@@ -51,15 +51,23 @@ impl Layer3 {
     /// # Errors
     /// Code 7 for invalid values.
     pub fn load(call: &Call) -> Result<Option<Self>> {
+        Self::load_chained(call).map(|layer3| Some(layer3).filter(|layer3| !layer3.ipam.is_empty()))
+    }
+
+    /// The same of a plugin that may be chained: without `ipam.type`, its containers have the addresses
+    /// that the plugin before it has given them, if there is one, or else none.
+    ///
+    /// # Errors
+    /// Code 7 for invalid values.
+    pub fn load_chained(call: &Call) -> Result<Self> {
         let keys: Keys = call.network.config()?;
         let probe = if keys.enabledad { Ipv6Addresses::Probed } else { Ipv6Addresses::Trusted };
-        let layer3 = Self {
+        Ok(Self {
             ipam: keys.ipam.r#type,
             grace_age: keys.ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
             ipv6_addresses: probe,
             dns: keys.dns.into_dns(),
-        };
-        Ok((!layer3.ipam.is_empty()).then_some(layer3))
+        })
     }
 
     /// For how long after its ADD GC leaves an attachment alone that is not listed as valid.
@@ -67,7 +75,7 @@ impl Layer3 {
         layer3.map_or(GRACE_AGE, |layer3| layer3.grace_age)
     }
 
-    /// The `type` of the IPAM plugin.
+    /// The `type` of the IPAM plugin, which is empty if there is none.
     pub(crate) fn ipam(&self) -> &str {
         &self.ipam
     }
@@ -109,7 +117,7 @@ pub fn describe(
         ip.interface = own;
     }
     let Some(layer3) = layer3 else { return Ok(success) };
-    if success.ips.is_empty() {
+    if success.ips.is_empty() && !layer3.ipam.is_empty() {
         return Err(Error::internal("IPAM plugin returned missing IP config")
             .details(format!("{:?} answered ADD without an address", layer3.ipam)));
     }

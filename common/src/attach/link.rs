@@ -3,11 +3,15 @@
 //! The alias of a link that [`create`](ContainerLink::create) makes names its owner, so that DEL does
 //! not delete a link of the same name that another plugin has made.
 
+use super::host_end::{announce_del, host_name};
+use super::layer3::describe;
+use super::sandbox::Routing;
 use super::site::Side;
-use super::{Owner, Sandbox, Site};
-use crate::cni::{NetnsPath, Result, Success, Undo};
-use crate::net::{Link, LinkChange, LinkKind, LinkSpec, Mac};
+use super::{Ipam, Layer3, Owner, Sandbox, Site};
+use crate::cni::{Add, Code, Del, Error, Errors, NetnsPath, Result, Success, Undo};
+use crate::net::{self, Link, LinkChange, LinkKind, LinkSpec, Mac};
 use std::cell::Cell;
+use std::fmt::Display;
 use std::rc::Rc;
 
 /// A link that is to be made.
@@ -18,74 +22,133 @@ pub struct ContainerLink<'a> {
     pub mac: Option<Mac>,
     /// In bytes; `None` for the MTU of the link below.
     pub mtu: Option<u32>,
-    /// The side that the link below is on.
+    /// The side that the link below is on; the container's, if there is none.
     pub parent: Side,
+    /// The [segment](Add::segment) that it is on: the host does not route its addresses.
+    pub segment: &'a str,
 }
 
 impl ContainerLink<'_> {
-    /// Makes the link in the container under its final name with one message, and leaves it down.
+    /// An ADD that makes this link and no other: makes it while the IPAM plugin runs, and gives it the
+    /// addresses; without an IPAM plugin those of the plugin before this one, if there are any.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses; and those of the IPAM plugin, unchanged.
+    pub fn attach(
+        &self,
+        request: &Add<'_>,
+        site: &Site,
+        layer3: &Layer3,
+        undo: &mut Undo,
+    ) -> Result<Success> {
+        let ipam = Ipam::of(request.call, Some(layer3))?;
+        let mut addresses = ipam.start(None, Some(self.segment), undo)?;
+        let link = self.create(site, undo)?;
+        let interfaces = vec![site.sandbox.interface(&link)];
+        let previous = request.prev_result.as_ref().filter(|result| !result.ips.is_empty());
+        let answer = addresses.wait()?.or_else(|| previous.cloned());
+        let success = describe(Some(layer3), answer, interfaces)?;
+        layer3.configure(site, &link, &success, Routing::Connected)?;
+        Ok(success)
+    }
+
+    /// Makes the link in the container, and leaves it down. It is made under the name of the host's end
+    /// of a pair, which no other link has: before Linux 6.15 the kernel refuses a name that a link of the
+    /// socket's namespace has, wherever the new link is to be. The message that sets the alias then
+    /// renames it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; code 11 when another link has what it needs.
     pub fn create(&self, site: &Site, undo: &mut Undo) -> Result<Link> {
         let (name, inside) = (site.owner.ifname().as_str(), &site.sandbox);
+        let first_name = host_name(&site.owner);
         // The kernel may make the link and its answer be lost. A random group, which unlike the alias
         // is set by the message that makes the link, then tells the rollback that this call made it.
         let [_, _, token @ ..] = Mac::random()?.0;
         let group = u32::from_ne_bytes(token) | 1;
         let path = inside.path().clone();
-        let (own_name, made) = (name.to_owned(), Rc::new(Cell::new(None)));
+        let (names, made) = (names(&site.owner), Rc::new(Cell::new(None)));
         let index = Rc::clone(&made);
         undo.push(format!("interface {name}"), move || {
             let Some(sandbox) = Sandbox::find(Some(&path))? else { return Ok(()) };
-            let link = sandbox.netlink.find_link(&own_name)?;
-            let is_own = |link: &Link| link.group == group || index.get() == Some(link.index);
-            if let Some(link) = link.filter(is_own) {
-                sandbox.netlink.delete_link(link.index)?;
+            for name in names {
+                let link = sandbox.netlink.find_link(&name)?;
+                let is_own = |link: &Link| link.group == group || index.get() == Some(link.index);
+                if let Some(link) = link.filter(is_own) {
+                    sandbox.netlink.delete_link(link.index)?;
+                }
             }
             Ok(())
         });
         let (mac, mtu, kind) = (self.mac, self.mtu, self.kind);
-        let spec = LinkSpec { name, mac, mtu, master: None, group, kind };
-        let link = match self.parent {
-            Side::Host => {
-                site.host.netlink.create_link_in(&spec, &inside.netns, &inside.netlink)?
-            }
-            Side::Container => inside.netlink.create_link(&spec)?,
+        let spec = LinkSpec { name: &first_name, mac, mtu, master: None, group, kind };
+        let outcome = match self.parent {
+            Side::Host => site.host.netlink.create_link_in(&spec, &inside.netns, &inside.netlink),
+            Side::Container => inside.netlink.create_link(&spec),
         };
+        let link = outcome.map_err(|error| explain(&error, name))?;
         made.set(Some(link.index));
-        let alias = Some(site.owner.as_str().to_owned());
-        let change = LinkChange { alias, group: Some(0), ..LinkChange::default() };
-        inside.netlink.change_link(link.index, &change)?;
-        Ok(link)
+        let (alias, own_name) = (site.owner.as_str().to_owned(), name.to_owned());
+        let change = LinkChange {
+            name: Some(own_name.clone()),
+            alias: Some(alias),
+            group: Some(0),
+            ..LinkChange::default()
+        };
+        inside.netlink.change_link(link.index, &change).map_err(|error| explain(&error, name))?;
+        Ok(Link { name: own_name, ..link })
     }
 }
 
+fn explain(error: &net::Error, name: &str) -> Error {
+    let said = format!("failed to make {name:?}: {error}");
+    if !error.is_exists() {
+        return Error::internal(said);
+    }
+    let way_out = "it is another one's, or that of an ADD that was killed: DEL it first";
+    Error::new(Code::TryAgain, said).details(way_out)
+}
+
+/// The names that the attachment's link may have, of which the second one is that of a link whose ADD
+/// was killed.
+fn names(owner: &Owner) -> [String; 2] {
+    [owner.ifname().to_string(), host_name(owner)]
+}
+
+/// The DEL of a plugin whose only link is the container's, of this kind.
+pub fn detach(request: &Del<'_>, errors: &mut Errors, kind: &str) {
+    let owner = request.owner();
+    let _running = announce_del(&owner);
+    errors.note(delete(request.netns.as_ref(), &owner, kind));
+    // After the deletion of the link, because another container may get the address at once.
+    errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+}
+
 /// Deletes the owner's link in the container, if it is of this kind and its alias names no other owner.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn delete(netns: Option<&NetnsPath>, owner: &Owner, kind: &str) -> Result<()> {
+pub(super) fn delete(netns: Option<&NetnsPath>, owner: &Owner, kind: &str) -> Result<()> {
     let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
-    let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else { return Ok(()) };
-    let is_anothers = |alias: &str| Owner::is_any(alias) && !owner.is_in(alias);
-    if link.kind.as_deref() == Some(kind) && !link.alias.as_deref().is_some_and(is_anothers) {
-        sandbox.netlink.delete_link(link.index)?;
+    for name in names(owner) {
+        let Some(link) = sandbox.netlink.find_link(&name)? else { continue };
+        let is_anothers = |alias: &str| Owner::is_any(alias) && !owner.is_in(alias);
+        if link.kind.as_deref() == Some(kind) && !link.alias.as_deref().is_some_and(is_anothers) {
+            sandbox.netlink.delete_link(link.index)?;
+        }
     }
     Ok(())
 }
 
-/// The container's link, if it exists, and every difference from the result of ADD.
+/// The container's link, if there is one of this kind, and every difference from the result of ADD.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn verify(site: &Site, kind: &str, result: &Success) -> Result<(Option<Link>, Vec<String>)> {
     let (link, mut differences) = verify_any(site, result)?;
-    if link.as_ref().is_some_and(|link| link.kind.as_deref() != Some(kind)) {
+    let is_of_kind = |link: &Link| link.kind.as_deref() == Some(kind);
+    if link.as_ref().is_some_and(|link| !is_of_kind(link)) {
         let ifname = site.owner.ifname();
         differences.insert(0, format!("Container interface {ifname} not of type {kind}"));
     }
-    Ok((link, differences))
+    Ok((link.filter(is_of_kind), differences))
 }
 
 /// The same of a link of whatever kind.
@@ -111,6 +174,18 @@ pub fn verify_any(site: &Site, result: &Success) -> Result<(Option<Link>, Vec<St
         }
     }
     Ok((Some(link), differences))
+}
+
+/// A sentence about a property of the link, if it is not as it should be.
+pub fn difference<T: Copy + Display + PartialEq>(
+    link: &Link,
+    property: &str,
+    found: Option<T>,
+    wanted: T,
+) -> Option<String> {
+    let is_other = found != Some(wanted);
+    let found = found.map_or_else(|| "unknown".to_owned(), |found| found.to_string());
+    is_other.then(|| format!("{} has {property} {found}, not {wanted}", link.name))
 }
 
 /// A sentence about the link's hardware address, if the result of ADD has another one.

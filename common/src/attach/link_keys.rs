@@ -1,7 +1,7 @@
 //! The keys about links that several plugins have.
 
 use crate::cni::{Call, CniArgs, Error, Result, Verb};
-use crate::net::{self, Mac};
+use crate::net::{self, Mac, Mode};
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +52,21 @@ pub fn mac(text: &str) -> Result<Mac> {
         )));
     }
     Ok(mac)
+}
+
+/// The value of a key that is one of the words of ip-link(8); `default` if it is empty.
+///
+/// # Errors
+/// Code 7 for another word.
+pub fn mode<M: Mode>(key: &str, given: &str, default: M) -> Result<M> {
+    if given.is_empty() {
+        return Ok(default);
+    }
+    M::of(given).ok_or_else(|| {
+        let words: Vec<_> = M::NAMES.iter().map(|(name, _)| *name).collect();
+        Error::config(format!("unknown {key}: {given:?}"))
+            .details(format!("there are {}", words.join(", ")))
+    })
 }
 
 /// The value of a key `mtu` in bytes; `None` for the kernel's default.

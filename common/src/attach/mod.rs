@@ -39,6 +39,7 @@ pub use ipam::Ipam;
 pub use kept::Kept;
 pub use layer3::Layer3;
 pub use link::ContainerLink;
+pub use master::Master;
 pub use owner::Owner;
 pub use record::Records;
 pub use sandbox::{Host, Sandbox};

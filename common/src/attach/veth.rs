@@ -88,6 +88,7 @@ impl Veth {
     fn change(&self, owner: &Owner) -> LinkChange {
         let of_port = |flag: bool| self.master.map(|_| flag);
         LinkChange {
+            name: None,
             alias: Some(alias(owner, self.grace_age)),
             up: true,
             group: Some(0),

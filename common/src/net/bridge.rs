@@ -5,12 +5,14 @@ use std::path::Path;
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage,
+    InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 
+use super::link::name_attribute;
+use super::link_data::link_infos;
 use super::{Error, Link, Netlink, Result};
 
 /// What an operator has to know when the kernel refuses anything about VLANs.
@@ -31,6 +33,8 @@ pub struct Port {
 /// What [`Netlink::change_link`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkChange {
+    /// The link's name, which only a link that is switched off can be given.
+    pub name: Option<String>,
     /// The link's alias, at most 255 bytes.
     pub alias: Option<String>,
     /// Whether to switch the link on; `false` leaves it as it is.
@@ -188,28 +192,11 @@ impl Netlink {
     }
 
     fn read_bridge(&self, bridge: u32) -> Result<Vec<InfoBridge>> {
-        let message = self.read_link_message(bridge)?;
-        let data = link_infos(message).find_map(|info| match info {
-            LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
-            _ => None,
-        });
         let what = || format!("read settings of {}", self.name_of(bridge));
-        data.ok_or_else(|| Error::new(what(), "it is not a bridge"))
-    }
-
-    /// The VLAN of a link that tags frames (`ip link add .. type vlan`); `None` if it is no such link.
-    ///
-    /// # Errors
-    /// If the link does not exist.
-    pub fn read_tag(&self, link: u32) -> Result<Option<u16>> {
-        let message = self.read_link_message(link)?;
-        Ok(link_infos(message).find_map(|info| match info {
-            LinkInfo::Data(InfoData::Vlan(data)) => data.into_iter().find_map(|vlan| match vlan {
-                InfoVlan::Id(vid) => Some(vid),
-                _ => None,
-            }),
-            _ => None,
-        }))
+        match self.read_data(bridge)? {
+            Some(InfoData::Bridge(data)) => Ok(data),
+            _ => Err(Error::new(what(), "it is not a bridge")),
+        }
     }
 
     /// The VLANs of a port, in ascending order; an empty list on a kernel without VLANs. The kernel cannot be
@@ -288,14 +275,6 @@ pub(super) fn explain_vlans(error: Error) -> Error {
     if error.is_unsupported() { error.because(NO_VLANS) } else { error }
 }
 
-fn link_infos(message: LinkMessage) -> impl Iterator<Item = LinkInfo> {
-    let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    infos.flatten()
-}
-
 fn port_message(index: u32, change: &LinkChange) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -303,6 +282,7 @@ fn port_message(index: u32, change: &LinkChange) -> LinkMessage {
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
     }
+    message.attributes.extend(change.name.as_deref().map(name_attribute));
     message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
     message.attributes.extend(change.group.map(LinkAttribute::Group));
     let hairpin = change.hairpin.map(InfoBridgePort::HairpinMode);

@@ -6,12 +6,14 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, InfoVrf,
-    IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+    LinkAttribute, LinkInfo, LinkMessage,
 };
 use nix::libc;
 
 use super::link::{mac_attribute, name_attribute, new_link};
-use super::{Error, Link, Mac, Netlink, Netns, Result, bridge};
+use super::{
+    Error, IpvlanFlag, IpvlanMode, Link, Mac, MacvlanMode, Netlink, Netns, Result, bridge,
+};
 
 /// A link that is to be made; it is down when it has been made.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,8 @@ pub enum LinkKind<'a> {
         parent: u32,
         /// At which layer the packets are told apart.
         mode: IpvlanMode,
+        /// How it shares that link with other ipvlans.
+        flag: IpvlanFlag,
     },
     /// What of a link has the tag of a VLAN (IEEE 802.1Q).
     Vlan {
@@ -114,90 +118,6 @@ pub struct Peer<'a> {
     pub netns: &'a Netns,
 }
 
-/// How the macvlans of a link share it (ip-link(8)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacvlanMode {
-    /// They do not reach each other.
-    Private,
-    /// They reach each other through a switch outside that sends frames back.
-    Vepa,
-    /// They reach each other.
-    Bridge,
-    /// There is only one, which uses the link alone.
-    Passthru,
-}
-
-impl MacvlanMode {
-    const NAMES: [(&str, Self); 4] = [
-        ("private", Self::Private),
-        ("vepa", Self::Vepa),
-        ("bridge", Self::Bridge),
-        ("passthru", Self::Passthru),
-    ];
-
-    /// The mode of a name in ip-link(8).
-    pub fn of(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
-    }
-
-    /// Its name in ip-link(8).
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
-    }
-
-    fn from_wire(mode: MacVlanMode) -> Option<Self> {
-        match mode {
-            MacVlanMode::Private => Some(Self::Private),
-            MacVlanMode::Vepa => Some(Self::Vepa),
-            MacVlanMode::Bridge => Some(Self::Bridge),
-            MacVlanMode::Passthrough => Some(Self::Passthru),
-            _ => None,
-        }
-    }
-
-    fn to_wire(self) -> MacVlanMode {
-        match self {
-            Self::Private => MacVlanMode::Private,
-            Self::Vepa => MacVlanMode::Vepa,
-            Self::Bridge => MacVlanMode::Bridge,
-            Self::Passthru => MacVlanMode::Passthrough,
-        }
-    }
-}
-
-/// How the ipvlans of a link share it (Documentation/networking/ipvlan.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IpvlanMode {
-    /// As machines on the link's wire.
-    L2,
-    /// By routes; without broadcast.
-    L3,
-    /// The same, and the host's packet filter sees the packets.
-    L3s,
-}
-
-impl IpvlanMode {
-    const NAMES: [(&str, Self); 3] = [("l2", Self::L2), ("l3", Self::L3), ("l3s", Self::L3s)];
-
-    /// The mode of a name in ip-link(8).
-    pub fn of(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
-    }
-
-    /// Its name in ip-link(8).
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
-    }
-
-    fn to_wire(self) -> IpVlanMode {
-        match self {
-            Self::L2 => IpVlanMode::L2,
-            Self::L3 => IpVlanMode::L3,
-            Self::L3s => IpVlanMode::L3S,
-        }
-    }
-}
-
 impl LinkSpec<'_> {
     fn message(&self) -> LinkMessage {
         let mut message = end(self.name, self.mac, self.mtu);
@@ -221,9 +141,10 @@ impl LinkSpec<'_> {
                 let data = std::iter::once(mode).chain(queue).collect();
                 (InfoKind::MacVlan, Some(InfoData::MacVlan(data)))
             }
-            LinkKind::Ipvlan { parent, mode } => {
+            LinkKind::Ipvlan { parent, mode, flag } => {
                 message.attributes.push(LinkAttribute::Link(parent));
-                let data = vec![InfoIpVlan::Mode(mode.to_wire())];
+                let (mode, flag) = (mode.to_wire(), flag.to_wire());
+                let data = vec![InfoIpVlan::Mode(mode), InfoIpVlan::Flags(flag)];
                 (InfoKind::IpVlan, Some(InfoData::IpVlan(data)))
             }
             LinkKind::Vlan { parent, id } => {
@@ -252,11 +173,20 @@ impl LinkSpec<'_> {
         }
     }
 
-    /// Gives the reason for an error of a kernel that was built without what the link needs.
-    fn explain(&self, error: Error) -> Error {
+    /// Gives the reason for an error where the kernel's text does not: it was built without what the
+    /// link needs, or the link below is used already.
+    fn explain(&self, error: Error, netlink: &Netlink) -> Error {
         match self.kind {
             LinkKind::Bridge { vlan_filtering: true } => bridge::explain_vlans(error),
             kind if error.is_unsupported() => error.because(&kind.lack()),
+            LinkKind::Vlan { parent, id } if error.is_exists() => {
+                let parent = netlink.name_of(parent);
+                error.because(&format!("VLAN {id} of {parent} is taken by another link"))
+            }
+            LinkKind::Ipvlan { parent, .. } if error.is_busy() => {
+                let parent = netlink.name_of(parent);
+                error.because(&format!("{parent} has macvlans, or is itself part of another link"))
+            }
             _ => error,
         }
     }
@@ -281,7 +211,7 @@ impl Netlink {
         let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
         let message = RouteNetlinkMessage::NewLink(spec.message());
         let made = self.change(message, flags, || spec.what());
-        let echo = made.map_err(|error| spec.explain(error))?;
+        let echo = made.map_err(|error| spec.explain(error, self))?;
         // Kernels before 6.2 do not honour NLM_F_ECHO, and no kernel's echo has the link's master.
         let link = echo.into_iter().find_map(new_link);
         let link = link.map_or_else(|| self.find_made(spec), Ok)?;
@@ -304,7 +234,7 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewLink(message);
         // Without NLM_F_ECHO: the kernel would send the echo to a socket of the other namespace.
         let made = self.change(message, NLM_F_CREATE | NLM_F_EXCL, || spec.what());
-        made.map_err(|error| spec.explain(error))?;
+        made.map_err(|error| spec.explain(error, self))?;
         there.find_made(spec)
     }
 
@@ -313,26 +243,5 @@ impl Netlink {
         self.find_link(name)?.ok_or_else(|| {
             Error::with_errno(format!("find {name:?}"), libc::ENODEV, "it was deleted again")
         })
-    }
-
-    /// The mode of a macvlan; `None` if the link is no macvlan, or its mode is not one of
-    /// [`MacvlanMode`].
-    ///
-    /// # Errors
-    /// [`Error::is_gone`] if there is no such link.
-    pub fn read_macvlan_mode(&self, index: u32) -> Result<Option<MacvlanMode>> {
-        let message = self.read_link_message(index)?;
-        let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => Some(infos),
-            _ => None,
-        });
-        let data = infos.flatten().find_map(|info| match info {
-            LinkInfo::Data(InfoData::MacVlan(data)) => Some(data),
-            _ => None,
-        });
-        Ok(data.unwrap_or_default().into_iter().find_map(|info| match info {
-            InfoMacVlan::Mode(mode) => MacvlanMode::from_wire(mode),
-            _ => None,
-        }))
     }
 }

@@ -5,6 +5,7 @@ mod bridge;
 pub mod ipproto;
 pub mod iptables;
 mod link;
+mod link_data;
 mod link_spec;
 mod netfilter;
 mod netlink;
@@ -26,7 +27,8 @@ pub(crate) use bridge::LinkChange;
 pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};
-pub use link_spec::{IpvlanMode, LinkKind, LinkSpec, MacvlanMode, Peer};
+pub use link_data::{IpvlanFlag, IpvlanMode, MacvlanMode, Mode};
+pub use link_spec::{LinkKind, LinkSpec, Peer};
 pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;
@@ -117,10 +119,13 @@ impl Error {
         self.errno.is_some_and(|errno| [nix::libc::EACCES, nix::libc::EPERM].contains(&errno))
     }
 
-    /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT).
+    /// The kernel was built without it (EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT; and ENOTSUPP of
+    /// linux/errno.h, which the kernel should keep to itself, of an ipvlan without `l3s`).
     pub fn is_unsupported(&self) -> bool {
         use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP, EPROTONOSUPPORT};
-        self.errno.is_some_and(|errno| [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT].contains(&errno))
+        const ENOTSUPP: i32 = 524;
+        let all = [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, ENOTSUPP];
+        self.errno.is_some_and(|errno| all.contains(&errno))
     }
 }
 

@@ -3,19 +3,11 @@
 
 mod config;
 
-use common::attach::layer3::describe;
-use common::attach::link;
 use common::attach::sandbox::{Routing, no_differences};
-use common::attach::site::Side;
-use common::attach::{ContainerLink, Ipam, Site, host_end, master};
-use common::net::LinkKind;
-use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
-};
+use common::attach::{ContainerLink, Ipam, Site, link, master};
+use common::net::{LinkKind, Mode};
+use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Status, Success, Undo};
 use config::Plan;
-
-/// What the kernel calls such links.
-const KIND: &str = "macvlan";
 
 /// The plugin.
 #[derive(Debug)]
@@ -36,7 +28,7 @@ impl Plugin for Macvlan {
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let plan = &self.plan;
         let site = Site::open_new(request, undo)?;
-        let master = master::find(site.netlink(plan.side), plan.master.as_deref())?;
+        let master = plan.master.find(request, &site)?;
         let link = ContainerLink {
             kind: LinkKind::Macvlan {
                 parent: master.index,
@@ -45,45 +37,26 @@ impl Plugin for Macvlan {
             },
             mac: plan.mac,
             mtu: master::mtu(&master, plan.mtu)?,
-            parent: plan.side,
+            parent: plan.master.side,
+            segment: &master.name,
         };
-        let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
-        // Addresses must be unique on the master's wire only, because the host does not route them.
-        let mut addresses = ipam.start(None, Some(&master.name), undo)?;
-        let link = link.create(&site, undo)?;
-        let interfaces = vec![site.sandbox.interface(&link)];
-        let success = describe(plan.layer3.as_ref(), addresses.wait()?, interfaces)?;
-        match &plan.layer3 {
-            Some(layer3) => layer3.configure(&site, &link, &success, Routing::Connected)?,
-            None => site.sandbox.netlink.set_up(link.index)?,
-        }
-        Ok(success)
+        link.attach(request, &site, &plan.layer3, undo)
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let owner = request.owner();
-        let _running = host_end::announce_del(&owner);
-        errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
-        // After the deletion of the link, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        link::detach(request, errors, Self::NAME);
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
         let (plan, result) = (&self.plan, &request.prev_result);
         let site = Site::open(request)?;
-        Ipam::of(request.call, plan.layer3.as_ref())?.check()?;
-        let master = master::find(site.netlink(plan.side), plan.master.as_deref())?;
-        let (link, mut differences) = link::verify(&site, KIND, result)?;
-        if let Some(link) = link.filter(|link| link.kind.as_deref() == Some(KIND)) {
+        Ipam::of(request.call, Some(&plan.layer3))?.check()?;
+        let (link, mut differences) = link::verify(&site, Self::NAME, result)?;
+        differences.extend(plan.master.verify(&site, link.as_ref())?);
+        if let Some(link) = link {
             let mode = site.sandbox.netlink.read_macvlan_mode(link.index)?;
-            if mode != Some(plan.mode) {
-                let (found, wanted) =
-                    (mode.map_or("unknown", |mode| mode.name()), plan.mode.name());
-                differences.push(format!("{} is in mode {found}, not {wanted}", link.name));
-            }
-            if link.peer != Some(master.index) {
-                differences.push(format!("{} is not on master {:?}", link.name, master.name));
-            }
+            let (found, wanted) = (mode.map(Mode::name), plan.mode.name());
+            differences.extend(link::difference(&link, "mode", found, wanted));
         }
         differences.extend(site.sandbox.verify(site.owner.ifname(), result, Routing::Connected)?);
         no_differences(&differences)
@@ -95,11 +68,7 @@ impl Plugin for Macvlan {
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
-        // Which container's links are meant is not known yet.
-        if self.plan.side == Side::Host {
-            let found = master::find(&Host::open()?.netlink, self.plan.master.as_deref());
-            found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
-        }
-        Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
+        self.plan.master.status()?;
+        Ipam::of(request.call, Some(&self.plan.layer3))?.status()
     }
 }
