@@ -19,6 +19,7 @@ struct Rollback {
 #[derive(Default)]
 pub struct Undo {
     steps: Vec<Rollback>,
+    urgent: Vec<Rollback>,
     /// Dropped after the steps have run.
     held: Vec<Box<dyn Any>>,
 }
@@ -35,6 +36,16 @@ impl Undo {
         self.steps.push(Rollback { what: what.into(), run: Box::new(undo) });
     }
 
+    /// Registers a step that runs before all that [`push`](Self::push) registers, then or later, because
+    /// it needs what those remove.
+    pub(crate) fn push_urgent(
+        &mut self,
+        what: impl Into<String>,
+        undo: impl FnOnce() -> Result<()> + 'static,
+    ) {
+        self.urgent.push(Rollback { what: what.into(), run: Box::new(undo) });
+    }
+
     /// Keeps something, as a lock, until the ADD has ended: committed, or rolled back to the last step.
     pub(crate) fn hold(&mut self, guard: impl Any) {
         self.held.push(Box::new(guard));
@@ -43,12 +54,13 @@ impl Undo {
     /// Drops the steps without running them: what was done stays.
     pub(crate) fn commit(mut self) {
         self.steps.clear();
+        self.urgent.clear();
     }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        while let Some(step) = self.steps.pop() {
+        while let Some(step) = self.urgent.pop().or_else(|| self.steps.pop()) {
             if let Err(error) = (step.run)() {
                 report(format_args!("cannot undo: {}: {error}", step.what));
             }
@@ -79,6 +91,24 @@ mod tests {
         let log = Rc::default();
         drop(three_steps(&log));
         assert_eq!(*log.borrow(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn what_is_urgent_runs_first() {
+        let log = Rc::default();
+        let mut undo = three_steps(&log);
+        let own = Rc::clone(&log);
+        undo.push_urgent("step 4", move || {
+            own.borrow_mut().push(4);
+            Ok(())
+        });
+        let own = Rc::clone(&log);
+        undo.push("step 5", move || {
+            own.borrow_mut().push(5);
+            Ok(())
+        });
+        drop(undo);
+        assert_eq!(*log.borrow(), [4, 5, 3, 2, 1]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod addr;
 mod bridge;
+mod clock;
 pub mod ipproto;
 pub mod iptables;
 mod link;
@@ -9,6 +10,7 @@ mod link_spec;
 mod netfilter;
 mod netlink;
 mod netns;
+mod packet;
 mod presence;
 mod route;
 pub mod sysctl;
@@ -19,6 +21,7 @@ pub use addr::{Address, AddressOptions, Mac};
 pub(crate) use addr::{list_local, may_be_local};
 pub(crate) use bridge::LinkChange;
 pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
+pub use clock::since_boot;
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};
 pub use link_spec::{IpvlanMode, LinkKind, LinkSpec, MacvlanMode, Peer};
@@ -26,6 +29,7 @@ pub use netfilter::{conntrack, nft};
 pub use netlink::Netlink;
 pub use netns::Netns;
 pub(crate) use netns::at_home;
+pub use packet::{Datagram, PacketSocket};
 pub(crate) use presence::Presence;
 pub use route::{Family, MAIN_TABLE, Route};
 

@@ -63,9 +63,9 @@ impl Plugin for Macvlan {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
         let _running = host_end::announce_del(&owner);
-        errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
-        // After the deletion of the link, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        Ipam::del_with(request.call, errors, |errors| {
+            errors.note(link::delete(request.netns.as_ref(), &owner, KIND));
+        });
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
