@@ -3,7 +3,13 @@
 use std::fs;
 
 use serde_json::Value;
-use testbed::{Sandbox, Testbed, cnitool, programs::workspace, reach::seen, result::addresses};
+use testbed::{
+    Sandbox, Testbed, cnitool,
+    dhcp::{Dnsmasq, Running},
+    programs::workspace,
+    reach::seen,
+    result::addresses,
+};
 
 use crate::differences::case;
 
@@ -21,7 +27,7 @@ enum Use {
     Loopback,
 }
 
-const EXAMPLES: [(&str, Use); 8] = [
+const EXAMPLES: [(&str, Use); 9] = [
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
@@ -29,6 +35,7 @@ const EXAMPLES: [(&str, Use); 8] = [
     ("20-layer-2.conflist", Use::Segment),
     ("30-ptp.conflist", Use::Pods(&["10.89.0.2", "fd00:89::2"])),
     ("40-macvlan.conflist", Use::Lan(&["192.168.1.200"])),
+    ("50-macvlan-dhcp.conflist", Use::Lan(&["192.168.1.60"])),
     ("99-loopback.conflist", Use::Loopback),
 ];
 
@@ -66,14 +73,22 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
     serde_json::from_str(&result).unwrap()
 }
 
-/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it.
-fn lan(bed: &Testbed) -> Sandbox {
+/// A LAN behind a link `eth0` of the host's, and 192.168.1.1 on it, which leases addresses.
+struct Lan<'bed> {
+    gateway: Sandbox,
+    _server: Dnsmasq<'bed>,
+    _daemon: Running,
+}
+
+fn lan(bed: &Testbed) -> Lan<'_> {
     let gateway = bed.sandbox("gateway");
     bed.ip("link add eth0 type veth peer name eth0 netns gateway");
     bed.ip("link set eth0 up");
     gateway.ip("link set eth0 up");
     gateway.ip("addr add 192.168.1.1/24 dev eth0");
-    gateway
+    let range = "192.168.1.60,192.168.1.90,255.255.255.0,5m";
+    let server = bed.dnsmasq(&gateway, "eth0", range, &[]);
+    Lan { gateway, _server: server, _daemon: bed.dhcp_daemon("") }
 }
 
 fn talk(purpose: Use, neighbour: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {
@@ -137,10 +152,10 @@ fn use_up(bed: &Testbed, neighbour: &Sandbox, file: &str, purpose: Use) {
 #[test]
 fn examples_are_used() {
     case(|bed| {
-        let (neighbour, gateway) = (bed.neighbour(), lan(bed));
+        let (neighbour, lan) = (bed.neighbour(), lan(bed));
         for (file, purpose) in EXAMPLES {
             println!("-- {file}");
-            let outside = if matches!(purpose, Use::Lan(_)) { &gateway } else { &neighbour };
+            let outside = if matches!(purpose, Use::Lan(_)) { &lan.gateway } else { &neighbour };
             use_up(bed, outside, file, purpose);
         }
     });
@@ -149,7 +164,7 @@ fn examples_are_used() {
 #[test]
 fn examples_live_together() {
     case(|bed| {
-        let _gateway = lan(bed);
+        let _lan = lan(bed);
         let networks = EXAMPLES.map(|(file, _)| install(bed, file));
         let pod = bed.sandbox("pod");
         let before = bed.snapshot();
@@ -167,7 +182,7 @@ fn examples_live_together() {
 #[test]
 fn examples_have_no_findings() {
     case(|bed| {
-        let _gateway = lan(bed);
+        let _lan = lan(bed);
         for (file, _) in EXAMPLES {
             install(bed, file);
             let found = cnitool(bed, &["validate", &format!("{DIR}/{file}")]);

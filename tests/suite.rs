@@ -14,6 +14,7 @@ mod cnitool;
 mod conf;
 mod crash;
 mod crowd;
+mod dhcp;
 mod differences;
 mod edited;
 mod firewall;

@@ -490,15 +490,15 @@ mod tests {
 
     #[test]
     fn what_somebody_else_makes_is_told_once_and_not_judged() {
-        let bed = Bed::new(&["bridge", "tuning", "dhcp"]);
+        let bed = Bed::new(&["bridge", "tuning", "whereabouts"]);
         let text = list(
-            r#"{"type": "bridge", "ipam": {"type": "dhcp", "daemonSocketPath": "/x"}},
+            r#"{"type": "bridge", "ipam": {"type": "whereabouts", "daemonSocketPath": "/x"}},
                {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}, "capabilities": {"mac": true}}"#,
         );
         assert_eq!(
             check(&bed, &[("a.conflist", &text)]),
             [
-                "note: plugins[0].ipam.type: dhcp is not one of ours, so its keys are not looked at",
+                "note: plugins[0].ipam.type: whereabouts is not one of ours, so its keys are not looked at",
                 "note: plugins[1].type: tuning is not one of ours, so its keys are not looked at",
             ]
         );

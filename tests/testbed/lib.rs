@@ -19,6 +19,7 @@
 //! | [`node`] | a node whose pods `cnitool` has attached |
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of ptp and macvlan |
+//! | [`dhcp`], [`dhcp_server`] | the daemon of dhcp, dnsmasq, and a server that does what it is told |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
@@ -53,6 +54,8 @@ pub mod cnitool;
 pub mod config;
 pub mod crowd;
 pub mod death;
+pub mod dhcp;
+pub mod dhcp_server;
 pub mod double;
 pub mod edits;
 pub mod fault;

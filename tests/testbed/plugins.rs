@@ -1,6 +1,8 @@
 //! Every plugin of the suite, for tests of what they have in common.
 
-use crate::{bed::Testbed, call::Call, config::least, place::Sandbox, programs::plugins};
+use crate::{
+    bed::Testbed, call::Call, config::least, dhcp::Served, place::Sandbox, programs::plugins,
+};
 
 /// A call that would succeed.
 pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> {
@@ -11,10 +13,11 @@ pub fn add<'bed>(bed: &'bed Testbed, plugin: &str, pod: &Sandbox) -> Call<'bed> 
 /// on its.
 pub fn each(body: impl Fn(&Testbed, &str, &Sandbox)) -> impl FnOnce(&Testbed) {
     move |bed| {
-        let _neighbour = bed.neighbour();
+        let neighbour = bed.neighbour();
         let pod = bed.sandbox("pod");
         for plugin in plugins() {
             println!("-- {plugin}");
+            let _served = (plugin == "dhcp").then(|| Served::new(bed, &neighbour, &pod));
             body(bed, &plugin, &pod);
         }
     }

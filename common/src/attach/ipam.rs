@@ -41,7 +41,8 @@ impl Ipam {
         call.tolerant_ipam().map(Self)
     }
 
-    /// Starts its ADD, or lets it wait until the container has its link. `link` and `segment` are as in [`Add`](crate::Add).
+    /// Starts its ADD, or lets it wait until the container has its link. `link` and `segment` are as
+    /// in [`Add`](crate::Add).
     ///
     /// # Errors
     /// When it cannot be executed.
