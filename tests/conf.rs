@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 use testbed::{
     Sandbox, Testbed, cnitool,
+    dhcp::Served,
     kernel::{Feature, has_or_leave},
     programs::workspace,
     reach::seen,
@@ -51,6 +52,7 @@ const EXAMPLES: &[(&str, Use)] = &[
     ("42-vrf.conflist", Use::Vrf(&["10.91.0.2"], "blue")),
     ("50-dummy.conflist", Use::Own(&["10.96.0.2", "fd00:96::2"])),
     ("50-flannel.conflist", Use::Pods(&["10.5.17.2"])),
+    ("50-macvlan-dhcp.conflist", Use::Lan(&["192.168.1.60"])),
     ("50-host-device.conflist", Use::InTurn("192.168.3.200", "192.168.3.1")),
     ("51-tap.conflist", Use::Taps),
     ("99-loopback.conflist", Use::Loopback),
@@ -208,6 +210,7 @@ fn use_up(bed: &Testbed, outside: &Sandbox, file: &str, purpose: Use) {
 fn examples_are_used() {
     case(|bed| {
         let (neighbour, gateway) = (bed.neighbour(), bed.lan());
+        let _served = Served::on_lan(bed, &gateway);
         for (file, purpose) in examples_here("conf::examples_are_used") {
             println!("-- {file}");
             match purpose {
@@ -222,7 +225,8 @@ fn examples_are_used() {
 #[test]
 fn examples_live_together() {
     case(|bed| {
-        let _gateway = bed.lan();
+        let gateway = bed.lan();
+        let _served = Served::on_lan(bed, &gateway);
         let examples = examples_here("conf::examples_live_together");
         let networks: Vec<_> = examples.into_iter().map(|(file, _)| install(bed, file)).collect();
         let pod = bed.sandbox("pod");

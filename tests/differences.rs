@@ -5,6 +5,7 @@
 //! longer true is noticed, and so is a row without a test.
 
 mod bridge;
+mod dhcp;
 mod firewall;
 mod host_device;
 mod leases;
@@ -248,6 +249,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
     DIFFERENCES
         .iter()
         .chain(bridge::ROWS)
+        .chain(dhcp::ROWS)
         .chain(firewall::ROWS)
         .chain(host_device::ROWS)
         .chain(leases::ROWS)

@@ -15,6 +15,7 @@ mod cnitool;
 mod conf;
 mod crash;
 mod crowd;
+mod dhcp;
 mod differences;
 mod dummy;
 mod edited;

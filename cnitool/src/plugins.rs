@@ -59,6 +59,7 @@ const PLUGINS: &[Known] = &[
     plugin::<static_ipam::Static>(Role::Ipam, &["ips"]),
     plugin::<sbr::Sbr>(Role::Chained, &[]),
     plugin::<vrf::Vrf>(Role::Chained, &[]),
+    plugin::<dhcp::Dhcp>(Role::Ipam, &[]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

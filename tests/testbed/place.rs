@@ -173,8 +173,13 @@ impl Place {
     /// Starts a program here, with pipes, as a process of the host's. Whoever starts it must wait
     /// for it: until then the host's first process, when killed, waits too.
     pub fn start(&self, command: &mut Command) -> Child {
+        self.start_with(command, Stdio::piped())
+    }
+
+    /// The same with another standard input.
+    pub(crate) fn start_with(&self, command: &mut Command, stdin: Stdio) -> Child {
         let program = command.get_program().to_owned();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = self.enter(|| {
             self.join_processes();
             command.spawn()

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    rc::Rc,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -14,6 +15,7 @@ use crate::{
     call::{Call, Outcome},
     chain::{Chain, with_result},
     config::changed,
+    dhcp::Served,
     place::Sandbox,
     programs::{SYSTEM_PATH, workspace},
 };
@@ -35,7 +37,14 @@ pub struct Trial<'bed> {
     container: String,
     before: Chain<'bed>,
     own: Value,
+    surroundings: Rc<Surroundings<'bed>>,
+}
+
+/// What is around the host.
+#[derive(Debug)]
+struct Surroundings<'bed> {
     gateway: Sandbox,
+    _served: Option<Served<'bed>>,
 }
 
 /// The plugins of every example, each with the keys that it has from its list.
@@ -90,7 +99,11 @@ impl<'bed> Trial<'bed> {
     #[must_use]
     pub fn new(bed: &'bed Testbed, plugin: &str) -> Self {
         let (before, own) = part_of(plugin);
-        Self::attach(bed, plugin, Chain::new(bed, before), own, bed.lan())
+        let gateway = bed.lan();
+        let uses_dhcp = before.iter().chain([&own]).any(|own| own["ipam"]["type"] == "dhcp");
+        let served = uses_dhcp.then(|| Served::on_lan(bed, &gateway));
+        let surroundings = Rc::new(Surroundings { gateway, _served: served });
+        Self::attach(bed, plugin, Chain::new(bed, before), own, surroundings)
     }
 
     /// The same with another container.
@@ -112,7 +125,7 @@ impl<'bed> Trial<'bed> {
     }
 
     fn like(&self, before: Chain<'bed>, own: Value) -> Self {
-        Self::attach(self.bed, &self.plugin, before, own, self.gateway.clone())
+        Self::attach(self.bed, &self.plugin, before, own, Rc::clone(&self.surroundings))
     }
 
     fn attach(
@@ -120,7 +133,7 @@ impl<'bed> Trial<'bed> {
         plugin: &str,
         before: Chain<'bed>,
         own: Value,
-        gateway: Sandbox,
+        surroundings: Rc<Surroundings<'bed>>,
     ) -> Self {
         static PODS: AtomicU32 = AtomicU32::new(0);
         let container = format!("pod{}", PODS.fetch_add(1, Ordering::Relaxed));
@@ -128,7 +141,7 @@ impl<'bed> Trial<'bed> {
         let result = before.add(&pod, &container);
         let plugin = plugin.to_owned();
         let mut it =
-            Self { bed, plugin, pod, container, config: own.clone(), before, own, gateway };
+            Self { bed, plugin, pod, container, config: own.clone(), before, own, surroundings };
         if !it.is_ipam() {
             it.config = with_result(&it.own, &result);
         }
@@ -226,6 +239,6 @@ impl<'bed> Trial<'bed> {
         for own in self.before.plugins.iter().rev() {
             self.bed.call("DEL", &self.container, own).env("PATH", SYSTEM_PATH).run().silent();
         }
-        self.bed.replug(&self.gateway);
+        self.bed.replug(&self.surroundings.gateway);
     }
 }

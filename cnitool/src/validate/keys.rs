@@ -315,7 +315,7 @@ mod tests {
                 "note: x.ipam.graceage: it is usually written `graceAge`",
             ),
             (
-                json!({"type": "bridge", "forceAdress": true, "ipam": {"type": "dhcp", "x": 1}}),
+                json!({"type": "bridge", "forceAdress": true, "ipam": {"type": "whereabouts", "x": 1}}),
                 "warning: x.forceAdress: bridge does not know this key; did you mean `forceAddress`?",
             ),
         ] {

@@ -1,16 +1,22 @@
 //! The IPAM plugin of a network. A network without one has no addresses.
 
 use super::Layer3;
-use crate::cni::delegate::Running;
-use crate::cni::{Call, Delegate, Result, Success, Undo};
+use crate::cni::delegate::{Pending, Running};
+use crate::cni::{Call, Delegate, Errors, Result, Success, Undo};
+
+/// The plugins that talk over the container's link: it is there before their ADD begins, and after
+/// their DEL has ended.
+const TALK_OVER_THE_LINK: [&str; 1] = ["dhcp"];
 
 /// The IPAM plugin that the configuration names, if it names one.
 pub struct Ipam(Option<Delegate>);
 
-/// The ADD of an IPAM plugin, which runs while the main plugin makes the links.
+/// The ADD of an IPAM plugin, which runs while the main plugin makes the links, unless it needs them.
 pub enum Addresses {
     /// A network without addresses.
     None,
+    /// The plugin is asked when its answer is [waited](Self::wait) for.
+    Pending(Pending),
     /// The plugin has not answered yet.
     Running(Running),
     /// The plugin has answered this.
@@ -36,7 +42,8 @@ impl Ipam {
         call.tolerant_ipam().map(Self)
     }
 
-    /// Starts its ADD. `link` and `segment` are as in [`Add`](crate::Add).
+    /// Starts its ADD, or lets it wait until the container has its link. `link` and `segment` are as
+    /// in [`Add`](crate::Add).
     ///
     /// # Errors
     /// When it cannot be executed.
@@ -46,10 +53,29 @@ impl Ipam {
         segment: Option<&str>,
         undo: &mut Undo,
     ) -> Result<Addresses> {
-        Ok(match &self.0 {
-            Some(ipam) => Addresses::Running(ipam.start_add(link, segment, undo)?),
-            None => Addresses::None,
-        })
+        let Some(ipam) = &self.0 else { return Ok(Addresses::None) };
+        if talks_over_the_link(ipam) {
+            let pending = ipam.prepare_add(link, segment);
+            let (what, step) = pending.rollback();
+            undo.push_urgent(what, step);
+            return Ok(Addresses::Pending(pending));
+        }
+        Ok(Addresses::Running(ipam.start_add(link, segment, undo)?))
+    }
+
+    /// DEL of an attachment: that of its links, which is `delete_links`, and then that of the plugin,
+    /// because another container may get the address at once. A plugin that talks over the link gets
+    /// its turn while there is one.
+    pub fn del_with(call: &Call, errors: &mut Errors, delete_links: impl FnOnce(&mut Errors)) {
+        let ipam = errors.note(Self::find(call)).unwrap_or(Self(None));
+        let is_first = ipam.0.as_ref().is_some_and(talks_over_the_link);
+        if is_first {
+            errors.note(ipam.del());
+        }
+        delete_links(errors);
+        if !is_first {
+            errors.note(ipam.del());
+        }
     }
 
     /// # Errors
@@ -77,19 +103,32 @@ impl Ipam {
     }
 }
 
+fn talks_over_the_link(ipam: &Delegate) -> bool {
+    TALK_OVER_THE_LINK.contains(&ipam.kind())
+}
+
 impl Addresses {
+    /// Waits for the answer before there is a link, unless the plugin needs one to give it.
+    ///
+    /// # Errors
+    /// As [`Addresses::wait`].
+    pub fn wait_before_link(&mut self) -> Result<()> {
+        if matches!(self, Self::Pending(_)) { Ok(()) } else { self.wait().map(drop) }
+    }
+
     /// Waits for the answer; `None` for a network without addresses. It may be called again.
     ///
     /// # Errors
     /// Those of the plugin, unchanged; code 6 when it answers nonsense.
     pub fn wait(&mut self) -> Result<Option<Success>> {
         *self = match std::mem::replace(self, Self::None) {
+            Self::Pending(pending) => Self::Answered(pending.start()?.finish()?),
             Self::Running(running) => Self::Answered(running.finish()?),
             settled => settled,
         };
         match self {
             Self::Answered(success) => Ok(Some(success.clone())),
-            Self::None | Self::Running(_) => Ok(None),
+            Self::None | Self::Pending(_) | Self::Running(_) => Ok(None),
         }
     }
 }

@@ -119,9 +119,9 @@ fn names(owner: &Owner) -> [String; 2] {
 pub fn detach(request: &Del<'_>, errors: &mut Errors, kind: &str) {
     let owner = request.owner();
     let _running = announce_del(&owner);
-    errors.note(delete(request.netns.as_ref(), &owner, kind));
-    // After the deletion of the link, because another container may get the address at once.
-    errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+    Ipam::del_with(request.call, errors, |errors| {
+        errors.note(delete(request.netns.as_ref(), &owner, kind));
+    });
 }
 
 /// Deletes the owner's link in the container, if it is of this kind and its alias names no other owner.

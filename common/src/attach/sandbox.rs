@@ -4,7 +4,9 @@ use crate::cni::{
     Cidr, Code, Context as _, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success, Undo,
 };
 use crate::file;
-use crate::net::{self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, sysctl};
+use crate::net::{
+    self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, PacketSocket, sysctl,
+};
 use ipnetwork::IpNetwork;
 use std::fs::File;
 use std::net::IpAddr;
@@ -174,6 +176,39 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Gives a link that is in use other addresses and routes, as a new lease says, and raises it.
+    ///
+    /// # Errors
+    /// Naming the address or route that the kernel refused.
+    pub fn readdress(&self, link: &Link, old: Option<&Success>, new: &Success) -> Result<()> {
+        // First, because with its last address a link loses the routes by gateways that are not its any more.
+        for ip in old.into_iter().flat_map(|old| &old.ips) {
+            self.netlink.delete_address(link.index, *ip.address)?;
+        }
+        let settings = settings(&link.name, None);
+        self.netns.enter(|| settings.iter().try_for_each(Setting::apply))??;
+        for ip in &new.ips {
+            let options = AddressOptions::default();
+            self.netlink.ensure_address(link.index, *ip.address, &options)?;
+        }
+        self.netlink.set_up(link.index)?;
+        for route in new.kernel_routes(link, Routing::Connected)? {
+            match self.netlink.create_route(&route) {
+                Err(error) if error.is_exists() => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a socket on a link of the container, for datagrams to a port.
+    ///
+    /// # Errors
+    /// When there is no such link, or none with a hardware address.
+    pub fn packet_socket(&self, link: &Link, port: u16) -> Result<PacketSocket> {
+        Ok(PacketSocket::open(&self.netns, &link.name, port)?)
+    }
+
     /// Every address and route of `success` that the container's interface does not have. Others that
     /// it has are no difference: another plugin of the chain may have added them.
     ///
@@ -328,7 +363,8 @@ impl Success {
             Routing::ViaGateway => self.gateway_routes(link)?,
         };
         routes.extend(self.routes.iter().map(|route| net::Route {
-            gateway: route.gw.or_else(|| gateway(route)),
+            // 0.0.0.0 is how the Go plugin dhcp says that a destination is on the link.
+            gateway: route.gw.or_else(|| gateway(route)).filter(|hop| !hop.is_unspecified()),
             oif: Some(link.index),
             // There is no route to the subnet, by which the kernel would know that a next hop of it is
             // on the link.

@@ -20,6 +20,16 @@ pub struct Delegate {
     depth: u32,
 }
 
+/// A delegate's ADD that has not been started.
+#[derive(Debug)]
+pub struct Pending {
+    delegate: Delegate,
+    name: String,
+    link: String,
+    segment: String,
+    is_del_owed: Rc<Cell<bool>>,
+}
+
 /// A delegate's ADD that has been started. Dropping it waits for its end, so that no DEL can
 /// overtake it.
 #[must_use]
@@ -50,6 +60,24 @@ impl Delegate {
         Self { executable, stdin, version, depth }
     }
 
+    /// The base name of its executable, which is its `type`.
+    pub(crate) fn kind(&self) -> &str {
+        self.executable.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// An ADD that has not been started. `link` and `segment` are as in [`Add`](super::Add).
+    pub(crate) fn prepare_add(&self, link: Option<&str>, segment: Option<&str>) -> Pending {
+        let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let (link, segment) = (own(link), own(segment));
+        Pending {
+            delegate: self.clone(),
+            name: new_name(),
+            link,
+            segment,
+            is_del_owed: Rc::default(),
+        }
+    }
+
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` and
     /// `segment` are as in [`Add`](super::Add).
     ///
@@ -66,22 +94,10 @@ impl Delegate {
         segment: Option<&str>,
         undo: &mut Undo,
     ) -> Result<Running> {
-        let is_del_owed = Rc::new(Cell::new(false));
-        let (delegate, is_owed, name) = (self.clone(), Rc::clone(&is_del_owed), new_name());
-        let undone = name.clone();
-        undo.push(format!("ADD of {}", self.executable.display()), move || {
-            if is_owed.get() { delegate.call(Verb::Del, &undone) } else { Ok(()) }
-        });
-        let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), self.depth.to_string());
-        // Set to the empty string, which counts as absent, if there is none: otherwise the delegate
-        // would inherit the one of this process.
-        let [link, segment] = [link, segment].map(Option::unwrap_or_default);
-        let environment = [verb, (LINK, link), (SEGMENT, segment), (ADD, &name), (DEPTH, &depth)];
-        let mut child = spawn(&self.executable, &environment)?;
-        is_del_owed.set(true);
-        let fed = feed(&mut child, &self.executable, &self.stdin);
-        let running = Running { child: Some(child), delegate: self.clone(), is_del_owed };
-        fed.map(|()| running)
+        let pending = self.prepare_add(link, segment);
+        let (what, step) = pending.rollback();
+        undo.push(what, step);
+        pending.start()
     }
 
     /// # Errors
@@ -114,6 +130,43 @@ impl Delegate {
         let depth = self.depth.to_string();
         let environment = [("CNI_COMMAND", verb.as_str()), (ADD, undoes), (DEPTH, &depth)];
         execute(&self.executable, &environment, &self.stdin).map(drop)
+    }
+}
+
+impl Pending {
+    /// What undoes it, in words and in deeds.
+    ///
+    /// The rollback runs its DEL from the moment that the process has been started, unless it answers
+    /// with an error, after which it keeps no state of this ADD. The DEL names the ADD that it undoes:
+    /// a delegate that was killed may have been about to refuse this ADD because of what an earlier
+    /// ADD of the same attachment has. The Go plugins ignore that name, and release this as well.
+    pub(crate) fn rollback(&self) -> (String, impl FnOnce() -> Result<()> + 'static) {
+        let (delegate, is_owed) = (self.delegate.clone(), Rc::clone(&self.is_del_owed));
+        let (what, name) = (format!("ADD of {}", delegate.executable.display()), self.name.clone());
+        (what, move || if is_owed.get() { delegate.call(Verb::Del, &name) } else { Ok(()) })
+    }
+
+    /// Starts it, to be [finished](Running::finish) when its answer is needed.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub(crate) fn start(self) -> Result<Running> {
+        let Self { delegate, name, link, segment, is_del_owed } = self;
+        let (verb, depth) = (("CNI_COMMAND", Verb::Add.as_str()), delegate.depth.to_string());
+        // Set to the empty string, which counts as absent, if there is none: otherwise the delegate
+        // would inherit the one of this process.
+        let environment = [
+            verb,
+            (LINK, link.as_str()),
+            (SEGMENT, segment.as_str()),
+            (ADD, name.as_str()),
+            (DEPTH, depth.as_str()),
+        ];
+        let mut child = spawn(&delegate.executable, &environment)?;
+        is_del_owed.set(true);
+        let fed = feed(&mut child, &delegate.executable, &delegate.stdin);
+        let running = Running { child: Some(child), delegate, is_del_owed };
+        fed.map(|()| running)
     }
 }
 

@@ -53,6 +53,11 @@ impl Call {
         self.environment.args.as_deref().unwrap_or_default().parse()
     }
 
+    /// `CNI_ARGS` as they came, for plugins that take any key.
+    pub fn raw_args(&self) -> &str {
+        self.environment.args.as_deref().unwrap_or_default()
+    }
+
     /// The container's namespace, if the runtime gave one.
     ///
     /// # Errors

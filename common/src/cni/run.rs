@@ -34,6 +34,13 @@ pub fn run<P: Plugin>() -> ExitCode {
     if writeln!(stdout, "{help}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// What follows `face` on the command line, if that is its first word: some executables are a plugin
+/// and something else besides.
+pub fn words_after(face: &str) -> Option<Vec<String>> {
+    let mut words = std::env::args().skip(1);
+    (words.next()? == face).then(|| words.collect())
+}
+
 fn about<P: Plugin>() -> String {
     let versions = Version::ALL.map(Version::as_str).join(", ");
     format!(

@@ -21,6 +21,7 @@ struct Rollback {
 #[derive(Default)]
 pub struct Undo {
     steps: Vec<Rollback>,
+    urgent: Vec<Rollback>,
     /// Dropped after the steps have run.
     held: Vec<Box<dyn Any>>,
 }
@@ -47,6 +48,16 @@ impl Undo {
         self.steps.push(Rollback { what: what.into(), needs_all: true, run: Box::new(undo) });
     }
 
+    /// Registers a step that runs before all that [`push`](Self::push) registers, then or later, because
+    /// it needs what those remove.
+    pub(crate) fn push_urgent(
+        &mut self,
+        what: impl Into<String>,
+        undo: impl FnOnce() -> Result<()> + 'static,
+    ) {
+        self.urgent.push(Rollback { what: what.into(), needs_all: false, run: Box::new(undo) });
+    }
+
     /// Keeps something, as a lock, until the ADD has ended: committed, or rolled back to the last step.
     pub(crate) fn hold(&mut self, guard: impl Any) {
         self.held.push(Box::new(guard));
@@ -55,13 +66,14 @@ impl Undo {
     /// Drops the steps without running them: what was done stays.
     pub(crate) fn commit(mut self) {
         self.steps.clear();
+        self.urgent.clear();
     }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
         let mut is_all_undone = true;
-        while let Some(step) = self.steps.pop() {
+        while let Some(step) = self.urgent.pop().or_else(|| self.steps.pop()) {
             if step.needs_all && !is_all_undone {
                 report(format_args!("kept, so that DEL can finish the rollback: {}", step.what));
             } else if let Err(error) = (step.run)() {
@@ -114,6 +126,24 @@ mod tests {
             drop(undo);
             assert_eq!(*log.borrow(), expected);
         }
+    }
+
+    #[test]
+    fn what_is_urgent_runs_first() {
+        let log = Rc::default();
+        let mut undo = three_steps(&log);
+        let own = Rc::clone(&log);
+        undo.push_urgent("step 4", move || {
+            own.borrow_mut().push(4);
+            Ok(())
+        });
+        let own = Rc::clone(&log);
+        undo.push("step 5", move || {
+            own.borrow_mut().push(5);
+            Ok(())
+        });
+        drop(undo);
+        assert_eq!(*log.borrow(), [4, 5, 3, 2, 1]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Plugin for Bridge {
         let mut addresses = ipam.start(Some(&end), segment.as_deref(), undo)?;
         if found.is_none() {
             // The bridge is shared and never rolled back, so it is made only after IPAM has succeeded.
-            addresses.wait()?;
+            addresses.wait_before_link()?;
         }
         let bridge = switch::ensure(&site.host, plan, found)?;
         if let Some(uplink) = &uplink {
@@ -97,11 +97,12 @@ impl Plugin for Bridge {
         if let Some(filters) = &mut filters {
             filters.delete(result, &owner, errors);
         }
-        if let Some(host) = errors.note(Host::open()) {
-            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, Attached::ToBridge));
-        }
-        // After the deletion of the link, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        Ipam::del_with(request.call, errors, |errors| {
+            if let Some(host) = errors.note(Host::open()) {
+                let netns = request.netns.as_ref();
+                errors.note(veth::delete(&host, netns, &owner, Attached::ToBridge));
+            }
+        });
         // After the deletion of the link, because its frames are checked until then. The socket too is
         // closed after it: closing waits for an RCU grace period, which has then passed.
         if let Some(filters) = &filters {

@@ -63,9 +63,9 @@ impl Plugin for HostDevice {
         let owner = request.owner();
         let _running = host_end::announce_del(&owner);
         let records = Records::of(&request.call.network);
-        errors.note(adopt::delete(&records, &owner, request.netns.as_ref()));
-        // After the link has gone, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        Ipam::del_with(request.call, errors, |errors| {
+            errors.note(adopt::delete(&records, &owner, request.netns.as_ref()));
+        });
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {

@@ -62,11 +62,12 @@ impl Plugin for Ptp {
         if let Some(filters) = &mut filters {
             filters.delete(request.prev_result.as_ref(), &owner, errors);
         }
-        if let Some(host) = errors.note(Host::open()) {
-            errors.note(veth::delete(&host, request.netns.as_ref(), &owner, Attached::ToNothing));
-        }
-        // After the deletion of the link, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        Ipam::del_with(request.call, errors, |errors| {
+            if let Some(host) = errors.note(Host::open()) {
+                let netns = request.netns.as_ref();
+                errors.note(veth::delete(&host, netns, &owner, Attached::ToNothing));
+            }
+        });
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {

@@ -49,9 +49,9 @@ impl Plugin for Tap {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
         let _running = host_end::announce_del(&owner);
-        errors.note(tap::delete(request.netns.as_ref(), &owner));
-        // After the deletion of the link, because another container may get the address at once.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.del()));
+        Ipam::del_with(request.call, errors, |errors| {
+            errors.note(tap::delete(request.netns.as_ref(), &owner));
+        });
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {

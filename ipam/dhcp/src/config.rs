@@ -1,0 +1,65 @@
+//! The configuration: what its keys mean.
+
+use crate::options::{Options, Provided, Requested};
+use crate::protocol::SOCKET;
+use common::attach::kept::GRACE_AGE;
+use common::cni::Timeout;
+use common::{Call, Error, Network, Result};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    ipam: Option<Ipam>,
+}
+
+/// The keys of `ipam`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ipam {
+    daemon_socket_path: String,
+    request: Vec<Requested>,
+    provide: Vec<Provided>,
+    priority: u32,
+    grace_age: Option<Timeout>,
+}
+
+/// What the configuration means.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Where the daemon listens.
+    pub(crate) socket: PathBuf,
+    pub(crate) options: Options,
+    /// Of every route; 0 leaves it to the kernel.
+    pub(crate) priority: u32,
+}
+
+impl Plan {
+    pub(crate) fn new(call: &Call) -> Result<Self> {
+        let config: Config = call.network.config()?;
+        let ipam = config.ipam.ok_or_else(|| {
+            Error::config("missing \"ipam\"")
+                .details("dhcp is the \"type\" of the section \"ipam\"")
+        })?;
+        Ok(Self {
+            socket: socket_or_default(ipam.daemon_socket_path),
+            options: Options::new(&ipam.request, &ipam.provide, call.raw_args())?,
+            priority: ipam.priority,
+        })
+    }
+}
+
+/// Where the daemon listens, for DEL and GC.
+pub(crate) fn socket(network: &Network) -> PathBuf {
+    socket_or_default(network.tolerant(&["ipam", "daemonSocketPath"]).unwrap_or_default())
+}
+
+/// For how many seconds GC spares a lease that nobody lists.
+pub(crate) fn grace_age(network: &Network) -> u64 {
+    let age = network.tolerant::<Timeout>(&["ipam", "graceAge"]);
+    age.map_or(GRACE_AGE, |age| age.0).as_secs()
+}
+
+fn socket_or_default(path: String) -> PathBuf {
+    if path.is_empty() { SOCKET.into() } else { path.into() }
+}

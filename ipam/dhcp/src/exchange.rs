@@ -1,0 +1,182 @@
+//! The packets between one client and the servers of its segment.
+
+use crate::lease::Lease;
+use crate::message::{Answer, Ask, Client, random};
+use crate::options::Options;
+use crate::place::Wire;
+use crate::protocol::Id;
+use common::net::{Datagram, Mac};
+use common::{Code, Error, Result};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+const SERVER_PORT: u16 = 67;
+pub(crate) const CLIENT_PORT: u16 = 68;
+const EVERYBODY: Mac = Mac([0xff; 6]);
+
+/// After how long a question is sent again for the first time; then the time doubles.
+const FIRST_RESEND: Duration = Duration::from_millis(500);
+
+/// A client, its link, and how long it waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    wire: &'a Wire,
+    client: Client<'a>,
+    patience: Duration,
+}
+
+/// Who is asked for more time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The server that granted the lease.
+    Server,
+    /// Any.
+    Anybody,
+}
+
+/// What came of asking for more time.
+#[derive(Debug)]
+pub(crate) enum Extension {
+    Granted(Lease),
+    /// The address must not be used any more.
+    Refused,
+    Silence,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(wire: &'a Wire, id: &Id, options: &'a Options, patience: Duration) -> Self {
+        let (identifier, mac) = (id.identifier(), wire.socket.mac());
+        let client = Client { identifier, options, mac, is_broadcast: wire.needs_broadcast };
+        Self { wire, client, patience }
+    }
+
+    /// With answers sent to all.
+    pub(crate) fn broadcast(mut self, is_broadcast: bool) -> Self {
+        self.client.is_broadcast |= is_broadcast;
+        self
+    }
+
+    /// Asks for a lease, once: DISCOVER, OFFER, REQUEST, ACK.
+    ///
+    /// # Errors
+    /// Code 11 when there is no answer, or a refusal.
+    pub(crate) async fn acquire(&self) -> Result<Lease> {
+        let failed = |msg: &str| Error::new(Code::TryAgain, msg);
+        let mut question = Question::new(Ask::Discover);
+        let offer = self.ask(&question, |answer| answer.is_offer() && answer.server.is_some());
+        let offer = offer.await?.and_then(|(offer, _)| offer.address.zip(offer.server));
+        let silence = || failed("no DHCP server has offered a lease");
+        let (address, server) = offer.ok_or_else(silence)?;
+        question.ask = Ask::Request { address, server };
+        let is_final = |answer: &Answer| {
+            (answer.is_ack() || answer.is_nak()) && answer.server.is_none_or(|own| own == server)
+        };
+        let answer = self.ask(&question, is_final).await?;
+        let silence = || failed(&format!("DHCP server {server} does not grant what it offers"));
+        let (answer, mac) = answer.ok_or_else(silence)?;
+        if answer.is_nak() {
+            return Err(failed(&format!("DHCP server {server} has refused what it offered")));
+        }
+        let answer = Answer { server: Some(server), ..answer };
+        Lease::new(&answer, mac).inspect_err(|_| {
+            // The server thinks that it is used.
+            let release = Question::new(Ask::Release { address, server });
+            drop(self.send(&release, mac, server, address));
+        })
+    }
+
+    /// Asks for more time.
+    ///
+    /// # Errors
+    /// When the link does not work.
+    pub(crate) async fn extend(&self, lease: &Lease, whom: Whom) -> Result<Extension> {
+        let mut question = Question::new(Ask::Extend { address: lease.address });
+        if whom == Whom::Server {
+            question.to = Some((lease.mac(), lease.server));
+        }
+        let is_final = |answer: &Answer| answer.is_ack() || answer.is_nak();
+        let Some((answer, mac)) = self.ask(&question, is_final).await? else {
+            return Ok(Extension::Silence);
+        };
+        if answer.is_nak() {
+            return Ok(Extension::Refused);
+        }
+        let answer = Answer { server: answer.server.or(Some(lease.server)), ..answer };
+        Ok(Lease::new(&answer, mac).map_or(Extension::Silence, Extension::Granted))
+    }
+
+    /// Tells the server that the lease is not needed any more; it does not answer.
+    ///
+    /// # Errors
+    /// When the link does not work.
+    pub(crate) fn release(&self, lease: &Lease) -> Result<()> {
+        let (address, server) = (lease.address, lease.server);
+        // dnsmasq passes over what names it and was not sent to it.
+        self.send(&Question::new(Ask::Release { address, server }), lease.mac(), server, address)
+    }
+
+    fn send(&self, question: &Question, mac: Mac, to: Ipv4Addr, from: Ipv4Addr) -> Result<()> {
+        let datagram = Datagram {
+            mac,
+            source: SocketAddrV4::new(from, CLIENT_PORT),
+            target: SocketAddrV4::new(to, SERVER_PORT),
+            payload: self.client.encode(question.number, question.ask)?,
+        };
+        Ok(self.wire.socket.send(&datagram)?)
+    }
+
+    /// Sends a question, and again at growing intervals, until an answer is `wanted` or patience is at
+    /// its end. With the answer comes the hardware address that sent it.
+    async fn ask(
+        &self,
+        question: &Question,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Option<(Answer, Mac)>> {
+        let end = Instant::now() + self.patience;
+        let mut interval = FIRST_RESEND;
+        loop {
+            let from = match question.ask {
+                Ask::Extend { address } => address,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            let (mac, to) = question.to.unwrap_or((EVERYBODY, Ipv4Addr::BROADCAST));
+            self.send(question, mac, to, from)?;
+            let answer = timeout(interval, self.receive(question.number, &wanted));
+            match timeout_at(end, answer).await {
+                Ok(Ok(answer)) => return answer.map(Some),
+                Ok(Err(_)) => interval *= 2,
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        number: u32,
+        wanted: &impl Fn(&Answer) -> bool,
+    ) -> Result<(Answer, Mac)> {
+        loop {
+            let datagram = self.wire.socket.receive().await?;
+            let answer = Answer::read(&datagram.payload, number, self.client.mac);
+            if let Some(answer) = answer.filter(wanted) {
+                return Ok((answer, datagram.mac));
+            }
+        }
+    }
+}
+
+/// A question, and who is to answer it.
+#[derive(Debug)]
+struct Question {
+    number: u32,
+    ask: Ask,
+    /// `None` for whoever hears it.
+    to: Option<(Mac, Ipv4Addr)>,
+}
+
+impl Question {
+    fn new(ask: Ask) -> Self {
+        Self { number: random(), ask, to: None }
+    }
+}

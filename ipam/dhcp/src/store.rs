@@ -1,0 +1,90 @@
+//! The file in which the daemon keeps its leases, so that it goes on renewing them after its end,
+//! whatever that was. It is replaced as a whole, and its lock keeps a second daemon away.
+
+use crate::registry::Record;
+use common::cni::{Context as _, report};
+use common::{Code, Error, Result, file};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// The file has a few hundred bytes for each lease.
+const LARGEST: u64 = 256 << 20;
+
+/// The file, locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    boot: String,
+    _lock: File,
+}
+
+/// What is in the file.
+#[derive(Serialize, Deserialize)]
+struct Content<T> {
+    /// No namespace outlives the boot that it is of, and times are counted from there.
+    boot: String,
+    leases: T,
+}
+
+impl Store {
+    /// Locks the file at `path`.
+    ///
+    /// # Errors
+    /// Code 11 when another daemon has it.
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+        let lock = path.with_extension("lock");
+        let named = || format!("cannot lock {}", lock.display());
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let held = file::open_own(&lock, &options).context(named())?;
+        match held.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error).context(named()),
+            Err(TryLockError::WouldBlock) => {
+                let msg = format!("{}: another daemon keeps its leases there", path.display());
+                return Err(Error::new(Code::TryAgain, msg));
+            }
+        }
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Ok(Self { path, boot: boot.trim().to_owned(), _lock: held })
+    }
+
+    /// The leases of an earlier daemon. Those of an earlier boot, and what cannot be read, are none.
+    pub(crate) fn load(&self) -> Vec<Record> {
+        match read(&self.path) {
+            Ok(content) if content.boot == self.boot => content.leases,
+            Ok(_) => Vec::new(),
+            Err(error) if !self.path.exists() => {
+                // The first daemon of this boot has nothing to read.
+                drop(error);
+                Vec::new()
+            }
+            Err(error) => {
+                report(format_args!("{}: {error}: its leases are lost", self.path.display()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes all leases.
+    ///
+    /// # Errors
+    /// Code 5; the file is as it was.
+    pub(crate) fn save(&self, leases: &[&Record]) -> Result<()> {
+        let content = Content { boot: self.boot.clone(), leases };
+        let text =
+            serde_json::to_vec(&content).map_err(|error| Error::internal(error.to_string()))?;
+        let temporary = self.path.with_extension("new");
+        let written = file::replace(&self.path, &temporary, 0o600, |file| file.write_all(&text));
+        written.map(drop).context(format_args!("cannot write {}", self.path.display()))
+    }
+}
+
+fn read(path: &Path) -> Result<Content<Vec<Record>>> {
+    let opened = file::open_own(path, OpenOptions::new().read(true)).context("cannot be opened")?;
+    let bytes = file::read(opened, LARGEST).context("cannot be read")?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::new(Code::Decode, error.to_string()))
+}

@@ -1,0 +1,271 @@
+//! The daemon: how it starts, ends, dies, and goes on.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, process::Command};
+use testbed::{
+    bin_dir,
+    crowd::{add_all, assert_distinct, del_all, sandboxes},
+    dhcp::{
+        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, network, until, wire, with_socket,
+    },
+    result::addresses,
+};
+
+use crate::differences::case;
+
+fn dhcp() -> Value {
+    network("dhcp", &json!({}))
+}
+
+/// GC and STATUS are of 1.1.0.
+fn later() -> Value {
+    network("dhcp", &json!({"cniVersion": "1.1.0"}))
+}
+
+#[test]
+fn it_writes_its_number_and_tidies_up() {
+    case(|bed| {
+        for flags in ["-pidfile /run/dhcp.pid", "--pidfile=/run/dhcp.pid"] {
+            let daemon = bed.dhcp_daemon(flags);
+            let number = bed.read("/run/dhcp.pid");
+            assert!(number.bytes().all(|byte| byte.is_ascii_digit()), "{number:?}");
+            let ended = daemon.end(Signal::SIGTERM);
+            assert!(ended.status.success(), "{ended:?}");
+            assert!(!bed.file("/run/dhcp.pid").exists() && !bed.file(SOCKET).exists());
+        }
+        let refused = bed.dhcp_daemon_starts("-pidfile run.pid").wait();
+        assert_eq!(refused.status.code(), Some(1));
+    });
+}
+
+#[test]
+fn a_flag_that_there_is_not_is_named() {
+    case(|bed| {
+        let refused = bed.dhcp_daemon_starts("-nosuch").wait();
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.starts_with("flag provided but not defined: -nosuch"), "{said}");
+    });
+}
+
+#[test]
+fn paths_of_the_host_may_have_a_prefix() {
+    case(|bed| {
+        let server = Server::new(&bed.neighbour());
+        bed.succeed("mkdir", &["/run/host"]);
+        bed.succeed("ln", &["-s", "/run", "/run/host/run"]);
+        let _daemon = bed.dhcp_daemon("-hostprefix /run/host");
+        let pod = bed.sandbox("pod");
+        wire(bed, &pod, "eth0");
+        bed.network(dhcp()).add(&pod, "c1").success();
+        server.hears(REQUEST);
+    });
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_is_replaced() {
+    case(|bed| {
+        bed.dhcp_daemon("").end(Signal::SIGKILL);
+        assert!(bed.file(SOCKET).exists());
+        let _daemon = bed.dhcp_daemon("");
+        bed.network(later()).status().silent();
+    });
+}
+
+#[test]
+fn there_is_one_daemon() {
+    case(|bed| {
+        let _daemon = bed.dhcp_daemon("");
+        for flags in ["", "-leases /run/other.leases"] {
+            let second = bed.dhcp_daemon_starts(flags).wait();
+            assert_eq!(second.status.code(), Some(1));
+            let said = String::from_utf8_lossy(&second.stderr).into_owned();
+            assert!(said.contains("another daemon"), "{said}");
+        }
+        bed.network(later()).status().silent();
+    });
+}
+
+#[test]
+fn systemd_hands_over_the_socket() {
+    case(|bed| {
+        let program = bin_dir().join("dhcp").display().to_string();
+        let script = |count| {
+            format!("exec 3<&0; export LISTEN_PID=$$ LISTEN_FDS={count}; exec {program} daemon")
+        };
+        let daemon = with_socket(bed, &script(1));
+        bed.dhcp_answers();
+        bed.network(dhcp()).del(&bed.sandbox("pod"), "c1").silent();
+        assert!(daemon.end(Signal::SIGTERM).status.success());
+        bed.succeed("rm", &["-f", SOCKET]);
+        let refused = with_socket(bed, &script(2).replace("3<&0", "3<&0 4<&0")).wait();
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("Too many (2) FDs passed through socket activation"), "{said}");
+    });
+}
+
+#[test]
+fn units_of_systemd_start_it() {
+    case(|bed| {
+        let read = |name: &str| {
+            let path = testbed::programs::workspace().join("conf/systemd").join(name);
+            std::fs::read_to_string(path).unwrap()
+        };
+        let (socket, service) = (read("cni-dhcp.socket"), read("cni-dhcp.service"));
+        assert!(socket.contains(&format!("\nListenStream={SOCKET}\n")), "{socket}");
+        assert!(service.contains("\nExecStart=/opt/cni/bin/dhcp daemon\n"), "{service}");
+        assert!(service.contains("\nRequires=cni-dhcp.socket\n"), "{service}");
+        let help = bed.dhcp_daemon_starts("-help").wait();
+        assert!(help.status.success());
+    });
+}
+
+#[test]
+fn without_it_every_verb_says_so() {
+    case(|bed| {
+        let (network, pod) = (bed.network(later()), bed.sandbox("pod"));
+        network.status().fails_with(50, SOCKET);
+        network.add(&pod, "c1").fails_with(11, "error dialing DHCP daemon");
+        network.del(&pod, "c1").fails_with(11, "error dialing DHCP daemon");
+        network.gc(&[]).fails_with(11, "error dialing DHCP daemon");
+    });
+}
+
+#[test]
+fn one_that_hangs_is_not_waited_for_for_ever() {
+    case(|bed| {
+        let daemon = bed.dhcp_daemon("");
+        bed.succeed("pkill", &["-STOP", "-x", "dhcp"]);
+        bed.network(later()).status().fails_with(50, "no sign of life");
+        drop(daemon);
+    });
+}
+
+#[test]
+fn nonsense_is_answered() {
+    case(|bed| {
+        use std::io::{Read as _, Write as _};
+        let _daemon = bed.dhcp_daemon("");
+        for nonsense in ["\n", "{}\n", "{\"verb\": \"add\"}\n", "GET / HTTP/1.0\r\n\r\n"] {
+            let mut stream = std::os::unix::net::UnixStream::connect(bed.file(SOCKET)).unwrap();
+            stream.write_all(nonsense.as_bytes()).unwrap();
+            let mut answer = String::new();
+            // Whatever was not read by the other side resets the connection.
+            stream.read_to_string(&mut answer).ok();
+            assert!(answer.starts_with("{\"failed\""), "{nonsense:?}: {answer:?}");
+        }
+        bed.network(later()).status().silent();
+    });
+}
+
+#[test]
+fn a_killed_add_leaves_no_lease() {
+    case(|bed| {
+        let server = Server::new(&bed.neighbour());
+        server.set(|manners| manners.is_silent = true);
+        let _daemon = bed.dhcp_daemon("-timeout 1s");
+        let pod = bed.sandbox("pod");
+        wire(bed, &pod, "eth0");
+        let network = bed.network(dhcp());
+        let mut command = Command::new(bin_dir().join("dhcp"));
+        command.env_clear().envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_IFNAME", "eth0"),
+        ]);
+        command.envs([("CNI_NETNS", pod.path()), ("CNI_PATH", "/nowhere")]);
+        let mut child = bed.start(&mut command);
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), dhcp().to_string().as_bytes())
+            .unwrap();
+        server.hears(DISCOVER);
+        child.kill().and_then(|()| child.wait()).unwrap();
+        network.del(&pod, "c1").silent();
+        server.set(|manners| manners.is_silent = false);
+        assert!(bed.dhcp_leases().is_empty());
+        network.add(&pod, "c1").success();
+        assert_eq!(bed.dhcp_leases().len(), 1);
+    });
+}
+
+#[test]
+fn killed_and_started_again_it_goes_on() {
+    case(|bed| {
+        const COUNT: usize = 100;
+        let server = Server::new(&bed.neighbour());
+        server.set(|manners| manners.times = [600, 12, 300]);
+        let daemon = bed.dhcp_daemon("");
+        let network = bed.network(network("macvlan", &json!({"master": "lan"})));
+        let pods = sandboxes(bed, COUNT);
+        let found: Vec<_> = pods.chunks(10).flat_map(|some| add_all(&network, some)).collect();
+        assert_distinct(&found, COUNT);
+        daemon.end(Signal::SIGKILL);
+        server.forget();
+        let _daemon = bed.dhcp_daemon("");
+        let mut renewed = BTreeSet::new();
+        while renewed.len() < COUNT {
+            let said = server.hears(REQUEST);
+            assert!(said.is_unicast && found.contains(&said.ciaddr.to_string()), "{said:?}");
+            renewed.insert(said.ciaddr);
+        }
+        assert_eq!(bed.dhcp_leases().len(), COUNT);
+        del_all(&network, &pods);
+        let released: BTreeSet<_> = (0..COUNT).map(|_| server.hears(RELEASE).ciaddr).collect();
+        assert_eq!(released, renewed);
+        assert!(bed.dhcp_leases().is_empty());
+    });
+}
+
+#[test]
+fn what_was_lost_meanwhile_is_noticed() {
+    case(|bed| {
+        let server = Server::new(&bed.neighbour());
+        server.set(|manners| manners.times = [2, 0, 0]);
+        let network = bed.network(network("macvlan", &json!({"master": "lan"})));
+        let daemon = bed.dhcp_daemon("-timeout 1s");
+        let [gone, late] = ["gone", "late"].map(|name| bed.sandbox(name));
+        network.add(&gone, "gone").success();
+        let own = addresses(&network.add(&late, "late").result());
+        daemon.end(Signal::SIGKILL);
+        gone.destroy();
+        // The lease ends while there is nobody to renew it.
+        let leases = bed.dhcp_leases();
+        let ends = leases.iter().map(|lease| lease["lease"]["expiry"]["secs"].as_u64().unwrap());
+        let end = ends.max().unwrap() + 1;
+        until("the end of the lease", || {
+            let uptime = bed.read("/proc/uptime");
+            (uptime.split('.').next()?.parse::<u64>().ok()? >= end).then_some(())
+        });
+        server.forget();
+        let _daemon = bed.dhcp_daemon("-timeout 1s");
+        let said = server.hears(DISCOVER);
+        assert_eq!(said.option(61), Some(&b"\0late/lan/eth0"[..]));
+        until("the address", || network.check(&late, "late").status.success().then_some(()));
+        assert!(late.ip("-4 -o addr show dev eth0").contains(&own[0]));
+        assert_eq!(bed.dhcp_leases().len(), 1);
+    });
+}
+
+#[test]
+fn it_leases_from_udhcpd_too() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let settings = "start 203.0.113.60\nend 203.0.113.60\ninterface lan\nlease_file /run/test/udhcpd\n\
+                        pidfile /run/test/udhcpd.pid\noption subnet 255.255.255.0\noption lease 600\n";
+        bed.write("/run/test/udhcpd.conf", settings);
+        bed.write("/run/test/udhcpd", "");
+        let mut command = Command::new("busybox");
+        let _server =
+            Running::start(&neighbour, command.args(["udhcpd", "-f", "/run/test/udhcpd.conf"]));
+        let _daemon = bed.dhcp_daemon("");
+        let network = bed.network(network("macvlan", &json!({"master": "lan"})));
+        for name in ["one", "two"] {
+            let pod = bed.sandbox(name);
+            // The only address is free again after the first.
+            let own = addresses(&network.add(&pod, name).result());
+            assert_eq!(own, ["203.0.113.60"]);
+            network.del(&pod, name).silent();
+        }
+    });
+}

@@ -1,0 +1,86 @@
+//! Where the Go plugin dhcp differs, and why.
+
+use super::What::{self, Differs, Older, Skip};
+use super::{CODES, OLD, YOUNGER};
+
+const FORGETS: &str = "Its daemon knows its leases only as long as it lives.";
+
+const FORM: &str =
+    "It extends a lease by a broadcast from 0.0.0.0, and never asks the server alone.";
+
+const RELEASE: &str = "Its RELEASE does not reach the server, or the server passes over it.";
+
+pub(super) const ROWS: &[(&str, What, &str)] = &[
+    (
+        "nonsense::whatever_it_reads_a_plugin_answers",
+        Differs,
+        "Without the section ipam, dhcp panics.",
+    ),
+    (
+        "dhcp::a_failed_add_gives_the_lease_back",
+        Differs,
+        "It does not name the route that the kernel refused.",
+    ),
+    ("dhcp::a_lease_without_a_mask_is_given_back", Skip, "1.9 does not release it, 1.1.1 does."),
+    ("dhcp::a_release_goes_to_the_server_from_the_address", Differs, RELEASE),
+    (
+        "dhcp::a_route_on_the_link_is_the_pods",
+        Differs,
+        "Its CHECK looks for the router 0.0.0.0, which no route of the kernel has.",
+    ),
+    ("dhcp::an_exhausted_server_is_not_waited_for_for_ever", Older, YOUNGER),
+    ("dhcp::an_unknown_option_is_named", Differs, CODES),
+    (
+        "dhcp::broadcast_is_asked_for_where_it_is_told",
+        Skip,
+        "1.9 reads the flag and does not use it, 1.1.1 does.",
+    ),
+    ("dhcp::dnsmasq_honours_the_release", Differs, RELEASE),
+    ("dhcp::main_plugins_lend_the_link_and_take_it_back_after_the_release", Differs, RELEASE),
+    ("dhcp::options_are_asked_for_and_told", Skip, "It asks for options in no certain order."),
+    ("dhcp::the_result_is_the_servers", Older, YOUNGER),
+    ("dhcp::daemon::a_killed_add_leaves_no_lease", Differs, FORGETS),
+    (
+        "dhcp::daemon::a_socket_that_nobody_listens_at_is_replaced",
+        Differs,
+        "It does not start while there is one.",
+    ),
+    (
+        "dhcp::daemon::it_leases_from_udhcpd_too",
+        Skip,
+        "udhcpd does not hear the RELEASE of 1.9, and hears that of 1.1.1.",
+    ),
+    ("dhcp::daemon::it_writes_its_number_and_tidies_up", Older, "1.1.1 leaves both files."),
+    ("dhcp::daemon::killed_and_started_again_it_goes_on", Differs, FORGETS),
+    ("dhcp::daemon::nonsense_is_answered", Differs, "It speaks another protocol."),
+    ("dhcp::daemon::one_that_hangs_is_not_waited_for_for_ever", Differs, OLD),
+    ("dhcp::daemon::systemd_hands_over_the_socket", Older, "1.1.1 ends otherwise when told to."),
+    (
+        "dhcp::daemon::there_is_one_daemon",
+        Differs,
+        "The second one fails because of the socket, whoever has left it.",
+    ),
+    ("dhcp::daemon::what_was_lost_meanwhile_is_noticed", Differs, FORGETS),
+    ("dhcp::daemon::without_it_every_verb_says_so", Differs, OLD),
+    (
+        "dhcp::lease::a_refused_address_is_replaced_on_the_interface",
+        Skip,
+        "It goes on asking for the address that was refused, 1.1.1 without a pause.",
+    ),
+    ("dhcp::lease::a_server_that_says_no_times_is_asked_at_half_of_the_lease", Differs, FORM),
+    (
+        "dhcp::lease::at_its_end_the_interface_is_switched_off_until_there_is_another",
+        Differs,
+        "It switches the interface off for good.",
+    ),
+    ("dhcp::lease::check_acquires_nothing", Differs, FORGETS),
+    ("dhcp::lease::gc_releases_what_is_not_listed", Differs, OLD),
+    ("dhcp::lease::it_ends_with_its_namespace", Differs, FORGETS),
+    ("dhcp::lease::it_is_rebound_before_its_end", Differs, FORM),
+    ("dhcp::lease::it_is_renewed_by_its_server", Differs, FORM),
+    (
+        "dhcp::lease::who_does_not_hear_is_asked_so_that_all_hear",
+        Older,
+        "1.1.1 sends options with it that RFC 2131 forbids there.",
+    ),
+];
