@@ -43,6 +43,7 @@ const PLUGINS: &[Known] = &[
     plugin::<macvlan::Macvlan>(Role::Main, &["mac"]),
     filtering::<portmap::Portmap>(Role::Chained, &["portMappings"]),
     filtering::<firewall::Firewall>(Role::Chained, &[]),
+    plugin::<bandwidth::Bandwidth>(Role::Chained, &["bandwidth"]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

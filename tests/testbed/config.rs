@@ -25,7 +25,7 @@ pub fn least(plugin: &str) -> Value {
         "ptp" => {}
         "macvlan" => config["master"] = json!("lan"),
         "host-local" => config["ipam"] = json!({"type": plugin, "subnet": "10.1.0.0/24"}),
-        "portmap" | "firewall" => {
+        "portmap" | "firewall" | "bandwidth" => {
             let ips = json!([{"address": "10.1.0.2/24"}]);
             config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": ips});
         }

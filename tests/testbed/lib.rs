@@ -20,7 +20,7 @@
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of ptp and macvlan |
 //! | [`crowd`] | many pods at once |
-//! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
+//! | [`firewall`], [`portmap`], [`bandwidth`] | a bridge with one plugin chained behind it |
 //! | **trouble** | |
 //! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
 //! | [`death`] | plugins that are killed before each of their system calls |
@@ -29,6 +29,7 @@
 //! | **what is seen** | |
 //! | [`result`] | what stands in the result of an ADD |
 //! | [`reach`] | who reaches whom, and as whom it is seen |
+//! | [`rate`] | how fast packets get through |
 //! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
 //! | [`snapshot`] | everything a plugin could have changed, as lines |
 //! | [`leases`] | which addresses are held |
@@ -45,6 +46,7 @@
 )]
 
 pub mod attachment;
+pub mod bandwidth;
 pub mod bed;
 pub mod bus;
 pub mod call;
@@ -67,6 +69,7 @@ pub mod place;
 pub mod plugins;
 pub mod portmap;
 pub mod programs;
+pub mod rate;
 pub mod reach;
 pub mod result;
 pub mod ruleset;

@@ -212,7 +212,7 @@ impl Netlink {
     ///
     /// # Errors
     /// EOPNOTSUPP for lo and for hardware.
-    pub(crate) fn delete_link(&self, index: u32) -> Result<bool> {
+    pub fn delete_link(&self, index: u32) -> Result<bool> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.delete(message, || format!("delete {}", self.name_of(index)))
@@ -223,7 +223,7 @@ impl Netlink {
     ///
     /// # Errors
     /// As [`Netlink::delete_link`]; then none of them may be gone.
-    pub(crate) fn delete_links(&self, indexes: &[u32]) -> Result<()> {
+    pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
         if let [] | [_] = indexes {
             return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
         }
