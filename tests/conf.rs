@@ -38,6 +38,7 @@ enum Use {
 
 const EXAMPLES: &[(&str, Use)] = &[
     ("10-pods.conflist", Use::Pods(&["10.85.0.10"])),
+    ("10-pods-bandwidth.conflist", Use::Pods(&["10.95.0.2"])),
     ("10-pods-dual-stack.conflist", Use::Pods(&["10.86.0.16", "fd00:86::2"])),
     ("10-pods-firewall.conflist", Use::Pods(&["10.88.0.2"])),
     ("10-pods-ports.conflist", Use::Pods(&["10.87.0.2"])),

@@ -4,6 +4,7 @@
 //! (`CNI_BIN_DIR=.. make test`) a test with a row in [`DIFFERENCES`] must fail: a row that is no
 //! longer true is noticed, and so is a row without a test.
 
+mod bandwidth;
 mod bridge;
 mod dhcp;
 mod firewall;
@@ -248,6 +249,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
 fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
     DIFFERENCES
         .iter()
+        .chain(bandwidth::ROWS)
         .chain(bridge::ROWS)
         .chain(dhcp::ROWS)
         .chain(firewall::ROWS)

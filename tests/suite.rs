@@ -9,6 +9,7 @@
     reason = "the helpers of tests are tests"
 )]
 
+mod bandwidth;
 mod bridge;
 mod chained_master;
 mod cnitool;

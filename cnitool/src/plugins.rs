@@ -60,6 +60,7 @@ const PLUGINS: &[Known] = &[
     plugin::<sbr::Sbr>(Role::Chained, &[]),
     plugin::<vrf::Vrf>(Role::Chained, &[]),
     plugin::<dhcp::Dhcp>(Role::Ipam, &[]),
+    plugin::<bandwidth::Bandwidth>(Role::Chained, &["bandwidth"]),
     Known {
         kind: "host-local",
         role: Role::Ipam,

@@ -23,7 +23,7 @@
 //! | [`flannel`] | what flanneld does on a node, and two nodes with a wire between them |
 //! | [`dhcp`], [`dhcp_server`] | the daemon of dhcp, dnsmasq, and a server that does what it is told |
 //! | [`crowd`] | many pods at once |
-//! | [`firewall`], [`portmap`] | a bridge with one plugin chained behind it |
+//! | [`firewall`], [`portmap`], [`bandwidth`] | a bridge with one plugin chained behind it |
 //! | [`tuning`] | an interface with nothing around it |
 //! | **trouble** | |
 //! | [`double`] | scripts in the place of plugins: they fail, reply or write down their calls |
@@ -33,6 +33,7 @@
 //! | **what is seen** | |
 //! | [`result`] | what stands in the result of an ADD |
 //! | [`reach`] | who reaches whom, and as whom it is seen |
+//! | [`rate`] | how fast packets get through |
 //! | [`traffic`] | servers and clients, to see packets arrive instead of believing a table |
 //! | [`snapshot`] | everything a plugin could have changed, as lines |
 //! | [`leases`] | which addresses are held |
@@ -49,6 +50,7 @@
 )]
 
 pub mod attachment;
+pub mod bandwidth;
 pub mod bed;
 pub mod bus;
 pub mod call;
@@ -73,6 +75,7 @@ pub mod node;
 pub mod place;
 pub mod portmap;
 pub mod programs;
+pub mod rate;
 pub mod reach;
 pub mod result;
 pub mod ruleset;

@@ -51,22 +51,23 @@ pub(super) fn is_end_of(link: &Link, owner: &Owner) -> bool {
 }
 
 /// The alias of an end: its owner, when it was made (seconds since 1970), and for how many seconds GC
-/// leaves it alone, as `pods c1 eth0 1700000000+60`.
-pub(super) fn alias(owner: &Owner, grace_age: Duration) -> String {
+/// leaves it alone, as `pods c1 eth0 1700000000+60`. More words may follow.
+pub fn alias(owner: &Owner, grace_age: Duration) -> String {
     format!("{} {}+{}", owner.as_str(), now(), grace_age.as_secs())
 }
 
 /// Whether a link with this alias is so young that GC leaves it alone.
-pub(super) fn is_young_by(alias: &str) -> bool {
-    let times = Owner::split(alias).1.and_then(|note| note.split_once('+'));
+pub fn is_young_by(alias: &str) -> bool {
+    let note = Owner::split(alias).1.and_then(|note| note.split(' ').next());
+    let times = note.and_then(|note| note.split_once('+'));
     let times = times.and_then(|(since, age)| Some((since.parse().ok()?, age.parse().ok()?)));
     times.is_some_and(|(since, age)| is_young(since, age))
 }
 
 /// Whether the link was made by an ADD to this network that has not set its alias yet, or was killed
 /// before it could.
-pub(super) fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
-    link.alias.is_none() && link.group == network.group() && link.name.starts_with("veth")
+pub fn is_unfinished(link: &Link, network: &NetworkName) -> bool {
+    link.alias.is_none() && link.group == network.group()
 }
 
 /// The name of the [`Presence`] of a running ADD.
@@ -75,7 +76,7 @@ fn presence_name(link: &str) -> String {
 }
 
 /// Whether the ADD that makes this link of the host is running.
-pub(super) fn is_being_added(link: &str) -> bool {
+pub fn is_being_added(link: &str) -> bool {
     Presence::is_announced(&presence_name(link))
 }
 
@@ -105,6 +106,16 @@ pub fn announce_chained(plugin: &str, owner: &Owner, undo: &mut Undo) -> Result<
 
 fn chained_name(plugin: &str, owner: &Owner) -> String {
     presence_name(&format!("{plugin}/{}", host_name(owner)))
+}
+
+/// Announces that a chained plugin makes this link of the host, which GC then leaves alone, until the ADD
+/// has been answered or rolled back.
+///
+/// # Errors
+/// Code 11 when another process makes it.
+pub fn announce_link(link: &str, owner: &Owner, undo: &mut Undo) -> Result<()> {
+    undo.hold(announce_as(&presence_name(link), owner)?);
+    Ok(())
 }
 
 fn announce_as(name: &str, owner: &Owner) -> Result<Presence> {
@@ -151,7 +162,8 @@ mod tests {
     fn an_alias_tells_the_age() {
         let age = |note: &str| is_young_by(&format!("pods c1 eth0 {note}"));
         assert!(age(&format!("{}+60", now())) && age(&format!("{}+60", now() - 50)));
-        for old in ["0+60", "", "x+60", "60"] {
+        assert!(age(&format!("{}+60 veth0", now())));
+        for old in ["0+60", "", "x+60", "60", "0+60 veth0"] {
             assert!(!age(old), "{old}");
         }
         assert!(!age(&format!("{}+60", now() - 61)) && !age(&format!("{}+0", now())));

@@ -85,10 +85,11 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// Whether a link of the host belongs to the network, and to no attachment that is left alone.
-    pub(crate) fn is_stale_link(&self, link: &Link) -> bool {
+    /// Whether a link of the host, whose name begins like this, belongs to the network, and to no
+    /// attachment that is left alone.
+    pub fn is_stale_link(&self, link: &Link, prefix: &str) -> bool {
         match &link.alias {
-            _ if !link.name.starts_with("veth") => false,
+            _ if !link.name.starts_with(prefix) => false,
             Some(alias) => self.is_stale(alias),
             None => {
                 is_unfinished(link, self.network)

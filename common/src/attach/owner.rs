@@ -1,7 +1,7 @@
 //! The owner of an object in the kernel, as the object's alias or comment names it.
 
 use crate::cni::{Add, Attachment, Check, Del, IfName, NetworkName};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -176,8 +176,8 @@ impl NetworkName {
         abbreviate(self.as_str(), NETWORK_LENGTH)
     }
 
-    /// As [`Owner::network_group`] of every attachment to it.
-    pub(crate) fn group(&self) -> u32 {
+    /// A hash of the name, never 0: the group of a link of this network that has no alias yet.
+    pub fn group(&self) -> u32 {
         group(&self.label())
     }
 }
@@ -193,6 +193,15 @@ fn abbreviate(name: &str, length: usize) -> Cow<'_, str> {
         return name.into();
     }
     format!("sha256-{}", digest(name, 16)).into()
+}
+
+/// The first digits of a SHA-512 in hexadecimal, by which the Go plugins name things after several
+/// words, which they join without anything between them.
+pub fn go_hash(words: &[&str], digits: usize) -> String {
+    let digest = Sha512::digest(words.concat());
+    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
 }
 
 /// The first bytes of a SHA-256 in hexadecimal.

@@ -220,7 +220,7 @@ pub fn find_host_end(
 /// When the kernel refuses.
 pub fn sweep(netlink: &Netlink, kept: &Kept<'_>) -> Result<()> {
     let mut stale = netlink.list_links()?;
-    stale.retain(|link| kept.is_stale_link(link));
+    stale.retain(|link| kept.is_stale_link(link, "veth"));
     let stale: Vec<_> = stale.iter().map(|link| link.index).collect();
     Ok(netlink.delete_links(&stale)?)
 }

@@ -14,11 +14,11 @@ pub use host_ports::{LegacyContainer, LegacyHostPort};
 
 use crate::attach::Owner;
 use crate::attach::kept::Kept;
+use crate::attach::owner::go_hash;
 use crate::cni::{Attachment, Error, Errors, NetworkName, Result, report};
 use crate::filter::elements::port_key;
 use crate::net::nft::{Batch, KnownRule, Nft, Table, TableFamily};
 use crate::net::{self, Family, iptables};
-use sha2::{Digest as _, Sha512};
 use std::cell::OnceCell;
 
 /// Where `bridge` masquerades by nft(8).
@@ -99,7 +99,7 @@ impl Legacy {
         for container in self.stale(kept, &["POSTROUTING"], errors) {
             self.delete_chains(&[masquerade(network, &container)], errors);
         }
-        let of_network = format!("{}-", hash(&[network.as_str()], 16));
+        let of_network = format!("{}-", go_hash(&[network.as_str()], 16));
         let spared = OnceCell::new();
         errors.note(self.delete_rules(MASQUERADE, MASQUERADING, |rule| {
             let comment = rule.comment().filter(|comment| comment.starts_with(&of_network));
@@ -267,12 +267,12 @@ fn nat(family: Family) -> Table<'static> {
 }
 
 fn masquerade(network: &NetworkName, container: &str) -> EnteredChain {
-    let name = format!("CNI-{}", hash(&[network.as_str(), container], 24));
+    let name = format!("CNI-{}", go_hash(&[network.as_str(), container], 24));
     EnteredChain { name, parents: &["POSTROUTING"] }
 }
 
 fn ports(network: &NetworkName, container: &str) -> [EnteredChain; 2] {
-    let hash = hash(&[network.as_str(), container], 21);
+    let hash = go_hash(&[network.as_str(), container], 21);
     let chain = |prefix: &str, parents| EnteredChain { name: format!("{prefix}{hash}"), parents };
     [chain(DNAT_PREFIX, &[DNAT][..]), chain(SNAT_PREFIX, &["CNI-HOSTPORT-SNAT", "POSTROUTING"][..])]
 }
@@ -290,15 +290,7 @@ pub fn port_chain(owner: &Owner) -> String {
 
 fn masquerade_comment(network: &NetworkName, attachment: &Attachment) -> String {
     let instance = [attachment.ifname.as_str(), ":", attachment.container.as_str()];
-    format!("{}-{}", hash(&[network.as_str()], 16), hash(&instance, 16))
-}
-
-/// The first digits of a SHA-512 in hexadecimal.
-fn hash(parts: &[&str], digits: usize) -> String {
-    let digest = Sha512::digest(parts.concat());
-    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(digits);
-    text
+    format!("{}-{}", go_hash(&[network.as_str()], 16), go_hash(&instance, 16))
 }
 
 /// The rules of iptables-legacy, if it has a table and its program shows them.

@@ -32,7 +32,7 @@ pub struct Port {
 
 /// What [`Netlink::change_link`] changes; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LinkChange {
+pub struct LinkChange {
     /// The link's name, which only a link that is switched off can be given.
     pub name: Option<String>,
     /// The link's alias, at most 255 bytes.
@@ -110,7 +110,7 @@ impl Netlink {
     ///
     /// # Errors
     /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
-    pub(crate) fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
+    pub fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
         let message = RouteNetlinkMessage::NewLink(port_message(index, change));
         let what = || format!("change {}", self.name_of(index));
         self.change(message, 0, what).map(drop).map_err(|error| {

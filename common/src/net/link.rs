@@ -246,7 +246,7 @@ impl Netlink {
     ///
     /// # Errors
     /// As [`Netlink::delete_link`]; then none of them may be gone.
-    pub(crate) fn delete_links(&self, indexes: &[u32]) -> Result<()> {
+    pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
         if let [] | [_] = indexes {
             return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
         }

@@ -1,4 +1,4 @@
-//! The kernel: namespaces, links, addresses, routes, the packet filter. It uses nothing of CNI.
+//! The kernel: namespaces, links, addresses, routes, the packet filter, queues. It uses nothing of CNI.
 
 mod addr;
 mod bridge;
@@ -19,14 +19,14 @@ mod rule;
 pub mod sysctl;
 pub mod sysfs;
 mod tap;
+pub mod tc;
 mod vrf;
 
 use std::io;
 
 pub use addr::{Address, AddressOptions, Mac};
 pub(crate) use addr::{list_local, may_be_local};
-pub(crate) use bridge::LinkChange;
-pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
+pub use bridge::{BridgeStatus, LinkChange, Port, Vlan, has_given_mac};
 pub use clock::since_boot;
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};

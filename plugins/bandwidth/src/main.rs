@@ -1,0 +1,7 @@
+//! The executable; the plugin is in `lib.rs`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::run::<bandwidth::Bandwidth>()
+}
