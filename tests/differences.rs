@@ -235,7 +235,6 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It adds a chain and three rules for each pod and family.",
     ),
     ("conf::examples_are_used", Differs, OLD),
-    ("conf::examples_are_used_where_the_kernel_can", Differs, OLD),
     ("conf::examples_live_together", Differs, OLD),
     ("conf::examples_have_no_findings", Differs, "It comes without a tool that looks."),
     (

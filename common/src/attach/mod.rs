@@ -12,6 +12,7 @@
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`tap`] | a link of the container whose other end is a program |
 //! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host |
+//! | [`lock`] | the lock of a container's namespace |
 //! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
@@ -27,6 +28,7 @@ pub mod kept;
 pub mod layer3;
 pub mod link;
 pub mod link_keys;
+pub mod lock;
 pub mod master;
 pub mod owner;
 pub mod record;

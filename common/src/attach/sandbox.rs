@@ -1,22 +1,15 @@
 //! The two sides of an attachment, and a CNI result applied to an interface of the container.
 
-use crate::cni::{
-    Cidr, Code, Context as _, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success, Undo,
-};
-use crate::file;
+use crate::cni::{Cidr, Code, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success};
 use crate::net::{
     self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, PacketSocket, sysctl,
 };
 use ipnetwork::IpNetwork;
-use std::fs::File;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long to wait for duplicate address detection, which takes the kernel about a second.
 const SETTLE: Duration = Duration::from_secs(5);
-
-/// How long to wait for the lock of a namespace, which others hold for milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl From<net::Error> for Error {
     fn from(error: net::Error) -> Self {
@@ -66,19 +59,6 @@ pub enum Routing {
     ViaGateway,
 }
 
-/// The lock of a namespace: see [`Sandbox::lock`].
-#[must_use]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Holds the lock until the ADD has been answered or rolled back.
-    pub fn keep(self, undo: &mut Undo) {
-        undo.hold(self);
-    }
-}
-
 impl Sandbox {
     /// Opens the namespace, and a socket in it.
     ///
@@ -113,24 +93,6 @@ impl Sandbox {
     /// When the namespace cannot be entered.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         Ok(self.netns.enter(work)?)
-    }
-
-    /// Waits until no other plugin changes the rules and tables of the namespace. What is locked is the
-    /// file of the namespace, as the Go plugin sbr does, so that each waits for the other; the kernel
-    /// unlocks it when the process ends, however it ends.
-    ///
-    /// # Errors
-    /// Code 11 when another process keeps it locked.
-    pub fn lock(&self) -> Result<Lock> {
-        let path = &self.path;
-        let doing = || format!("cannot lock network namespace \"{path}\"");
-        let file = File::open(path.as_path()).context(doing())?;
-        let locked = file::lock_within(file, PATIENCE).context(doing())?;
-        let file = locked.ok_or_else(|| {
-            let msg = format!("{}: another process has locked it for {PATIENCE:?}", doing());
-            Error::new(Code::TryAgain, msg).details("lslocks(8) tells which process that is")
-        })?;
-        Ok(Lock { _file: file })
     }
 
     /// The path as the runtime gave it, which is the one that results must have.
