@@ -84,7 +84,7 @@ impl Netlink {
         let what = || format!("read the qdisc of {}", self.name_of(index));
         // The kernel answers as it does for a change, and so only if an echo is asked for.
         match self.change(message, NLM_F_ECHO, what) {
-            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            Err(error) if error.is_gone() => Ok(None),
             answer => {
                 let found = answer?.into_iter().find_map(|message| match message {
                     RouteNetlinkMessage::NewQueueDiscipline(message) => {

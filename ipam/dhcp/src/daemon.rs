@@ -6,6 +6,7 @@ use crate::registry::Registry;
 use crate::service::serve;
 use crate::store::Store;
 use common::cni::{Context as _, report};
+use common::signals::end_requests;
 use common::{Code, Error, Result};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
@@ -60,9 +61,7 @@ fn run(settings: Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, tasks) = (runtime.context("cannot start a runtime")?, LocalSet::new());
     // Before anything that has to be tidied up.
-    let context = runtime.enter();
-    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
-    drop(context);
+    let asked_to_end = end_requests().context("cannot wait for signals")?;
     let mut files = Files(Vec::new());
     let mut socket = settings.hostprefix.clone().into_os_string();
     socket.push(&settings.socketpath);
@@ -89,14 +88,15 @@ fn run(settings: Settings) -> Result<()> {
     let (kernel, mut jobs) = Kernel::new();
     let (end, mut ended) = mpsc::channel(1);
     tasks.block_on(&runtime, async {
-        for signal in signals {
-            let (mut signal, end) = (signal.context("cannot wait for signals")?, end.clone());
-            drop(spawn_local(async move {
-                signal.recv().await;
-                // Nobody listens when the daemon has ended for another reason.
-                end.send(()).await.ok();
-            }));
-        }
+        // tokio's own signals would cost each plugin two sockets, because a feature of a crate is that of
+        // the whole workspace.
+        let asked = Receiver::from_owned_fd_unchecked(asked_to_end);
+        let asked = asked.context("cannot wait for signals")?;
+        drop(spawn_local(async move {
+            drop(asked.readable().await);
+            // Nobody listens when the daemon has ended for another reason.
+            end.send(()).await.ok();
+        }));
         let listener = UnixListener::from_std(listener).context("cannot listen")?;
         let registry = Registry::start(kernel, settings, store)?;
         drop(spawn_local(listen(registry, listener)));
