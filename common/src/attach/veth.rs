@@ -118,12 +118,8 @@ pub enum Attached {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn delete(
-    host: &Host,
-    netns: Option<&NetnsPath>,
-    owner: &Owner,
-    attached: Attached,
-) -> Result<()> {
+pub fn delete(netns: Option<&NetnsPath>, owner: &Owner, attached: Attached) -> Result<()> {
+    let host = Host::open()?;
     for name in link_names(owner) {
         if let Some(link) = host.netlink.find_link(&name)?
             && (is_end_of(&link, owner) || is_unfinished(&link, owner.network()))
@@ -137,7 +133,7 @@ pub fn delete(
     let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else {
         return Ok(());
     };
-    if is_end_of_unowned_pair(host, &link, owner, attached)? {
+    if is_end_of_unowned_pair(&host, &link, owner, attached)? {
         sandbox.netlink.delete_link(link.index)?;
     }
     Ok(())

@@ -16,8 +16,7 @@ use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::{Link, Port};
 use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Owner, Plugin, Result, Status, Success,
-    Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Owner, Plugin, Result, Status, Success, Undo,
 };
 use config::{Hairpin, Plan};
 use spoof::SpoofCheck;
@@ -51,9 +50,7 @@ impl Plugin for Bridge {
             addresses.wait_before_link()?;
         }
         let bridge = switch::ensure(&site.host, plan, found)?;
-        if let Some(uplink) = &uplink {
-            uplink::ensure(&site.host.netlink, plan, uplink, &bridge)?;
-        }
+        uplink::ensure(&site.host.netlink, plan, uplink.as_ref(), &bridge)?;
         let pair = self.veth(&bridge).create(&site, undo)?;
         if let Some(vlans) = &plan.vlans {
             vlans.apply(&site.host.netlink, pair.host.index)?;
@@ -98,10 +95,7 @@ impl Plugin for Bridge {
             filters.delete(result, &owner, errors);
         }
         Ipam::del_with(request.call, errors, |errors| {
-            if let Some(host) = errors.note(Host::open()) {
-                let netns = request.netns.as_ref();
-                errors.note(veth::delete(&host, netns, &owner, Attached::ToBridge));
-            }
+            errors.note(veth::delete(request.netns.as_ref(), &owner, Attached::ToBridge));
         });
         // After the deletion of the link, because its frames are checked until then. The socket too is
         // closed after it: closing waits for an RCU grace period, which has then passed.
@@ -153,10 +147,7 @@ impl Plugin for Bridge {
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
-        if self.plan.uplink.is_some() {
-            let found = uplink::find(&Host::open()?, &self.plan);
-            found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
-        }
+        uplink::probe(&self.plan)?;
         Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
     }
 }

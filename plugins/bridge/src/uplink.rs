@@ -3,7 +3,7 @@
 
 use crate::config::Plan;
 use common::net::{Link, Netlink};
-use common::{Error, Host, Result};
+use common::{Code, Error, Host, Result};
 use ipnetwork::IpNetwork;
 
 /// The link, if the network has one.
@@ -45,11 +45,29 @@ fn is_link_local(address: IpNetwork) -> bool {
     matches!(address, IpNetwork::V6(address) if address.ip().is_unicast_link_local())
 }
 
+/// For STATUS.
+///
+/// # Errors
+/// Code 50 for what [`find`] refuses.
+pub(crate) fn probe(plan: &Plan) -> Result<()> {
+    if plan.uplink.is_none() {
+        return Ok(());
+    }
+    let found = find(&Host::open()?, plan);
+    found.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+}
+
 /// Makes the link a port of the bridge, raised, and in the containers' VLANs.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn ensure(host: &Netlink, plan: &Plan, uplink: &Link, bridge: &Link) -> Result<()> {
+pub(crate) fn ensure(
+    host: &Netlink,
+    plan: &Plan,
+    uplink: Option<&Link>,
+    bridge: &Link,
+) -> Result<()> {
+    let Some(uplink) = uplink else { return Ok(()) };
     if uplink.master != Some(bridge.index) {
         host.set_master(uplink.index, Some(bridge.index))?;
     }

@@ -63,10 +63,7 @@ impl Plugin for Ptp {
             filters.delete(request.prev_result.as_ref(), &owner, errors);
         }
         Ipam::del_with(request.call, errors, |errors| {
-            if let Some(host) = errors.note(Host::open()) {
-                let netns = request.netns.as_ref();
-                errors.note(veth::delete(&host, netns, &owner, Attached::ToNothing));
-            }
+            errors.note(veth::delete(request.netns.as_ref(), &owner, Attached::ToNothing));
         });
     }
 
