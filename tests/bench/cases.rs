@@ -78,6 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
         macvlan([0.35, 0.85].map(Goal::OfReference)),
         host_device([0.35, 0.85].map(Goal::OfReference)),
         sbr([0.35, 0.85].map(Goal::OfReference)),
+        limited([0.35, 0.85].map(Goal::OfReference)),
         port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
         port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
         port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
@@ -268,6 +269,17 @@ fn sbr(goals: [Goal; 2]) -> Case {
     let Case { mut chain, load, .. } = macvlan(goals);
     chain.push(json!({"cniVersion": VERSION, "name": "bench", "type": "sbr"}));
     Case { chain, goals, load, ..alone("macvlan, sbr", "eth0", Value::Null) }
+}
+
+/// A pod whose traffic is limited in both directions.
+fn limited(goals: [Goal; 2]) -> Case {
+    let Case { mut chain, .. } = bridge("", false, goals);
+    chain.push(json!({
+        "cniVersion": VERSION, "name": "bench", "type": "bandwidth",
+        "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
+        "egressRate": 8_000_000, "egressBurst": 8_000_000,
+    }));
+    Case { chain, goals, has_link: true, ..alone("bridge, bandwidth", "eth0", Value::Null) }
 }
 
 fn ipam() -> Value {
