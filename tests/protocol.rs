@@ -7,9 +7,15 @@ use crate::differences::case_each;
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-/// The versions up to 1.0.0 that a plugin knows. The reference's firewall begins at 0.4.0.
+/// The versions up to 1.0.0 that a plugin knows. Some of the reference know no old ones.
 fn known(plugin: &str) -> &'static [&'static str] {
-    let first = if plugin == "firewall" && is_reference() { 4 } else { 0 };
+    let first = match plugin {
+        _ if !is_reference() => 0,
+        "bandwidth" => 2,
+        "vrf" => 3,
+        "firewall" => 4,
+        _ => 0,
+    };
     &VERSIONS[first..6]
 }
 

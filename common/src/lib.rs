@@ -7,15 +7,13 @@
 //! | [`attach`] | an attachment on this host, which is both |
 //! | [`filter`] | what attachments own in the packet filter |
 //!
-//! Beside them are [`mod@file`], files in places where somebody else may have put something, and
-//! [`signals`] to the process.
+//! Beside them is [`mod@file`]: files in places where somebody else may have put something.
 
 pub mod attach;
 pub mod cni;
 pub mod file;
 pub mod filter;
 pub mod net;
-pub mod signals;
 
 pub use attach::{Host, Owner, Sandbox};
 pub use cni::{

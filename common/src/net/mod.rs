@@ -16,6 +16,7 @@ mod presence;
 mod relink;
 mod route;
 mod rule;
+mod signals;
 pub mod sysctl;
 pub mod sysfs;
 mod tap;
@@ -41,6 +42,7 @@ pub(crate) use presence::Presence;
 pub(crate) use relink::Relink;
 pub use route::{Family, MAIN_TABLE, Route};
 pub use rule::{OUR_PROTOCOL, Rule};
+pub use signals::end_requests;
 pub use tap::Tap;
 pub(crate) use tap::label_next_program;
 

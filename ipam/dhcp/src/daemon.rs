@@ -6,7 +6,7 @@ use crate::registry::Registry;
 use crate::service::serve;
 use crate::store::Store;
 use common::cni::{Context as _, report};
-use common::signals::end_requests;
+use common::net::end_requests;
 use common::{Code, Error, Result};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -61,7 +61,7 @@ fn run(settings: Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, tasks) = (runtime.context("cannot start a runtime")?, LocalSet::new());
     // Before anything that has to be tidied up.
-    let asked_to_end = end_requests().context("cannot wait for signals")?;
+    let asked_to_end = end_requests()?;
     let mut files = Files(Vec::new());
     let mut socket = settings.hostprefix.clone().into_os_string();
     socket.push(&settings.socketpath);
