@@ -46,6 +46,10 @@ impl ContainerTap<'_> {
             };
             link.map_or(Ok(()), |index| Ok(sandbox.netlink.delete_link(index).map(drop)?))
         });
+        // Of an ADD that was killed: /dev/net/tun would take it, with the user that it has.
+        if let Some(left) = inside.netlink.find_link(&unfinished)? {
+            inside.netlink.delete_link(left.index)?;
+        }
         inside.netns.enter(|| match self.label {
             None => Ok(self.tap.create(&unfinished)?),
             Some(label) => create_as(label, &unfinished, &self.tap),

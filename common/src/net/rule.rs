@@ -30,6 +30,8 @@ pub struct Rule {
     /// A number that its maker has given it. A rule has no room for a text, but a firewall mark whose
     /// mask is empty holds 32 bits and matches every packet.
     pub tag: Option<u32>,
+    /// Whether it is for every packet from there, whatever else is true of it.
+    pub is_plain: bool,
     // As the kernel sent it, for nothing less says which one is to be deleted.
     message: RuleMessage,
 }
@@ -50,7 +52,7 @@ impl Rule {
             RuleAttribute::FwMask(0),
         ];
         let (source, tag) = (Some(source.into()), Some(tag));
-        Self { source, table, protocol: OUR_PROTOCOL, tag, message }
+        Self { source, table, protocol: OUR_PROTOCOL, tag, is_plain: true, message }
     }
 
     fn from_message(message: RuleMessage) -> Option<Self> {
@@ -59,6 +61,8 @@ impl Rule {
         }
         let (mut source, mut table) = (None, message.header.table.into());
         let (mut protocol, mut mark, mut mask) = (0, None, None);
+        let header = &message.header;
+        let mut is_plain = header.dst_len == 0 && header.tos == 0;
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::Source(ip) => source = Some(*ip),
@@ -66,12 +70,14 @@ impl Rule {
                 RuleAttribute::Protocol(number) => protocol = (*number).into(),
                 RuleAttribute::FwMark(number) => mark = Some(*number),
                 RuleAttribute::FwMask(number) => mask = Some(*number),
-                _ => {}
+                RuleAttribute::Priority(_) | RuleAttribute::SuppressPrefixLen(_) => {}
+                _ => is_plain = false,
             }
         }
+        is_plain &= mask.unwrap_or_default() == 0 && (mark.is_none() || mask.is_some());
         let source = source.and_then(|ip| IpNetwork::new(ip, message.header.src_len).ok());
         let tag = mark.filter(|_| mask == Some(0) && protocol == OUR_PROTOCOL);
-        Some(Self { source, table, protocol, tag, message })
+        Some(Self { source, table, protocol, tag, is_plain, message })
     }
 
     /// Whether it is for the packets of one address.

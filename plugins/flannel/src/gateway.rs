@@ -12,8 +12,8 @@ use common::{Host, Result};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-/// Removes addresses of the bridge that are the cluster's and not this node's, and, from a bridge
-/// without a port, which serves nobody, every other address that `bridge` would refuse to replace.
+/// Removes addresses of the bridge that are the cluster's and not this node's, and, from the `cni0` that
+/// nobody has named and that serves nobody, every other address that `bridge` would refuse to replace.
 /// What else has an address there may be another network's, and is left to `bridge` to refuse.
 ///
 /// # Errors
@@ -23,7 +23,8 @@ pub(crate) fn delete_former(config: &Object, subnet: &SubnetEnv) -> Result<()> {
     if kind_of(config) != "bridge" || is_told {
         return Ok(());
     }
-    let name = json::get(config, "bridge").and_then(Value::as_str).unwrap_or("cni0");
+    let given = json::get(config, "bridge").and_then(Value::as_str);
+    let name = given.unwrap_or("cni0");
     // A name that no link can have is the delegate's to refuse.
     let Ok(name) = name.parse::<IfName>() else { return Ok(()) };
     let netlink = Host::open()?.netlink;
@@ -36,7 +37,7 @@ pub(crate) fn delete_former(config: &Object, subnet: &SubnetEnv) -> Result<()> {
     if others.is_empty() {
         return Ok(());
     }
-    let is_unused = netlink.list_ports(bridge.index)?.is_empty();
+    let is_unused = given.is_none() && netlink.list_ports(bridge.index)?.is_empty();
     for address in others {
         let is_former = subnet.networks.iter().any(|network| network.contains(address.ip()));
         if is_former || is_unused && address.is_ipv4() {

@@ -140,7 +140,10 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
             Some(Content::Config(config, kept)) if is_of(&config, request) => {
                 (ifname.map(str::to_owned).or(kept), grace_age(&config))
             }
-            Some(Content::Broken(_)) => (ifname.map(str::to_owned), GRACE_AGE.as_secs()),
+            // Begun by an ADD that was killed. What else cannot be read may be somebody else's.
+            Some(Content::Broken(_)) if is_begun(&path) => {
+                (ifname.map(str::to_owned), GRACE_AGE.as_secs())
+            }
             _ => continue,
         };
         let is_valid = request.valid.iter().any(|valid| {
@@ -160,6 +163,13 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
             errors.note(remove(&path));
         }
     }
+}
+
+/// Whether it is a file that was being written: an empty one, or one of a name that only those have.
+fn is_begun(path: &Path) -> bool {
+    let is_temporary =
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b":"));
+    is_temporary || path.symlink_metadata().is_ok_and(|file| file.len() == 0)
 }
 
 fn is_of(config: &Object, request: &Gc<'_>) -> bool {

@@ -125,8 +125,8 @@ impl<'a> SourceRules<'a> {
             addresses.extend(found.iter().map(|found| found.address.ip()));
         }
         let Some(rules) = errors.note(self.netlink().list_rules()) else { return };
-        // What names its maker is not theirs.
-        for rule in rules.iter().filter(|rule| rule.protocol == UNSPECIFIED) {
+        // What names its maker, or is for some packets only, is not theirs.
+        for rule in rules.iter().filter(|rule| rule.protocol == UNSPECIFIED && rule.is_plain) {
             if addresses.iter().any(|address| rule.is_from(*address)) {
                 errors.note(self.netlink().delete_rule(rule));
             }
@@ -137,7 +137,8 @@ impl<'a> SourceRules<'a> {
     /// Go plugin.
     pub(crate) fn list_tables(&self, source: IpAddr) -> Result<Vec<u32>> {
         let rules = self.netlink().list_rules()?;
-        Ok(rules.iter().filter(|rule| rule.is_from(source)).map(|rule| rule.table).collect())
+        let own = rules.iter().filter(|rule| rule.is_plain && rule.is_from(source));
+        Ok(own.map(|rule| rule.table).collect())
     }
 
     /// A sentence for each address without a rule to the table.

@@ -61,6 +61,14 @@ pub(crate) struct HostEnd {
     pub(crate) mtu: u32,
 }
 
+impl Own {
+    /// Whether it was written for this interface of this container; the Go plugin's does not say.
+    fn is_of(&self, attachment: &Attachment) -> bool {
+        let suffix = format!(" {} {}", attachment.container, attachment.ifname);
+        self.owner.is_empty() || self.owner.ends_with(&suffix)
+    }
+}
+
 impl Backup {
     fn restore_at(&self, netns: Option<&NetnsPath>, ifname: &IfName) -> Result<()> {
         match Sandbox::find(netns)? {
@@ -93,7 +101,9 @@ impl Backup {
             });
             errors.note(restored);
         }
-        let mut sysctls: Vec<_> = own.sysctls.iter().collect();
+        // Somebody else may have written the file.
+        let mut sysctls: Vec<_> =
+            own.sysctls.iter().filter(|(path, _)| is_of_a_namespace(path)).collect();
         sysctls.sort_by_cached_key(|(path, _)| rank(path));
         let restored = sandbox.enter(|| {
             for (path, value) in sysctls {
@@ -207,6 +217,8 @@ impl Store {
             match &found {
                 Err(error) if is_nothing(error) => continue,
                 Err(error) => report(format_args!("{}: {error}", path.display())),
+                // Container and interface of another one may make the same file name.
+                Ok(backup) if !backup.own.is_of(attachment) => continue,
                 Ok(backup) => {
                     if let Err(error) = backup.restore_at(netns, &attachment.ifname) {
                         report(format_args!("not restored: {error}"));
@@ -234,6 +246,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a path below /proc/sys is one that ADD may have written down.
+fn is_of_a_namespace(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.next() == Some("net") && parts.all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn file_name(attachment: &Attachment) -> String {
