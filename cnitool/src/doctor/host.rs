@@ -4,9 +4,10 @@ use super::{of_type, text};
 use crate::finding::Finding;
 use crate::list::ConfigList;
 use common::Result;
-use common::filter::Masquerade;
+use common::filter::{Backend, Masquerade};
+use common::net::nft::Feature;
 use common::net::{BridgeStatus, Family, nft, sysctl};
-use firewall::policy::Sender;
+use firewall::policy::{self, Sender};
 use std::collections::BTreeSet;
 
 /// Whether packets leave the host for those whose gateway it is.
@@ -84,6 +85,27 @@ fn of_bridge(name: &str, bridge: &BridgeStatus) -> Vec<Finding> {
     findings
 }
 
+/// What iptables does because the kernel lacks a part of nftables, and what nobody can do.
+fn backends() -> Vec<Finding> {
+    let finding = |probed: Result<Option<Feature>>, what: &str, key: &str| match probed {
+        Ok(None) => None,
+        Ok(Some(lack)) => Some(Finding::note(
+            lack.to_string(),
+            format!("iptables {what} instead, unless the network has \"{key}\": \"nftables\""),
+        )),
+        Err(error) => Some(Finding::problem(
+            format!("nothing here {what}: {error}"),
+            "update the kernel, or install iptables",
+        )),
+    };
+    let found = [
+        finding(Masquerade::probe(), "masquerades pods", "ipMasqBackend"),
+        finding(portmap::probe(), "maps host ports", "backend"),
+        finding(policy::probe(Backend::Any), "lets connections of pods through", "backend"),
+    ];
+    found.into_iter().flatten().collect()
+}
+
 /// Features that the kernel lacks.
 pub(super) fn kernel() -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -98,18 +120,8 @@ pub(super) fn kernel() -> Vec<Finding> {
             "load the module nf_tables, or run this as root; without it there are no host ports \
              and there is no masquerading",
         ));
-    } else if let Err(error) = portmap::probe() {
-        findings.push(Finding::problem(
-            format!("there are no host ports on this kernel: {error}"),
-            "update the kernel, or have portmap use iptables (\"backend\": \"iptables\")",
-        ));
-    }
-    if let Ok(Some(lack)) = Masquerade::probe() {
-        findings.push(Finding::note(
-            lack.to_string(),
-            "pods with ipMasq are masqueraded by iptables instead, unless their network has \
-             \"ipMasqBackend\": \"nftables\"",
-        ));
+    } else {
+        findings.extend(backends());
     }
     if matches!(sysctl::read("net/ipv6/conf/all/disable_ipv6"), Ok(None)) {
         findings.push(Finding::note(

@@ -17,7 +17,7 @@ pub use comment::{Comment, VETH, has_veth_note, notes};
 use crate::attach::{Kept, Owner};
 use crate::cni::{Result, Undo};
 use crate::net::Family;
-use crate::net::nft::{Batch, Data, Element, Feature, Key, Make, Nft, SetName, Table, TableFamily};
+use crate::net::nft::{Batch, Data, Element, Key, Make, Nft, SetName, Table, TableFamily};
 use change::Change;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -213,14 +213,6 @@ impl Elements {
     /// When the kernel cannot be asked.
     pub fn is_whole(&mut self, ruleset: &impl SharedRuleset) -> Result<bool> {
         self.is_declared(&ruleset.declare()?)
-    }
-
-    /// What the kernel lacks of what these rules need, if they are not there.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn find_lack(&mut self, ruleset: &impl SharedRuleset) -> Result<Option<Feature>> {
-        Ok(self.nft.find_lack(&ruleset.declare()?)?)
     }
 
     /// Deletes what conflicts with elements that are not made, because iptables does their work.

@@ -24,7 +24,8 @@
 
 use crate::attach::kept::Kept;
 use crate::attach::owner::{Owner, digest};
-use crate::cni::{Cidr, Error, Result, Success, Undo, report};
+use crate::cni::{Cidr, Error, Result, Success, Undo};
+use crate::filter::backend::{Backend, create_instead};
 use crate::filter::elements::{
     ABOUT, Comment, Elements, OwnedElement, Shared, SharedRuleset, table,
 };
@@ -40,7 +41,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 mod iptables;
 mod scope;
 
-use scope::Backend;
 pub use scope::Scope;
 
 pub(super) const MAP: &str = "masqueraded";
@@ -82,40 +82,22 @@ impl Masquerade {
             return iptables::create(success, scope, owner, undo);
         }
         let outcome = self.create_here(success, scope, owner, undo);
-        let Err(error) = outcome else { return Ok(()) };
-        let Some(lack) = self.find_lack(success, scope)? else { return Err(error) };
-        match iptables::create(success, scope, owner, undo) {
-            Ok(()) => report(format!("{lack}: iptables masquerades instead")),
-            Err(other) => {
-                return Err(error.details(format!("iptables cannot do it either: {}", other)));
-            }
-        }
-        Ok(())
+        let Err(refused) = outcome else { return Ok(()) };
+        create_instead(refused, find_lack(success, scope)?, "masquerades", || {
+            iptables::create(success, scope, owner, undo)
+        })
     }
 
-    /// What the kernel lacks to masquerade in our own tables: iptables is used then, where the
-    /// configuration does not say who is.
+    /// Whether pods could be masqueraded: what the kernel lacks, where iptables would do it for a
+    /// configuration that names no backend.
     ///
     /// # Errors
-    /// When the kernel cannot be asked.
+    /// Code 50 when neither can.
     pub fn probe() -> Result<Option<Feature>> {
         // Of TEST-NET-1, whose chain nobody has made.
         let address = IpNetwork::new(Ipv4Addr::new(192, 0, 2, 1).into(), 24).map(Cidr::from);
         let address = address.map_err(|error| Error::internal(error.to_string()))?;
-        Self::open()?.elements.find_lack(&Subnet { address, exclude: Vec::new() })
-    }
-
-    /// What the kernel lacks, so that iptables is used, unless the configuration says who is.
-    fn find_lack(&mut self, success: &Success, scope: &Scope) -> Result<Option<Feature>> {
-        if scope.backend != Backend::Any {
-            return Ok(None);
-        }
-        for subnet in subnets(success, scope) {
-            if let Some(lack) = self.elements.find_lack(&subnet)? {
-                return Ok(Some(lack));
-            }
-        }
-        Ok(None)
+        Backend::Any.probe(Subnet { address, exclude: Vec::new() }.declare()?, "nat")
     }
 
     fn create_here(
@@ -141,8 +123,7 @@ impl Masquerade {
         scope: &Scope,
         owner: &Owner,
     ) -> Result<Vec<Expected>> {
-        if scope.backend == Backend::Iptables || Self::open()?.find_lack(success, scope)?.is_some()
-        {
+        if scope.backend == Backend::Iptables || find_lack(success, scope)?.is_some() {
             let (success, scope, owner) = (success.clone(), scope.clone(), owner.clone());
             let rules = iptables::ExpectedRules { success, scope, owner };
             return Ok(vec![Expected::External(Box::new(rules))]);
@@ -203,11 +184,22 @@ impl Masquerade {
                 differences.push(format!("{}: rules of {table} are missing", subnet.address));
             }
         }
-        if !differences.is_empty() && self.find_lack(success, scope)?.is_some() {
+        if !differences.is_empty() && find_lack(success, scope)?.is_some() {
             return iptables::verify(success, scope, owner);
         }
         Ok(differences)
     }
+}
+
+/// What the kernel lacks, so that iptables masquerades, unless the configuration says who does.
+fn find_lack(success: &Success, scope: &Scope) -> Result<Option<Feature>> {
+    for subnet in subnets(success, scope) {
+        let lack = scope.backend.find_lack(&subnet.declare()?)?;
+        if lack.is_some() {
+            return Ok(lack);
+        }
+    }
+    Ok(None)
 }
 
 const MAPS: [Shared; 2] = [map(Family::V4), map(Family::V6)];

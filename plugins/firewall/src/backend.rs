@@ -2,9 +2,11 @@
 
 use crate::config::{BackendKey, Plan};
 use crate::firewalld::Firewalld;
-use crate::policy::{Accepted, ForwardingPolicy, ForwardingRules, Ingress, iptables};
+use crate::policy::{self, Accepted, ForwardingPolicy, ForwardingRules, Ingress, iptables};
 use common::attach::Owner;
 use common::cni::report;
+use common::filter::backend::{Backend, create_instead};
+use common::filter::elements::SharedRuleset as _;
 use common::filter::restore::{Expected, External};
 use common::{Code, Error, Errors, Result, Success, Undo};
 use std::net::IpAddr;
@@ -64,7 +66,16 @@ pub(crate) fn expected_state(
     plan: &Plan,
     owner: &Owner,
 ) -> Result<Vec<Expected>> {
-    ForwardingRules::expected_state(&own_part(plan.backend, success, plan)?, owner)
+    let mut own = own_part(plan.backend, success, plan)?;
+    if lacks(&own, plan)? {
+        own = own_part(BackendKey::Iptables, success, plan)?;
+    }
+    ForwardingRules::expected_state(&own, owner)
+}
+
+/// Whether the kernel lacks what our own tables need, so that iptables is used.
+fn lacks(own: &ForwardingPolicy, plan: &Plan) -> Result<bool> {
+    Ok(plan.backend().find_lack(&own.declare()?)?.is_some())
 }
 
 /// What lets connections through on this host, for this configuration.
@@ -126,13 +137,17 @@ impl ForwardingBackend {
         undo: &mut Undo,
     ) -> Result<()> {
         let own = self.own_part(success, plan)?;
-        match (
-            ForwardingRules::open().and_then(|mut tables| tables.create(&own, owner, undo)),
-            &self,
-        ) {
+        let made = ForwardingRules::open().and_then(|mut tables| tables.create(&own, owner, undo));
+        match (made, &self) {
             // A kernel without nftables may have iptables. Without our tables, DEL finds the addresses
             // in prevResult only.
             (Err(error), Self::Iptables) => report(error),
+            (Err(refused), Self::Nftables) => {
+                let lack = plan.backend().find_lack(&own.declare()?)?;
+                return create_instead(refused, lack, "lets connections through", || {
+                    Self::Iptables.create(success, plan, owner, undo)
+                });
+            }
             (made, _) => made?,
         }
         self.external(success, plan)?.map_or(Ok(()), |external| external.create(undo))
@@ -144,21 +159,28 @@ impl ForwardingBackend {
         plan: &Plan,
         owner: &Owner,
     ) -> Result<Vec<String>> {
-        let mut differences = match &self {
-            Self::Iptables => Vec::new(),
-            _ => ForwardingRules::open()?.verify(&self.own_part(success, plan)?, owner)?,
+        let own = self.own_part(success, plan)?;
+        let verified = match &self {
+            Self::Iptables => Ok(Vec::new()),
+            _ => ForwardingRules::open().and_then(|mut tables| tables.verify(&own, owner)),
         };
+        let is_there = verified.as_ref().is_ok_and(Vec::is_empty);
+        if !is_there && matches!(self, Self::Nftables) && lacks(&own, plan)? {
+            return Self::Iptables.verify(success, plan, owner);
+        }
+        let mut differences = verified?;
         if let Some(external) = self.external(success, plan)? {
             differences.extend(external.verify()?);
         }
         Ok(differences)
     }
 
-    pub(crate) fn probe(&self) -> Result<()> {
+    pub(crate) fn probe(&self, plan: &Plan) -> Result<()> {
         match self {
-            Self::Nftables => ForwardingRules::open()?.probe(),
             Self::Firewalld(_) => Ok(()),
-            Self::Iptables => iptables::probe(),
+            Self::Iptables => policy::probe(Backend::Iptables).map(drop),
+            Self::Nftables if policy::probe(plan.backend())?.is_some() => Ok(()),
+            Self::Nftables => ForwardingRules::open()?.probe(),
         }
     }
 

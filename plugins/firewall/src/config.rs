@@ -2,6 +2,7 @@
 
 use crate::policy::Ingress;
 use common::cni::Call;
+use common::filter::Backend;
 use common::{Error, Network, Result};
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ struct Config {
 /// The key `backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BackendKey {
-    /// firewalld if it runs, else nftables.
+    /// firewalld if it runs, else nftables, or iptables on a kernel whose nftables cannot.
     Any,
     Nftables,
     Iptables,
@@ -37,6 +38,16 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         call.network.config::<Config>()?.plan()
+    }
+
+    /// Who does it where firewalld does not. What keeps the pods of a bridge apart has no stand-in:
+    /// iptables sees their frames only where `br_netfilter` shows them.
+    pub(crate) fn backend(&self) -> Backend {
+        match (self.backend, self.ingress) {
+            (BackendKey::Any, Ingress::Open | Ingress::SameBridge) => Backend::Any,
+            (BackendKey::Iptables, _) => Backend::Iptables,
+            _ => Backend::Nftables,
+        }
     }
 }
 

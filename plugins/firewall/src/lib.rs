@@ -82,7 +82,7 @@ impl Plugin for Firewall {
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
-        ForwardingBackend::find(&self.plan)?.probe()
+        ForwardingBackend::find(&self.plan)?.probe(&self.plan)
     }
 }
 

@@ -61,10 +61,11 @@ use attachment::pod_key;
 use common::Undo;
 use common::attach::Owner;
 use common::cni::{Code, Error, Result, report};
+use common::filter::Backend;
 use common::filter::elements::{Elements, OwnedElement, Shared, SharedRuleset as _, port_key};
 use common::filter::restore::{Expected, ExpectedElements};
 use common::net::Family;
-use common::net::nft::{Batch, Element, Key, Make, Nft, concat};
+use common::net::nft::{Batch, Element, Feature, Key, Make, Nft, concat};
 use foreign::Chains;
 use ruleset::{ALLOWED_PAIRS, BRIDGES, HAIRPINS, PORT_HAIRPINS, PORTS, isolated, set_of};
 use std::net::IpAddr;
@@ -276,6 +277,17 @@ impl ForwardingRules {
         }
         Ok(())
     }
+}
+
+/// Whether connections could be let through by this backend: what the kernel lacks, where iptables
+/// would do it for a configuration that names none.
+///
+/// # Errors
+/// Code 50 when they could not.
+pub fn probe(backend: Backend) -> Result<Option<Feature>> {
+    let mut declaration = Batch::new();
+    ruleset::declare(&mut declaration, Family::V4);
+    backend.probe(declaration, iptables::TABLE)
 }
 
 /// A chain is named once, however many senders it refuses.

@@ -5,6 +5,7 @@ use crate::hostports::iptables::{IptablesOptions, MasqueradeMark};
 use crate::hostports::{At, Condition, Mapping, PortMappings, SourceNat};
 use crate::per_family::PerFamily;
 use common::cni::Call;
+use common::filter::Backend;
 use common::net::{Family, ipproto};
 use common::{Error, Network, Result};
 use serde::Deserialize;
@@ -48,34 +49,25 @@ pub(crate) struct Plan {
     pub(crate) source_nat: SourceNat,
     /// Empty where iptables has them.
     pub(crate) conditions: PerFamily<Vec<Condition>>,
-    /// None for nftables.
-    pub(crate) iptables: Option<IptablesOptions>,
+    /// The keys that only one backend understands choose it, where `backend` does not.
+    pub(crate) backend: Backend,
+    pub(crate) iptables: IptablesOptions,
 }
 
-/// Which packet filter makes the ports lead to the container. The keys that only one of them
-/// understands choose it, where `backend` does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HostPortBackend {
-    Nftables,
-    Iptables,
-}
-
-impl HostPortBackend {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Nftables => "nftables",
-            Self::Iptables => "iptables",
-        }
+fn name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Any | Backend::Nftables => "nftables",
+        Backend::Iptables => "iptables",
     }
 }
 
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        let iptables = (config.backend()? == HostPortBackend::Iptables).then(|| config.iptables());
-        let conditions = match iptables {
-            None => config.conditions()?,
-            Some(_) => Default::default(),
+        let (backend, iptables) = (config.backend()?, config.iptables());
+        let conditions = match backend {
+            Backend::Any | Backend::Nftables => config.conditions()?,
+            Backend::Iptables => Default::default(),
         };
         let entries = &config.runtime_config.port_mappings;
         let mappings = entries.iter().map(PortMapping::mapping).collect::<Result<Vec<_>>>()?;
@@ -85,7 +77,7 @@ impl Plan {
             true if config.masq_all => SourceNat::All,
             true => SourceNat::Needed,
         };
-        Ok(Self { mappings, source_nat, conditions, iptables })
+        Ok(Self { mappings, source_nat, conditions, backend, iptables })
     }
 }
 
@@ -97,7 +89,7 @@ pub(crate) fn mapping_hints(network: &Network) -> Vec<Mapping> {
 
 impl Config {
     /// Refuses what the Go plugin refuses, in its words: users search for them.
-    fn backend(&self) -> Result<HostPortBackend> {
+    fn backend(&self) -> Result<Backend> {
         if self.external_set_mark_chain.is_some() && self.mark_masq_bit.is_some() {
             return Err(Error::config("Cannot specify externalSetMarkChain and markMasqBit"));
         }
@@ -106,9 +98,9 @@ impl Config {
         }
         let options = self.options();
         let asked = match self.backend.as_str() {
-            "" => options.first().map_or(HostPortBackend::Nftables, |(_, backend)| *backend),
-            "nftables" => HostPortBackend::Nftables,
-            "iptables" => HostPortBackend::Iptables,
+            "" => options.first().map_or(Backend::Any, |(_, backend)| *backend),
+            "nftables" => Backend::Nftables,
+            "iptables" => Backend::Iptables,
             other => return Err(Error::config(format!("unrecognized backend {other:?}"))),
         };
         let others: Vec<_> = options.iter().filter(|(_, backend)| *backend != asked).collect();
@@ -116,14 +108,14 @@ impl Config {
             let keys: Vec<_> = others.iter().map(|(key, _)| *key).collect();
             return Err(Error::config(format!(
                 "{} backend was requested but configuration contains {}-specific options [{}]",
-                asked.name(),
-                other.name(),
+                name(asked),
+                name(*other),
                 keys.join(" "),
             )));
         }
         let is_word = |word: &String| !word.contains(['"', '\'', '\\', '\n', ' ']);
         let mut words = self.conditions_v4.iter().chain(&self.conditions_v6);
-        if asked == HostPortBackend::Iptables
+        if asked == Backend::Iptables
             && let Some(word) = words.find(|word| !is_word(word))
         {
             return Err(Error::config(format!("conditions: {word:?} is no word of iptables"))
@@ -152,18 +144,18 @@ impl Config {
     }
 
     /// The keys that only one backend understands, each with that one.
-    fn options(&self) -> Vec<(&'static str, HostPortBackend)> {
+    fn options(&self) -> Vec<(&'static str, Backend)> {
         let mut options = Vec::new();
         if self.external_set_mark_chain.is_some() {
-            options.push(("externalSetMarkChain", HostPortBackend::Iptables));
+            options.push(("externalSetMarkChain", Backend::Iptables));
         }
         for (key, conditions) in
             [("conditionsV4", &self.conditions_v4), ("conditionsV6", &self.conditions_v6)]
         {
             match conditions.first().and_then(|condition| condition.chars().next()) {
                 None => {}
-                Some('-' | '!') => options.push((key, HostPortBackend::Iptables)),
-                Some(_) => options.push((key, HostPortBackend::Nftables)),
+                Some('-' | '!') => options.push((key, Backend::Iptables)),
+                Some(_) => options.push((key, Backend::Nftables)),
             }
         }
         options

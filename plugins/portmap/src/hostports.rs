@@ -42,6 +42,7 @@
 //! and the same as `table ip6 girder`; the rules are in `ruleset`. Their number depends on neither
 //! pods nor ports.
 
+mod backend;
 mod conditions;
 mod conflicting_dnat;
 mod conflicts;
@@ -55,19 +56,19 @@ pub(crate) use port_range::{At, Mapping};
 
 use crate::per_family::PerFamily;
 use common::Undo;
+use common::attach::Kept;
 use common::attach::Owner;
 use common::attach::sandbox::Host;
-use common::attach::{Kept, host_end};
-use common::cni::{Cidr, Code, Error, Result};
-use common::filter::Legacy;
+use common::cni::{Cidr, Error, Result};
 use common::filter::elements::{Elements, FEW, OwnedElement, Shared, table};
-use common::filter::restore::{Expected, ExpectedElements};
-use common::net::nft::{Batch, Data, Element, Key, Nft, SetName, Verdict};
+use common::filter::{Backend, Legacy, legacy::port_chain};
+use common::net::nft::{Data, Element, Key, SetName, Verdict};
 use common::net::{Family, ipproto, sysctl};
 use conditions::chain_name;
 use conflicts::{HostPortRuleset, comment, count, has_veth};
+use iptables::IptablesOptions;
 use port_range::{PROTOCOLS, PortRange, address_of, ranges, sources_element, sources_key};
-use ruleset::{ACLS, ALL, CONDITIONS_PREFIX, PORTS, SOURCES, SOURCES_PREFIX};
+use ruleset::{ACLS, ALL, CONDITIONS_PREFIX, SOURCES, SOURCES_PREFIX};
 use std::net::IpAddr;
 
 /// What is to be reached through the host.
@@ -81,6 +82,10 @@ pub(crate) struct PortMappings {
     pub(crate) source_nat: SourceNat,
     /// What packets have to meet.
     pub(crate) conditions: PerFamily<Vec<Condition>>,
+    /// Who does it.
+    pub(crate) backend: Backend,
+    /// What only iptables is told.
+    pub(crate) iptables: IptablesOptions,
 }
 
 /// Whose source address is translated on the way to a pod.
@@ -155,33 +160,21 @@ impl HostPorts {
         Legacy::new(self.elements.nft())
     }
 
-    /// Makes the ports lead to the attachment, all of them or none.
-    ///
-    /// # Errors
-    /// When another attachment has one of them, and may be alive; when the kernel refuses.
-    pub(crate) fn create(
-        &mut self,
-        ports: &PortMappings,
-        owner: &Owner,
-        undo: &mut Undo,
-    ) -> Result<()> {
+    /// Makes the ports lead to the attachment in our own tables. What an earlier ADD has made by
+    /// iptables stays until then: the kernel may refuse ours.
+    fn create_here(&mut self, ports: &PortMappings, owner: &Owner, undo: &mut Undo) -> Result<()> {
         let elements = ports.elements();
         if elements.is_empty() {
             return Ok(());
         }
-        self.clear_conflicting_dnat(ports, owner, None)?;
+        let is_repeated = self.clear_conflicting_dnat(ports, owner, Some(&port_chain(owner)))?;
         let comment = comment(owner, has_veth(&self.host.netlink, owner)?, &elements);
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.create(&elements, &comment, &ruleset, undo)?;
+        if is_repeated {
+            self.clear_conflicting_dnat(ports, owner, None)?;
+        }
         self.complete(ports)
-    }
-
-    /// What [`create`](Self::create) makes in the packet filter, for an attachment that lives.
-    pub(crate) fn expected(ports: &PortMappings, owner: &Owner) -> Expected {
-        let (elements, declaration) = (ports.elements(), conflicts::declare(ports));
-        let has_veth = host_end::may_exist(owner);
-        let comment = comment(owner, has_veth, &elements);
-        Expected::Own(ExpectedElements::new(elements, comment, declaration))
     }
 
     /// What has to wait for the rules: those that drop 127.0.0.0/8 from outside are there before
@@ -285,11 +278,8 @@ impl HostPorts {
         })
     }
 
-    /// Every port that does not lead where it should.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub(crate) fn verify(&mut self, ports: &PortMappings, owner: &Owner) -> Result<Vec<String>> {
+    /// Every port that does not lead where it should by our own tables.
+    fn verify_here(&mut self, ports: &PortMappings, owner: &Owner) -> Result<Vec<String>> {
         let elements = ports.elements();
         let missing = self.elements.missing(&elements, owner)?;
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
@@ -300,24 +290,6 @@ impl HostPorts {
         }
         differences.extend(self.localhost_difference(ports)?);
         Ok(differences)
-    }
-
-    /// Whether the kernel would take these rules.
-    ///
-    /// # Errors
-    /// Code 50 when it has no nftables, or is older than 5.6.
-    pub(crate) fn probe() -> Result<()> {
-        let probed = Nft::open().and_then(|mut nft| {
-            let table = table(Family::V4);
-            // Rules that are there need no slow rehearsal.
-            if nft.find_chain(table, PORTS)?.is_some() {
-                return Ok(());
-            }
-            let mut batch = Batch::new();
-            ruleset::declare(&mut batch, table);
-            nft.rehearse(batch)
-        });
-        probed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
 }
 
@@ -372,6 +344,8 @@ mod tests {
             }],
             source_nat,
             conditions: Default::default(),
+            backend: Backend::Any,
+            iptables: Default::default(),
         };
         let pod = "10.1.0.2/24";
         let needed = SourceNat::Needed;

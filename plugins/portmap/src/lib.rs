@@ -11,8 +11,10 @@ use common::attach::host_end::announce_chained;
 use common::attach::kept::Kept;
 use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
+use common::filter::Backend;
 use common::filter::restore::{Expected, Filtering};
 use common::net::Family;
+use common::net::nft::Feature;
 use common::{
     Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
 };
@@ -41,11 +43,7 @@ impl Plugin for Portmap {
         if !mappings.mappings.is_empty() {
             let owner = request.owner();
             announce_chained(Self::NAME, &owner, undo)?;
-            let mut host_ports = HostPorts::open()?;
-            match &self.plan.iptables {
-                None => host_ports.create(&mappings, &owner, undo)?,
-                Some(options) => host_ports.create_by_iptables(&mappings, options, &owner, undo)?,
-            }
+            HostPorts::open()?.create(&mappings, &owner, undo)?;
         }
         Ok(success.clone())
     }
@@ -64,11 +62,7 @@ impl Plugin for Portmap {
             return Ok(());
         }
         let owner = request.owner();
-        let mut host_ports = HostPorts::open()?;
-        no_differences(&match &self.plan.iptables {
-            None => host_ports.verify(&mappings, &owner)?,
-            Some(options) => host_ports.verify_by_iptables(&mappings, options, &owner)?,
-        })
+        no_differences(&HostPorts::open()?.verify(&mappings, &owner)?)
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
@@ -81,29 +75,27 @@ impl Plugin for Portmap {
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
-        HostPorts::probe()
+        HostPorts::probe(self.plan.backend).map(drop)
     }
 }
 
-/// Whether ports of the host could be made to lead to containers.
+/// Whether ports of the host could be made to lead to containers: what the kernel lacks, where
+/// iptables would do it for a configuration that names no backend.
 ///
 /// # Errors
-/// Code 50 when the kernel has no nftables, or none that is young enough.
-pub fn probe() -> Result<()> {
-    HostPorts::probe()
+/// Code 50 when they could not.
+pub fn probe() -> Result<Option<Feature>> {
+    HostPorts::probe(Backend::Any)
 }
 
 impl Filtering for Portmap {
     fn expected_state(&self, owner: &Owner, result: &Success) -> Result<Vec<Expected>> {
         let mappings = self.port_mappings(result, owner.ifname());
-        if mappings.mappings.is_empty() || self.plan.iptables.is_some() {
-            return Ok(Vec::new());
-        }
-        Ok(vec![HostPorts::expected(&mappings, owner)])
+        HostPorts::expected_state(mappings, owner)
     }
 
     fn uses_external_backend(&self) -> bool {
-        self.plan.iptables.is_some()
+        self.plan.backend == Backend::Iptables
     }
 }
 
@@ -114,6 +106,8 @@ impl Portmap {
             mappings: self.plan.mappings.clone(),
             source_nat: self.plan.source_nat,
             conditions: self.plan.conditions.clone(),
+            backend: self.plan.backend,
+            iptables: self.plan.iptables.clone(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Masquerading by iptables, for those who ask for it by name: chains, rules and comments are those
-//! of the Go plugin, so that each of the two deletes what the other has made.
+//! Masquerading by iptables, for those who ask for it, and where nftables cannot: chains, rules and
+//! comments are those of the Go plugin, so that each of the two deletes what the other has made.
 
 use super::Scope;
 use crate::attach::Owner;

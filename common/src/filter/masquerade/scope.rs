@@ -1,6 +1,7 @@
 //! `ipMasq` and the keys beside it.
 
 use crate::cni::{Call, Cidr, Error, Result};
+use crate::filter::Backend;
 use crate::net::Family;
 use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected, Visitor};
@@ -57,18 +58,6 @@ pub struct Scope {
     pub(super) exclude: Vec<Cidr>,
     /// Who does it.
     pub(super) backend: Backend,
-}
-
-/// Who masquerades.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Backend {
-    /// Not named: our own tables, or those of iptables where the kernel cannot masquerade in ours.
-    #[default]
-    Any,
-    /// Our own tables.
-    Nftables,
-    /// The tables of iptables, by its programs.
-    Iptables,
 }
 
 impl Scope {

@@ -3,7 +3,7 @@
 
 use super::{ForwardingPolicy, Ingress};
 use common::Undo;
-use common::cni::{Code, Error, Errors, Result, report};
+use common::cni::{Error, Errors, Result, report};
 use common::net::iptables::{self, LockedTable, Rule, comment};
 use common::net::nft::{Nft, Table, octets};
 use common::net::{self, Family};
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// The chain of what is let through.
 pub(super) const CHAIN: &str = "CNI-FORWARD";
 pub(super) const FORWARD: &str = "FORWARD";
-const TABLE: &str = "filter";
+pub(super) const TABLE: &str = "filter";
 /// The chain of what may come from a bridge that is not open.
 const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
 /// The chain of what comes from one and leaves by another link.
@@ -192,18 +192,6 @@ fn may_have(family: Family, addresses: &[IpAddr]) -> Result<bool> {
     let rules = nft.list_rules(filter(family), CHAIN)?;
     let mut all = addresses.iter().map(|ip| octets(*ip));
     Ok(all.any(|octets| rules.iter().any(|rule| rule.contains(&octets))))
-}
-
-/// Whether the programs of iptables work.
-///
-/// # Errors
-/// Code 50 if they are not; those for IPv6 may be missing where there is none.
-pub(crate) fn probe() -> Result<()> {
-    if let Err(error) = iptables::save(Family::V6, TABLE) {
-        report(error);
-    }
-    let asked = iptables::save(Family::V4, TABLE);
-    asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use common::attach::Owner;
 use common::attach::in_use::Containers;
 use common::attach::kept::Kept;
 use common::cni::{Error, Errors, Result};
+use common::filter::Backend;
 use common::filter::legacy::LegacyHostPort;
 use common::net::Family;
 use common::net::iptables::LockedTable;
@@ -34,7 +35,11 @@ impl HostPorts {
             // The chain may be in the tables of the other kind of iptables, where it is not replaced.
             let replaced = match replaced {
                 Some(chain) if found.iter().any(|one| one.container.has_chain(chain)) => {
-                    LockedTable::open(family, "nat")?.has_chain(chain).then_some(chain)
+                    match LockedTable::open(family, "nat") {
+                        // Without its programs, nothing of iptables is left for later.
+                        Err(error) if error.is_gone() && ports.backend != Backend::Iptables => None,
+                        table => table?.has_chain(chain).then_some(chain),
+                    }
                 }
                 _ => None,
             };

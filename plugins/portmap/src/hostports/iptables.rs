@@ -1,4 +1,4 @@
-//! Host ports by iptables, for those who ask for it by name: chains, rules, order and comments are
+//! Host ports by iptables, for those who ask for it, and where nftables cannot: chains, rules, order and comments are
 //! those of the Go plugin, so that each of the two deletes what the other has made.
 
 use super::conflicts::HostPortRuleset;
@@ -45,7 +45,6 @@ impl Default for MasqueradeMark {
 /// What an attachment has in the table of one family.
 struct ContainerRules<'a> {
     ports: &'a PortMappings,
-    options: &'a IptablesOptions,
     pod: Cidr,
     chain: String,
     comment: String,
@@ -60,7 +59,6 @@ impl HostPorts {
     pub(crate) fn create_by_iptables(
         &mut self,
         ports: &PortMappings,
-        options: &IptablesOptions,
         owner: &Owner,
         undo: &mut Undo,
     ) -> Result<()> {
@@ -68,7 +66,7 @@ impl HostPorts {
         let is_repeated = self.clear_conflicting_dnat(ports, owner, Some(&chain))?;
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
         self.elements.delete_conflicting(&ports.elements(), owner, &ruleset)?;
-        for rules in container_rules(ports, options, owner) {
+        for rules in container_rules(ports, owner) {
             let (shared_chains, shared) = rules.shared();
             let chains: Vec<_> = shared_chains.iter().map(String::as_str).collect();
             let table = LockedTable::open(rules.family(), TABLE)?;
@@ -88,11 +86,10 @@ impl HostPorts {
     pub(crate) fn verify_by_iptables(
         &self,
         ports: &PortMappings,
-        options: &IptablesOptions,
         owner: &Owner,
     ) -> Result<Vec<String>> {
         let mut differences = Vec::new();
-        for rules in container_rules(ports, options, owner) {
+        for rules in container_rules(ports, owner) {
             let saved = save(rules.family(), TABLE)?;
             let (_, shared) = rules.shared();
             let gone = missing(&saved, &shared);
@@ -115,11 +112,7 @@ impl HostPorts {
 }
 
 /// One for each family that has ports.
-fn container_rules<'a>(
-    ports: &'a PortMappings,
-    options: &'a IptablesOptions,
-    owner: &Owner,
-) -> Vec<ContainerRules<'a>> {
+fn container_rules<'a>(ports: &'a PortMappings, owner: &Owner) -> Vec<ContainerRules<'a>> {
     let (network, container) = (owner.network(), &owner.attachment().container);
     let mut comment = format!("dnat name: \\\"{network}\\\" id: \\\"{container}\\\"");
     // The kernel takes 255 bytes, of which the four escapes here are none.
@@ -129,7 +122,6 @@ fn container_rules<'a>(
     }
     let of_pod = |pod: &Cidr| ContainerRules {
         ports,
-        options,
         pod: *pod,
         chain: port_chain(owner),
         comment: comment.clone(),
@@ -153,7 +145,7 @@ impl ContainerRules<'_> {
         let jumps =
             ["PREROUTING", "OUTPUT"].map(|chain| Rule::last(chain, format!("{local} -j {DNAT}")));
         let (mut chains, mut rules) = (vec![DNAT.to_owned()], jumps.to_vec());
-        if let (true, MasqueradeMark::Bit(bit)) = (self.marks(), &self.options.mark) {
+        if let (true, MasqueradeMark::Bit(bit)) = (self.marks(), &self.ports.iptables.mark) {
             let mark = format!("{0:#x}/{0:#x}", 1_u32 << bit);
             let (set, asks) = (
                 comment("CNI portfwd masquerade mark"),
@@ -188,7 +180,7 @@ impl ContainerRules<'_> {
                 _ => by_protocol.push((protocol, vec![port])),
             }
         }
-        let conditions = self.options.conditions.of(self.family()).iter();
+        let conditions = self.ports.iptables.conditions.of(self.family()).iter();
         let conditions: String = conditions.map(|word| format!(" {word}")).collect();
         let (comment, chain) = (comment(&self.comment), &self.chain);
         let jump = |protocol: &str, ports: &[String]| {
@@ -216,7 +208,7 @@ impl ContainerRules<'_> {
             _ => String::new(),
         };
         let asked = format!("{at} -p {protocol} -m {protocol} --dport {}", mapping.host_port);
-        let mark = match &self.options.mark {
+        let mark = match &self.ports.iptables.mark {
             MasqueradeMark::Bit(_) => SETMARK,
             MasqueradeMark::Chain(chain) => chain,
         };
@@ -240,6 +232,7 @@ impl ContainerRules<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::filter::Backend;
 
     #[test]
     fn rules_are_those_of_the_go_plugin() {
@@ -256,11 +249,12 @@ mod tests {
             mappings,
             source_nat: SourceNat::Needed,
             conditions: Default::default(),
+            backend: Backend::Iptables,
+            iptables: Default::default(),
         };
-        let options = IptablesOptions::default();
         let (network, container) = ("test".parse().unwrap(), "1234".parse().unwrap());
         let attachment = common::Attachment { container, ifname: "eth0".parse().unwrap() };
-        let rules = container_rules(&ports, &options, &attachment.owner(&network));
+        let rules = container_rules(&ports, &attachment.owner(&network));
         let (jumps, body) = (rules[0].jumps(), rules[0].body());
         assert_eq!((jumps.len(), body.len()), (3, 3 * 17));
         assert!(jumps[1].contains("--dports 8015 -j CNI-DN-"), "{jumps:?}");

@@ -128,7 +128,8 @@ impl Batch {
         if let Some(operation) = self.operations.last_mut() {
             operation.needs = set.needs();
         }
-        self
+        let intervals = set.needs().map(|_| Kind::Intervals);
+        self.uses(set.table.family, [Kind::Sets].into_iter().chain(intervals).collect())
     }
 
     /// Adds the changes of another batch.
@@ -385,6 +386,21 @@ mod tests {
         assert!(said(2, EINVAL).starts_with("ensure set s in table ip t: this needs Linux 5.6"));
         assert!(said(1, EINVAL).ends_with("Invalid argument"));
         assert!(said(2, nix::libc::EEXIST).ends_with("File exists"));
+    }
+
+    #[test]
+    fn a_set_tells_what_a_kernel_may_lack() {
+        use super::super::{Content, Datatype};
+        let features = |intervals| {
+            let key = &[Datatype::InetProto, Datatype::InetService];
+            let mut batch = Batch::new();
+            let set = Set { table: TABLE, name: "s", key, content: Content::Keys, intervals };
+            batch.set(Make::Ensure, &set);
+            let words = |feature: &Feature| feature.to_string();
+            batch.features().iter().map(words).collect::<Vec<_>>()
+        };
+        assert!(features(false)[0].contains("CONFIG_NF_TABLES_SET") && features(false).len() == 1);
+        assert!(features(true)[1].ends_with("intervals of concatenations in nftables (Linux 5.6)"));
     }
 
     #[test]

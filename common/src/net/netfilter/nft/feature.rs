@@ -27,6 +27,10 @@ pub(super) enum Kind {
     All,
     /// Tables of the family.
     Family,
+    /// Sets and maps.
+    Sets,
+    /// Those whose elements are intervals of concatenations.
+    Intervals,
     /// Chains that translate addresses.
     NatChain,
     /// What connection tracking knows.
@@ -43,6 +47,12 @@ impl fmt::Display for Feature {
         let (what, option) = match self.kind {
             Kind::All => ("nftables".to_owned(), "NF_TABLES"),
             Kind::Family => (format!("tables of family {family}"), self.of_family()),
+            Kind::Sets => ("sets and maps of nftables".to_owned(), "NF_TABLES_SET"),
+            Kind::Intervals => {
+                // They have no option, but are younger than the rest.
+                let what = "intervals of concatenations in nftables";
+                return write!(f, "this kernel lacks {what} (Linux 5.6)");
+            }
             Kind::NatChain => ("chains of the type nat in nftables".to_owned(), "NFT_NAT"),
             Kind::Connections => ("the expression \"ct\" of nftables".to_owned(), "NFT_CT"),
             Kind::Routes => {
@@ -71,12 +81,19 @@ impl Feature {
         }
     }
 
+    /// Whether its probe was refused because the kernel lacks it: one that does not know a flag says
+    /// EINVAL.
+    fn is_refused(self, error: &Error) -> bool {
+        is_lack(error) || (self.kind == Kind::Intervals && error.errno() == Some(EINVAL))
+    }
+
     /// A batch that nothing but the lack of it can stop.
     fn probe(self) -> Batch {
         const MAP: &str = "map";
         let table = Table { family: self.family, name: "girder-probe" };
         let mut batch = Batch::new();
         batch.table(Make::Create, table, None);
+        let set = |key, content, intervals| Set { table, name: MAP, key, content, intervals };
         let mut chain = Chain::named(table, "chain");
         if self.kind == Kind::NatChain {
             let (kind, hook) = (ChainKind::Nat, Hook::Postrouting);
@@ -84,6 +101,12 @@ impl Feature {
         }
         let expr = match self.kind {
             Kind::All | Kind::Family => return batch,
+            Kind::Sets | Kind::Intervals => {
+                let key = [Datatype::InetProto, Datatype::InetService];
+                let intervals = self.kind == Kind::Intervals;
+                batch.set(Make::Create, &set(&key, Content::Keys, intervals));
+                return batch;
+            }
             Kind::NatChain => None,
             Kind::Connections => Some(Expr::Redirected),
             Kind::Routes => Some(Expr::ForThisHost),
@@ -91,16 +114,8 @@ impl Feature {
             Kind::Dnat => {
                 let is_ipv4 = self.family == TableFamily::Ip;
                 let values = if is_ipv4 { [Datatype::Ipv4Addr] } else { [Datatype::Ipv6Addr] };
-                batch.set(
-                    Make::Create,
-                    &Set {
-                        table,
-                        name: MAP,
-                        key: &[Datatype::InetProto],
-                        content: Content::Values(&values),
-                        intervals: false,
-                    },
-                );
+                let key = [Datatype::InetProto];
+                batch.set(Make::Create, &set(&key, Content::Values(&values), false));
                 Some(Expr::Dnat(&[Field::Protocol], MAP, DnatTarget::Address))
             }
         };
@@ -146,15 +161,17 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn find_lack(&mut self, batch: &Batch) -> Result<Option<Feature>> {
-        match self.is_whole(batch) {
-            Ok(true) => Ok(None),
-            Ok(false) => self.lack_among(batch.features()),
+    pub fn find_lack(batch: &Batch) -> Result<Option<Feature>> {
+        let asked = Self::open().and_then(|mut nft| match nft.is_whole(batch)? {
+            true => Ok(None),
+            false => nft.lack_among(batch.features()),
+        });
+        match asked {
             // nfnetlink knows no such part of itself.
             Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => {
                 Ok(Some(Feature { kind: Kind::All, family: TableFamily::Inet }))
             }
-            Err(error) => Err(error),
+            asked => asked,
         }
     }
 
@@ -164,7 +181,7 @@ impl Nft {
                 continue;
             }
             match self.try_in_vain(feature.probe())? {
-                Some(refused) if is_lack(&refused.error) => return Ok(Some(feature)),
+                Some(refused) if feature.is_refused(&refused.error) => return Ok(Some(feature)),
                 _ => FOUND.with_borrow_mut(|found| found.push(feature)),
             }
         }

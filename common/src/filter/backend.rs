@@ -1,0 +1,90 @@
+//! Our own tables, or those of iptables: who does what an attachment needs of the packet filter.
+//!
+//! A kernel may have been built without a part of nftables that iptables does without. There iptables
+//! is used, unless the configuration says who is, and ADD says so.
+
+use crate::cni::{Code, Error, Result, report};
+use crate::net::nft::{Batch, Feature, Nft};
+use crate::net::{Family, iptables};
+
+/// Who does it, as the configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Not named: our own tables, or those of iptables where the kernel lacks what ours need.
+    #[default]
+    Any,
+    /// Our own tables.
+    Nftables,
+    /// The tables of iptables, by its programs.
+    Iptables,
+}
+
+impl Backend {
+    /// What the kernel lacks of what these rules of ours need, so that iptables is used instead.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn find_lack(self, declaration: &Batch) -> Result<Option<Feature>> {
+        if self != Self::Any {
+            return Ok(None);
+        }
+        Ok(Nft::find_lack(declaration)?)
+    }
+
+    /// Whether the kernel would take these rules of ours, or the programs of iptables work: what the
+    /// kernel lacks then.
+    ///
+    /// # Errors
+    /// Code 50 where neither can be used, or not the one that the configuration names.
+    pub fn probe(self, declaration: Batch, table: &str) -> Result<Option<Feature>> {
+        if self == Self::Iptables {
+            return probe_iptables(table).map(|()| None);
+        }
+        let lack = self.find_lack(&declaration)?;
+        let taken = Nft::open().and_then(|mut nft| match nft.is_whole(&declaration)? {
+            // Rules that are there need no slow rehearsal.
+            true => Ok(()),
+            false => nft.rehearse(declaration),
+        });
+        let Err(error) = taken else { return Ok(None) };
+        let refused = Error::new(Code::Unavailable, error.to_string());
+        by_iptables(refused, lack, || probe_iptables(table)).map(Some)
+    }
+}
+
+/// Has iptables do what the kernel has refused in our own tables, where that is for what it lacks;
+/// and says so.
+///
+/// # Errors
+/// The refusal, where the kernel lacks nothing, or iptables cannot do it either.
+pub fn create_instead(
+    refused: Error,
+    lack: Option<Feature>,
+    does: &str,
+    create: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let lack = by_iptables(refused, lack, create)?;
+    report(format_args!("{lack}: iptables {does} instead"));
+    Ok(())
+}
+
+fn by_iptables(
+    refused: Error,
+    lack: Option<Feature>,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<Feature> {
+    let Some(lack) = lack else { return Err(refused) };
+    match act() {
+        Ok(()) => Ok(lack),
+        Err(other) => Err(refused.details(format!("iptables cannot do it either: {other}"))),
+    }
+}
+
+/// Whether the programs of iptables work; those for IPv6 may be missing where there is none.
+fn probe_iptables(table: &str) -> Result<()> {
+    if let Err(error) = iptables::save(Family::V6, table) {
+        report(error);
+    }
+    let asked = iptables::save(Family::V4, table);
+    asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+}
