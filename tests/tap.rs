@@ -267,6 +267,30 @@ fn a_killed_add_is_cleaned_up_by_one_del() {
 }
 
 #[test]
+fn what_a_killed_add_has_left_is_nobody_elses_tap() {
+    case(|bed| {
+        let keys = json!({"owner": 107, "group": 107, "multiQueue": true, "ipam": null});
+        let (network, pod) = bare(bed, &keys);
+        let left = |pod: &Place| pod.ip("-o link").lines().count() > 1 && !pod.has_link("eth0");
+        let has_left = (1..20).any(|number| {
+            let strace = format!(
+                "strace -o /dev/null -e trace=sendto -e inject=sendto:signal=KILL:when={number}"
+            );
+            let call = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+            let died = !call.under(&strace).run().status.success();
+            died && left(&pod)
+        });
+        assert!(has_left, "it was never killed in between");
+        let other = bed.network(tap(&json!({"owner": 5, "ipam": null})));
+        other.add(&pod, "c1").success();
+        let data = &data(&pod)["info_data"];
+        assert_eq!((&data["group"], &data["multi_queue"]), (&Value::Null, &json!(false)), "{data}");
+        other.del(&pod, "c1").silent();
+        assert!(pod.has_only_lo());
+    });
+}
+
+#[test]
 fn del_leaves_what_is_another_networks() {
     case(|bed| {
         let (network, pod) = bare(bed, &json!({}));

@@ -26,5 +26,10 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "Its CHECK looks at addresses and routes only.",
     ),
     ("tap::del_leaves_what_is_another_networks", Differs, HIJACKED),
+    (
+        "tap::what_a_killed_add_has_left_is_nobody_elses_tap",
+        Differs,
+        "It stays under a name that nobody finds.",
+    ),
     ("tap::status_needs_the_device", Differs, "Its STATUS looks at nothing but the IPAM plugin."),
 ];

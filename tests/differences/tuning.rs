@@ -97,6 +97,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It leaves the file.",
     ),
+    (
+        "tuning::undo::a_file_of_another_container_is_not_restored",
+        Differs,
+        "It does not write down whose a file is.",
+    ),
     ("tuning::undo::ours_gives_back_what_the_go_plugin_has_changed", Older, YOUNGER),
     ("tuning::undo::the_go_plugin_gives_back_what_ours_has_changed", Older, YOUNGER),
     (

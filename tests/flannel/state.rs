@@ -272,6 +272,21 @@ fn gc_collects_state_of_what_is_gone() {
 }
 
 #[test]
+fn gc_leaves_files_of_others_alone() {
+    case(|bed| {
+        bed.lease_subnet();
+        let network = bed.network(flannel(&json!({"dataDir": "/run/flannel"})));
+        bed.write("/run/flannel/other-tool.db", "data");
+        for name in ["subnet.env", "other-tool.db"] {
+            bed.succeed("touch", &["-d", "1 hour ago", &format!("/run/flannel/{name}")]);
+        }
+        let before = bed.snapshot();
+        network.gc(&[]).silent();
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
 fn gc_spares_what_is_young() {
     case(|bed| {
         bed.lease_subnet();

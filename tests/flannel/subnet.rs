@@ -134,6 +134,26 @@ fn a_bridge_that_serves_nobody_takes_the_addresses_of_a_new_cluster() {
     });
 }
 
+#[test]
+fn a_bridge_that_somebody_has_named_keeps_its_addresses() {
+    case(|bed| {
+        bed.lease_subnet();
+        for words in [
+            "link add br-lan type bridge",
+            "link set br-lan up",
+            "addr add 192.168.7.1/24 dev br-lan",
+        ] {
+            bed.ip(words);
+        }
+        let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
+        let network = bed.network(flannel(&json!({"delegate": {"bridge": "br-lan"}})));
+        network
+            .add(&pod, "c1")
+            .fails_with(7, "already has an IP address different from 10.5.17.1/24");
+        bed.assert_unchanged_since(&before);
+    });
+}
+
 /// A pod of another network on the same bridge.
 fn foreign(bed: &Testbed) -> (Sandbox, Vec<String>) {
     let ipam = json!({"type": "host-local", "subnet": "10.9.0.0/24"});

@@ -67,6 +67,9 @@ fn rules_of_others_stay() {
             "rule add from 192.168.1.209 lookup 900 protocol static",
             "-6 rule add from 2001:db8:1::209 lookup 900 protocol static",
             "rule add from 10.9.0.0/16 lookup 901",
+            // Or are for some packets only, wherever those come from.
+            "rule add from 192.168.1.209 fwmark 5 lookup 902",
+            "rule add from 192.168.1.209 iif lo lookup 903",
             "route add 198.18.0.0/15 dev net1 table 900",
         ] {
             pod.ip(words);

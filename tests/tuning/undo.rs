@@ -6,7 +6,7 @@ use testbed::{
     Death, Fault, Network, REFERENCE, Sandbox, Testbed,
     config::changed,
     later_reference, step,
-    tuning::{DATA_DIR, state, tuning},
+    tuning::{DATA_DIR, config, state, tuning},
 };
 
 use crate::differences::case;
@@ -307,5 +307,40 @@ fn gc_leaves_what_the_go_plugin_has_written() {
         let before = bed.snapshot();
         network.gc(&[]).silent();
         bed.assert_unchanged_since(&before);
+    });
+}
+
+/// Whoever may write into the directory must not thereby write elsewhere.
+#[test]
+fn a_planted_file_reaches_no_further_than_the_container() {
+    case(|bed| {
+        let (network, pod) = tuning(bed, &json!({}));
+        let (victim, before) = ("/run/test/victim", bed.sysctl("net/ipv4/ip_forward"));
+        bed.write(victim, "as it was");
+        let sysctls = json!({
+            victim: "planted", "net/../../../run/test/victim": "planted", "kernel/hostname": "planted"
+        });
+        let name = bed.sysctl("kernel/hostname");
+        let planted = json!({"girder": {"owner": "net c1 eth0", "sysctls": sysctls}});
+        bed.write(&format!("{DATA_DIR}/c1_eth0.json"), planted.to_string());
+        network.call("DEL", "c1").netns(pod.path()).run().silent();
+        assert_eq!(bed.read(victim), "as it was");
+        assert_eq!(
+            (bed.sysctl("kernel/hostname"), bed.sysctl("net/ipv4/ip_forward")),
+            (name, before)
+        );
+    });
+}
+
+/// `a` with `b_c`, and `a_b` with `c`, have a file of one name.
+#[test]
+fn a_file_of_another_container_is_not_restored() {
+    case(|bed| {
+        let (_, pod) = tuning(bed, &json!({}));
+        let planted = json!({"mtu": 1300, "girder": {"owner": "net a b_eth0"}});
+        bed.write(&format!("{DATA_DIR}/a_b_eth0.json"), planted.to_string());
+        let (network, before) = (bed.network(config(&pod, &json!({}))), state(&pod));
+        network.call("DEL", "a_b").netns(pod.path()).run().silent();
+        assert_eq!(state(&pod), before);
     });
 }
