@@ -1,6 +1,7 @@
 //! Addresses of a DHCP server: what the reference tests of it say, and what goes over the wire.
 
 mod daemon;
+mod ipv6;
 mod lease;
 
 use serde_json::{Value, json};

@@ -7,7 +7,8 @@ use testbed::{
     bin_dir,
     crowd::{add_all, assert_distinct, del_all, sandboxes},
     dhcp::{
-        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, network, until, wire, with_socket,
+        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, begin_add, network, until, wire,
+        with_socket,
     },
     result::addresses,
 };
@@ -169,16 +170,7 @@ fn a_killed_add_leaves_no_lease() {
         let pod = bed.sandbox("pod");
         wire(bed, &pod, "eth0");
         let network = bed.network(dhcp());
-        let mut command = Command::new(bin_dir().join("dhcp"));
-        command.env_clear().envs([
-            ("CNI_COMMAND", "ADD"),
-            ("CNI_CONTAINERID", "c1"),
-            ("CNI_IFNAME", "eth0"),
-        ]);
-        command.envs([("CNI_NETNS", pod.path()), ("CNI_PATH", "/nowhere")]);
-        let mut child = bed.start(&mut command);
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), dhcp().to_string().as_bytes())
-            .unwrap();
+        let mut child = begin_add(bed, &pod, &dhcp());
         server.hears(DISCOVER);
         child.kill().and_then(|()| child.wait()).unwrap();
         network.del(&pod, "c1").silent();
@@ -231,7 +223,9 @@ fn what_was_lost_meanwhile_is_noticed() {
         gone.destroy();
         // The lease ends while there is nobody to renew it.
         let leases = bed.dhcp_leases();
-        let ends = leases.iter().map(|lease| lease["lease"]["expiry"]["secs"].as_u64().unwrap());
+        let ends = leases
+            .iter()
+            .map(|lease| lease["grants"][0]["v4"]["term"]["expiry"]["secs"].as_u64().unwrap());
         let end = ends.max().unwrap() + 1;
         until("the end of the lease", || {
             let uptime = bed.read("/proc/uptime");

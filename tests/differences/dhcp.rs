@@ -8,6 +8,8 @@ const FORGETS: &str = "Its daemon knows its leases only as long as it lives.";
 const FORM: &str =
     "It extends a lease by a broadcast from 0.0.0.0, and never asks the server alone.";
 
+const NO_IPV6: &str = "It has no IPv6.";
+
 const RELEASE: &str = "Its RELEASE does not reach the server, or the server passes over it.";
 
 pub(super) const ROWS: &[(&str, What, &str)] = &[
@@ -62,6 +64,21 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ),
     ("dhcp::daemon::what_was_lost_meanwhile_is_noticed", Differs, FORGETS),
     ("dhcp::daemon::without_it_every_verb_says_so", Differs, OLD),
+    ("dhcp::ipv6::a_daemon_that_was_killed_goes_on", Differs, NO_IPV6),
+    ("dhcp::ipv6::a_failed_add_gives_the_ipv4_address_back", Differs, NO_IPV6),
+    ("dhcp::ipv6::a_killed_add_gives_the_ipv4_address_back", Skip, NO_IPV6),
+    ("dhcp::ipv6::a_network_may_have_ipv6_alone", Differs, NO_IPV6),
+    ("dhcp::ipv6::a_refused_address_is_replaced_on_the_interface", Differs, NO_IPV6),
+    ("dhcp::ipv6::a_router_may_send_to_a_dhcpv6_server", Differs, NO_IPV6),
+    ("dhcp::ipv6::a_segment_without_a_router_is_told", Differs, NO_IPV6),
+    ("dhcp::ipv6::an_address_may_come_at_once", Differs, NO_IPV6),
+    ("dhcp::ipv6::an_interface_makes_its_own_address_of_a_routers_prefix", Differs, NO_IPV6),
+    ("dhcp::ipv6::each_family_has_a_life_of_its_own", Differs, NO_IPV6),
+    ("dhcp::ipv6::it_is_renewed_by_its_server_and_then_by_any", Differs, NO_IPV6),
+    ("dhcp::ipv6::one_add_gives_both_families_and_del_gives_both_back", Differs, NO_IPV6),
+    ("dhcp::ipv6::other_main_plugins_lend_their_links_too", Differs, NO_IPV6),
+    ("dhcp::ipv6::what_is_no_way_to_an_address_is_refused", Differs, NO_IPV6),
+    ("dhcp::ipv6::when_it_ends_it_is_taken_and_asked_for_again", Differs, NO_IPV6),
     (
         "dhcp::lease::a_refused_address_is_replaced_on_the_interface",
         Skip,

@@ -1,6 +1,7 @@
 //! DHCP on a host: the daemon, and dnsmasq as a server.
 
 use std::{
+    io::Write as _,
     os::unix::net::UnixStream,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -21,6 +22,9 @@ use crate::{
 };
 
 pub use crate::dhcp_server::{DISCOVER, Manners, RELEASE, REQUEST, Said, Server};
+pub use crate::dhcp6_server::{
+    Manners6, REBIND, RELEASE6, RENEW, REQUEST6, SERVER6, SOLICIT, Said6, Server6,
+};
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/cni/dhcp.sock";
@@ -135,7 +139,7 @@ impl Testbed {
             .args(more);
         let running = Running::start(at, &mut command);
         let server = Dnsmasq { bed: self, log, _running: running };
-        server.says("DHCP, ");
+        server.says("dnsmasq-dhcp[");
         server
     }
 }
@@ -194,6 +198,21 @@ impl<'bed> Served<'bed> {
 pub fn wire(bed: &Testbed, pod: &Sandbox, ifname: &str) {
     let name = pod.path().trim_start_matches("/run/netns/");
     bed.ip(&format!("link add link lan name {ifname} netns {name} type macvlan mode bridge"));
+}
+
+/// An ADD of `dhcp` for the container `c1`, not waited for.
+///
+/// # Panics
+/// When it does not read the configuration.
+#[must_use]
+pub fn begin_add(bed: &Testbed, pod: &Sandbox, config: &Value) -> Child {
+    let mut command = Command::new(bin_dir().join("dhcp"));
+    command.env_clear().envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "c1")]);
+    command.envs([("CNI_IFNAME", "eth0"), ("CNI_NETNS", pod.path()), ("CNI_PATH", "/nowhere")]);
+    let mut child = bed.start(&mut command);
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(config.to_string().as_bytes()).expect("give the configuration");
+    child
 }
 
 /// A child that starts with a listening socket as its standard input.

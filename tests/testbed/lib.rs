@@ -21,7 +21,7 @@
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of plugins that make one link for each pod |
 //! | [`flannel`] | what flanneld does on a node, and two nodes with a wire between them |
-//! | [`dhcp`], [`dhcp_server`] | the daemon of dhcp, dnsmasq, and a server that does what it is told |
+//! | [`dhcp`], [`dhcp_server`], [`dhcp6_server`] | the daemon of dhcp, dnsmasq, and servers that do what they are told |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`], [`bandwidth`] | a bridge with one plugin chained behind it |
 //! | [`tuning`] | an interface with nothing around it |
@@ -60,6 +60,7 @@ pub mod config;
 pub mod crowd;
 pub mod death;
 pub mod dhcp;
+pub mod dhcp6_server;
 pub mod dhcp_server;
 pub mod double;
 pub mod edits;

@@ -2,11 +2,17 @@
 
 use super::Layer3;
 use crate::cni::delegate::{Pending, Running};
-use crate::cni::{Call, Delegate, Errors, Result, Success, Undo};
+use crate::cni::{Call, Delegate, Errors, Network, Result, Success, Undo};
 
 /// The plugins that talk over the container's link: it is there before their ADD begins, and after
 /// their DEL has ended.
 const TALK_OVER_THE_LINK: [&str; 1] = ["dhcp"];
+
+/// Whether the IPAM plugin of this kind takes IPv6 from the container's segment, so that the interface
+/// has to listen to routers. What the key says is the plugin's own affair.
+pub(super) fn listens_to_routers(network: &Network, kind: &str) -> bool {
+    TALK_OVER_THE_LINK.contains(&kind) && network.tolerant::<String>(&["ipam", "ipv6"]).is_some()
+}
 
 /// The IPAM plugin that the configuration names, if it names one.
 pub struct Ipam(Option<Delegate>);

@@ -3,7 +3,8 @@
 
 use super::kept::GRACE_AGE;
 use super::sandbox::{Ipv6Addresses, Routing};
-use super::{Site, in_use};
+use super::settings::Ipv6;
+use super::{Site, in_use, ipam};
 use crate::cni::{Call, Dns, Error, Interface, Result, Success, Timeout};
 use crate::net::Link;
 use serde::Deserialize;
@@ -41,7 +42,7 @@ struct OptionalDns {
 pub struct Layer3 {
     ipam: String,
     grace_age: Duration,
-    ipv6_addresses: Ipv6Addresses,
+    ipv6: Ipv6,
     dns: Option<Dns>,
 }
 
@@ -62,10 +63,11 @@ impl Layer3 {
     pub fn load_chained(call: &Call) -> Result<Self> {
         let keys: Keys = call.network.config()?;
         let probe = if keys.enabledad { Ipv6Addresses::Probed } else { Ipv6Addresses::Trusted };
+        let has_routers = ipam::listens_to_routers(&call.network, &keys.ipam.r#type);
         Ok(Self {
             ipam: keys.ipam.r#type,
             grace_age: keys.ipam.grace_age.map_or(GRACE_AGE, |age| age.0),
-            ipv6_addresses: probe,
+            ipv6: Ipv6 { addresses: probe, has_routers },
             dns: keys.dns.into_dns(),
         })
     }
@@ -82,7 +84,7 @@ impl Layer3 {
 
     /// Whether IPv6 addresses are probed for duplicates before they are used.
     pub fn ipv6_addresses(&self) -> Ipv6Addresses {
-        self.ipv6_addresses
+        self.ipv6.addresses
     }
 
     /// Gives a link of the container the addresses and routes of the answer, and raises it.
@@ -96,7 +98,7 @@ impl Layer3 {
         success: &Success,
         routing: Routing,
     ) -> Result<()> {
-        site.sandbox.configure(link, success, self.ipv6_addresses, routing)
+        site.sandbox.configure(link, success, self.ipv6, routing)
     }
 }
 

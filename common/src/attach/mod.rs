@@ -8,6 +8,8 @@
 //! | [`ipam`] | the IPAM plugin, or none |
 //! | [`layer3`] | the keys that every network with addresses has |
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
+//! | [`routers`] | what the container's interface takes from the routers of its segment |
+//! | `settings` | the kernel settings of the container's interface |
 //! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`tap`] | a link of the container whose other end is a program |
@@ -32,7 +34,9 @@ pub mod lock;
 pub mod master;
 pub mod owner;
 pub mod record;
+pub mod routers;
 pub mod sandbox;
+mod settings;
 pub mod site;
 pub mod tap;
 pub mod veth;

@@ -1,9 +1,8 @@
 //! The two sides of an attachment, and a CNI result applied to an interface of the container.
 
+use super::settings::{Ipv6, Setting, settings};
 use crate::cni::{Cidr, Code, Error, IfName, Interface, Ip, NetnsPath, Result, Route, Success};
-use crate::net::{
-    self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, PacketSocket, sysctl,
-};
+use crate::net::{self, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Netns, PacketSocket};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -109,23 +108,28 @@ impl Sandbox {
         &self,
         link: &Link,
         success: &Success,
-        mode: Ipv6Addresses,
+        ipv6: Ipv6,
         routing: Routing,
     ) -> Result<()> {
         let addresses = success.addresses_of(&link.name)?;
         let has_ipv6 = addresses.iter().any(|ip| ip.is_ipv6());
         // Set before the link is raised, because the kernel applies them when it adds an address.
-        let settings = settings(&link.name, has_ipv6.then_some(mode));
+        let settings = settings(&link.name, has_ipv6.then_some(ipv6));
         self.netns.enter(|| settings.iter().try_for_each(Setting::apply))??;
         let options = AddressOptions {
-            nodad: mode == Ipv6Addresses::Trusted,
+            nodad: ipv6.addresses == Ipv6Addresses::Trusted,
             noprefixroute: routing == Routing::ViaGateway,
         };
         for address in &addresses {
-            self.netlink.create_address(link.index, **address, &options)?;
+            if ipv6.has_routers && address.is_ipv6() {
+                // The kernel may have it already, for as long as routers say.
+                self.netlink.ensure_address(link.index, **address, &options)?;
+            } else {
+                self.netlink.create_address(link.index, **address, &options)?;
+            }
         }
         self.netlink.set_up(link.index)?;
-        if has_ipv6 && mode == Ipv6Addresses::Probed {
+        if has_ipv6 && ipv6.addresses == Ipv6Addresses::Probed {
             let settled = self.netlink.wait_until_settled(link.index, SETTLE);
             settled.map_err(|error| {
                 Error::from(error)
@@ -232,55 +236,6 @@ pub fn interface(link: &Link) -> Interface {
 /// One that names every difference.
 pub fn no_differences(differences: &[String]) -> Result<()> {
     if differences.is_empty() { Ok(()) } else { Err(Error::internal(differences.join("; "))) }
-}
-
-/// A kernel setting of the container.
-struct Setting {
-    path: String,
-    value: &'static str,
-    /// Whether ADD fails without it. Others may fail, because the /proc/sys of an unprivileged
-    /// container may be read-only.
-    is_needed: bool,
-}
-
-impl Setting {
-    fn apply(&self) -> net::Result<()> {
-        match sysctl::set(&self.path, self.value) {
-            Err(error) if self.is_needed => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The settings of an interface. Without an IPv6 address none of IPv6 is changed, because the kernel
-/// may have no IPv6.
-fn settings(ifname: &str, ipv6: Option<Ipv6Addresses>) -> Vec<Setting> {
-    let setting = |family, link, key, value, is_needed| Setting {
-        path: format!("net/{family}/conf/{link}/{key}"),
-        value,
-        is_needed,
-    };
-    // A gratuitous ARP replaces what neighbours remember of an earlier container of this address.
-    let mut settings = vec![setting("ipv4", ifname, "arp_notify", "1", false)];
-    if let Some(mode) = ipv6 {
-        let ipv6 = |link, key, value, is_needed| setting("ipv6", link, key, value, is_needed);
-        let probe = if mode == Ipv6Addresses::Probed { "1" } else { "0" };
-        settings.extend([
-            ipv6("lo", "disable_ipv6", "0", true),
-            ipv6(ifname, "disable_ipv6", "0", true),
-            ipv6(ifname, "keep_addr_on_down", "1", true),
-            // Router advertisements would let any container of the link give this one routes
-            // (CVE-2020-10749).
-            ipv6(ifname, "accept_ra", "0", true),
-            ipv6(ifname, "accept_dad", probe, false),
-            ipv6(ifname, "ndisc_notify", "1", false),
-        ]);
-        if mode == Ipv6Addresses::Probed {
-            // RFC 7527: a probe that a switch loops back is not a duplicate.
-            settings.push(ipv6(ifname, "enhanced_dad", "1", false));
-        }
-    }
-    settings
 }
 
 impl Success {

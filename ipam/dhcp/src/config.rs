@@ -1,7 +1,7 @@
 //! The configuration: what its keys mean.
 
 use crate::options::{Options, Provided, Requested};
-use crate::protocol::SOCKET;
+use crate::protocol::{Ipv6, SOCKET};
 use common::attach::kept::GRACE_AGE;
 use common::cni::Timeout;
 use common::{Call, Error, Network, Result};
@@ -22,6 +22,8 @@ struct Ipam {
     provide: Vec<Provided>,
     priority: u32,
     grace_age: Option<Timeout>,
+    ipv4: Option<bool>,
+    ipv6: Option<Ipv6>,
 }
 
 /// What the configuration means.
@@ -32,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) options: Options,
     /// Of every route; 0 leaves it to the kernel.
     pub(crate) priority: u32,
+    pub(crate) ipv4: bool,
+    pub(crate) ipv6: Option<Ipv6>,
 }
 
 impl Plan {
@@ -41,10 +45,17 @@ impl Plan {
             Error::config("missing \"ipam\"")
                 .details("dhcp is the \"type\" of the section \"ipam\"")
         })?;
+        let (ipv4, ipv6) = (ipam.ipv4.unwrap_or(true), ipam.ipv6);
+        if !ipv4 && ipv6.is_none() {
+            return Err(Error::config("ipam asks for no address")
+                .details("\"ipv4\": false needs an \"ipv6\" of \"dhcp\", \"slaac\" or \"auto\""));
+        }
         Ok(Self {
             socket: socket_or_default(ipam.daemon_socket_path),
             options: Options::new(&ipam.request, &ipam.provide, call.raw_args())?,
             priority: ipam.priority,
+            ipv4,
+            ipv6,
         })
     }
 }

@@ -16,7 +16,7 @@ pub(crate) const CLIENT_PORT: u16 = 68;
 const EVERYBODY: Mac = Mac([0xff; 6]);
 
 /// After how long a question is sent again for the first time; then the time doubles.
-const FIRST_RESEND: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_RESEND: Duration = Duration::from_millis(500);
 
 /// A client, its link, and how long it waits for an answer.
 #[derive(Debug)]
@@ -37,11 +37,21 @@ pub(crate) enum Whom {
 
 /// What came of asking for more time.
 #[derive(Debug)]
-pub(crate) enum Extension {
-    Granted(Lease),
+pub(crate) enum Extension<T> {
+    Granted(T),
     /// The address must not be used any more.
     Refused,
     Silence,
+}
+
+impl<T> Extension<T> {
+    pub(crate) fn map<U>(self, make: impl FnOnce(T) -> U) -> Extension<U> {
+        match self {
+            Self::Granted(lease) => Extension::Granted(make(lease)),
+            Self::Refused => Extension::Refused,
+            Self::Silence => Extension::Silence,
+        }
+    }
 }
 
 impl<'a> Exchange<'a> {
@@ -90,7 +100,7 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// When the link does not work.
-    pub(crate) async fn extend(&self, lease: &Lease, whom: Whom) -> Result<Extension> {
+    pub(crate) async fn extend(&self, lease: &Lease, whom: Whom) -> Result<Extension<Lease>> {
         let mut question = Question::new(Ask::Extend { address: lease.address });
         if whom == Whom::Server {
             question.to = Some((lease.mac(), lease.server));

@@ -1,14 +1,15 @@
-//! One lease, as long as its link is there (RFC 2131, 4.4.5): extended by its server, then by any; when
-//! that fails or is refused, the link is switched off, and asks anew.
+//! One lease, as long as its link is there (RFC 2131, 4.4.5; RFC 8415, 18.2): extended by its server, then
+//! by any; when that fails or is refused, its address is removed, and it is asked for anew.
 
 use crate::exchange::{Extension, Whom};
-use crate::lease::Lease;
+use crate::grant::{Family, Grant};
+use crate::lease::Term;
 use crate::message::random;
 use crate::protocol::Id;
 use crate::registry::{Record, Registry};
 use common::cni::report;
 use common::net::since_boot;
-use common::{Code, Result, Success};
+use common::{Code, Result};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -61,13 +62,13 @@ enum State {
 }
 
 impl State {
-    fn of(lease: &Lease, now: Duration) -> Self {
-        let Some(expiry) = lease.expiry else { return Self::Bound(NAP) };
+    fn of(term: &Term, now: Duration) -> Self {
+        let Some(expiry) = term.expiry else { return Self::Bound(NAP) };
         let left = |end: Duration| end.saturating_sub(now);
-        if now < lease.renewal {
-            Self::Bound(left(lease.renewal).min(NAP))
-        } else if now < lease.rebinding {
-            Self::Renewing(left(lease.rebinding))
+        if now < term.renewal {
+            Self::Bound(left(term.renewal).min(NAP))
+        } else if now < term.rebinding {
+            Self::Renewing(left(term.rebinding))
         } else if now < expiry {
             Self::Rebinding(left(expiry))
         } else {
@@ -77,8 +78,8 @@ impl State {
 }
 
 /// Keeps a lease until its link is gone, or this is aborted.
-pub(crate) async fn keep(registry: Rc<Registry>, id: Id) {
-    let keeper = Keeper { registry, id };
+pub(crate) async fn keep(registry: Rc<Registry>, id: Id, family: Family) {
+    let keeper = Keeper { registry, id, family };
     if let Err(error) = keeper.run().await {
         keeper.registry.end(&keeper.id, &error.to_string());
     }
@@ -87,6 +88,7 @@ pub(crate) async fn keep(registry: Rc<Registry>, id: Id) {
 struct Keeper {
     registry: Rc<Registry>,
     id: Id,
+    family: Family,
 }
 
 impl Keeper {
@@ -97,14 +99,14 @@ impl Keeper {
         let mut silences = 0;
         let mut backoff = Backoff::new(self.registry.settings.resendmax);
         while let Some(record) = self.registry.find(&self.id) {
-            let Some(lease) = &record.lease else {
+            let Some(grant) = record.grant(self.family) else {
                 if !self.acquire(&record).await? {
                     sleep(backoff.pause()).await;
                 }
                 continue;
             };
             backoff = Backoff::new(self.registry.settings.resendmax);
-            let (whom, left) = match State::of(lease, since_boot()) {
+            let (whom, left) = match State::of(grant.term(), since_boot()) {
                 State::Bound(nap) => {
                     silences = 0;
                     sleep(nap).await;
@@ -118,7 +120,7 @@ impl Keeper {
                     continue;
                 }
             };
-            if self.extend(&record, lease, whom, left).await? {
+            if self.extend(&record, grant, whom, left).await? {
                 silences = 0;
             } else {
                 silences += 1;
@@ -132,47 +134,35 @@ impl Keeper {
     async fn extend(
         &self,
         record: &Record,
-        lease: &Lease,
+        grant: &Grant,
         whom: Whom,
         left: Duration,
     ) -> Result<bool> {
-        let place = record.place.clone();
-        let wire = match self.registry.kernel.run(move || place.open()).await {
-            Ok(wire) => wire,
-            outcome => return self.tolerate(outcome.map(drop)).map(|()| false),
-        };
-        let exchange = self.registry.exchange(&wire, record);
-        let extension = timeout(left, exchange.extend(lease, whom)).await;
+        let extension = timeout(left, self.registry.extend(record, grant, whom)).await;
         match extension.unwrap_or(Ok(Extension::Silence)) {
             Ok(Extension::Granted(new)) => {
-                self.replace(record, Some(lease), new).await?;
+                self.replace(record, Some(grant), new).await?;
                 Ok(true)
             }
             Ok(Extension::Refused) => {
-                let id = &self.id;
-                report(format_args!(
-                    "{id}: a server refuses to extend the lease of {}",
-                    lease.address
-                ));
-                match self.registry.acquire_once(record).await {
-                    Ok(new) => self.replace(record, Some(lease), new).await?,
+                let (id, address) = (&self.id, grant.address());
+                report(format_args!("{id}: a server refuses to extend the lease of {address}"));
+                match self.registry.acquire_once(record, self.family).await {
+                    Ok(new) => self.replace(record, Some(grant), new).await?,
                     Err(error) if error.code() == Code::BadEnvironment => return Err(error),
                     Err(error) => self.lose(record, &error.to_string()).await?,
                 }
                 Ok(true)
             }
             Ok(Extension::Silence) => Ok(false),
-            Err(error) => {
-                // The link may be switched off for a while.
-                report(format_args!("{}: {error}", self.id));
-                Ok(false)
-            }
+            // The link may be switched off for a while.
+            Err(error) => self.tolerate(Err(error)).map(|()| false),
         }
     }
 
     /// Tries to get another lease after one was lost; whether there is one.
     async fn acquire(&self, record: &Record) -> Result<bool> {
-        match self.registry.acquire_once(record).await {
+        match self.registry.acquire_once(record, self.family).await {
             Ok(new) => {
                 self.replace(record, None, new).await?;
                 Ok(true)
@@ -180,16 +170,16 @@ impl Keeper {
             Err(error) if error.code() == Code::BadEnvironment => Err(error),
             Err(error) => {
                 report(format_args!("{}: {error}", self.id));
-                self.lower(record, None).await?;
+                self.lower(record).await?;
                 Ok(false)
             }
         }
     }
 
     /// Writes down another lease, and gives the link its address, if that is not the one that it has.
-    async fn replace(&self, record: &Record, old: Option<&Lease>, new: Lease) -> Result<()> {
-        if old.is_none_or(|old| old.address != new.address) {
-            report(format_args!("{}: the address is {} from now on", self.id, new.address));
+    async fn replace(&self, record: &Record, old: Option<&Grant>, new: Grant) -> Result<()> {
+        if old.is_none_or(|old| old.address() != new.address()) {
+            report(format_args!("{}: the address is {} from now on", self.id, new.address()));
             let place = record.place.clone();
             let old = old.map(|old| old.success(record.priority));
             let success = new.success(record.priority);
@@ -197,22 +187,30 @@ impl Keeper {
                 self.registry.kernel.run(move || place.readdress(old.as_ref(), &success)).await;
             self.tolerate(moved)?;
         }
-        self.registry.set_lease(&self.id, Some(new));
+        self.registry.set_grant(&self.id, self.family, Some(new));
         Ok(())
     }
 
     /// Gives up an address.
     async fn lose(&self, record: &Record, why: &str) -> Result<()> {
-        report(format_args!("{}: the interface is switched off: {why}", self.id));
-        let lost = record.lease.as_ref().map(|lease| lease.success(record.priority));
-        self.lower(record, lost).await?;
-        self.registry.set_lease(&self.id, None);
+        if let Some(lost) = record.grant(self.family) {
+            report(format_args!("{}: {} is given up: {why}", self.id, lost.address()));
+            let (place, lost) = (record.place.clone(), lost.success(record.priority));
+            let taken = self.registry.kernel.run(move || place.take(&lost)).await;
+            self.tolerate(taken)?;
+        }
+        self.lower(record).await?;
+        self.registry.set_grant(&self.id, self.family, None);
         Ok(())
     }
 
-    async fn lower(&self, record: &Record, lost: Option<Success>) -> Result<()> {
+    /// Switches the link off, unless it has an address of the other family, or of its own making.
+    async fn lower(&self, record: &Record) -> Result<()> {
+        if record.has_ipv6() {
+            return Ok(());
+        }
         let place = record.place.clone();
-        let lowered = self.registry.kernel.run(move || place.lower(lost.as_ref())).await;
+        let lowered = self.registry.kernel.run(move || place.lower()).await;
         self.tolerate(lowered)
     }
 

@@ -18,7 +18,19 @@ const FOREVER: u32 = u32::MAX;
 /// The scope of a route whose destination is on the link (`RT_SCOPE_LINK` of linux/rtnetlink.h).
 const ON_LINK: u8 = 253;
 
-/// A lease. Its times are those of [`since_boot`], which a setting of the clock does not change.
+/// When what is to be done about a lease. Its times are those of [`since_boot`], which a setting of the
+/// clock does not change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Term {
+    /// When the server is asked to extend it.
+    pub(crate) renewal: Duration,
+    /// When any server is asked.
+    pub(crate) rebinding: Duration,
+    /// When it ends. `None` for never.
+    pub(crate) expiry: Option<Duration>,
+}
+
+/// A lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
     pub(crate) address: Ipv4Addr,
@@ -32,12 +44,7 @@ pub(crate) struct Lease {
     routes: Vec<(Cidr, Ipv4Addr)>,
     /// Whether they are all that there are, so that the router is not the default one.
     is_classless: bool,
-    /// When the server is asked to extend it.
-    pub(crate) renewal: Duration,
-    /// When any server is asked.
-    pub(crate) rebinding: Duration,
-    /// When it ends. `None` for never.
-    pub(crate) expiry: Option<Duration>,
+    pub(crate) term: Term,
 }
 
 impl Lease {
@@ -73,20 +80,17 @@ impl Lease {
             routers: answer.routers.clone(),
             routes: answer.classless_routes.clone().unwrap_or_else(|| answer.static_routes.clone()),
             is_classless: answer.classless_routes.is_some(),
-            renewal: now + renewal,
-            rebinding: now + rebinding,
-            expiry: (seconds != FOREVER).then_some(now + length),
+            term: Term {
+                renewal: now + renewal,
+                rebinding: now + rebinding,
+                expiry: (seconds != FOREVER).then_some(now + length),
+            },
         })
     }
 
     /// The hardware address by which the server is reached.
     pub(crate) fn mac(&self) -> Mac {
         Mac(self.mac)
-    }
-
-    /// Whether it still stands.
-    pub(crate) fn is_valid(&self) -> bool {
-        self.expiry.is_none_or(|expiry| since_boot() < expiry)
     }
 
     /// As an IPAM plugin answers; `priority` is that of every route, and 0 is none.
@@ -139,7 +143,7 @@ mod tests {
     fn assert_times(answer: &Answer, renewal: u64, rebinding: u64) {
         let (before, lease) = (since_boot(), lease(answer));
         let of = |time: Duration| (time - before).as_secs();
-        assert_eq!((of(lease.renewal), of(lease.rebinding)), (renewal, rebinding));
+        assert_eq!((of(lease.term.renewal), of(lease.term.rebinding)), (renewal, rebinding));
     }
 
     #[test]
@@ -158,8 +162,7 @@ mod tests {
     #[test]
     fn a_lease_may_be_for_ever() {
         let forever = lease(&Answer { lease_time: Some(u32::MAX), ..answer() });
-        assert_eq!(forever.expiry, None);
-        assert!(forever.is_valid());
+        assert_eq!(forever.term.expiry, None);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! | [`daemon`] | the daemon: its start and its end; `flags`: its command line; `service`: its side of the protocol |
 //! | `registry` | the attachments that have a lease; `store`: the file in which they are |
 //! | `keeper` | one lease: renewed, rebound, lost, acquired anew |
-//! | `exchange` | the packets of that; `message`: what is in them; `lease`: what a server has granted; `place`: the link that they go by |
+//! | `talk` | what is said by a link; `place`: that link |
+//! | `exchange` | the packets of IPv4; `message`: what is in them; `lease`: what a server has granted; `v6`: the same of IPv6; `grant`: a lease of either |
 //! | `kernel` | how an asynchronous daemon asks the kernel one thing after the other |
 
 mod client;
@@ -16,6 +17,7 @@ mod config;
 pub mod daemon;
 mod exchange;
 mod flags;
+mod grant;
 mod keeper;
 mod kernel;
 mod lease;
@@ -26,6 +28,8 @@ pub mod protocol;
 mod registry;
 mod service;
 mod store;
+mod talk;
+mod v6;
 
 use common::cni::Context as _;
 use common::net::since_boot;
@@ -63,6 +67,8 @@ impl Plugin for Dhcp {
             add: add.clone(),
             options: self.plan.options.clone(),
             priority: self.plan.priority,
+            ipv4: self.plan.ipv4,
+            ipv6: self.plan.ipv6,
         };
         let (socket, undoes) = (self.plan.socket.clone(), Some(add));
         let answer = client::ask(&self.plan.socket, &Request::Add(order));

@@ -1,8 +1,10 @@
 //! The link that a lease is for, in the namespace of its container.
 
 use crate::exchange::CLIENT_PORT;
+use crate::v6;
+use common::attach::routers::Advertised;
 use common::cni::NetnsPath;
-use common::net::{Link, PacketSocket};
+use common::net::{Link, LinkLocalSocket, PacketSocket};
 use common::{Code, Error, Result, Sandbox, Success};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -75,15 +77,55 @@ impl Place {
         self.open()
     }
 
+    /// Opens the link for packets of DHCPv6, if it has an address for that by now.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn open_v6(&self) -> Result<Option<LinkLocalSocket>> {
+        let (sandbox, link) = self.find()?;
+        // This makes the kernel notice the carrier, and begin to probe the address.
+        sandbox.netlink.read_link(link.index)?;
+        sandbox.link_local_socket(&link, v6::exchange::CLIENT_PORT)
+    }
+
+    /// Has the link listen to routers, and raises it.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn listen_to_routers(&self, is_autoconfigured: bool) -> Result<()> {
+        let (sandbox, link) = self.find()?;
+        sandbox.listen_to_routers(&link, is_autoconfigured)?;
+        Ok(sandbox.netlink.set_up(link.index)?)
+    }
+
+    /// What routers have told the link by now.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn advertised(&self) -> Result<Advertised> {
+        let (sandbox, link) = self.find()?;
+        sandbox.netlink.read_link(link.index)?;
+        sandbox.advertised(&link)
+    }
+
+    /// Takes addresses from the link.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn take(&self, lease: &Success) -> Result<()> {
+        let (sandbox, link) = self.find()?;
+        for ip in &lease.ips {
+            sandbox.netlink.delete_address(link.index, *ip.address)?;
+        }
+        Ok(())
+    }
+
     /// Switches the link off: without a lease nothing may be sent by its address.
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub(crate) fn lower(&self, lease: Option<&Success>) -> Result<()> {
+    pub(crate) fn lower(&self) -> Result<()> {
         let (sandbox, link) = self.find()?;
-        for ip in lease.into_iter().flat_map(|lease| &lease.ips) {
-            sandbox.netlink.delete_address(link.index, *ip.address)?;
-        }
         Ok(sandbox.netlink.set_down(link.index)?)
     }
 

@@ -65,6 +65,22 @@ pub struct Order {
     pub options: Options,
     /// The priority of every route; 0 leaves it to the kernel.
     pub priority: u32,
+    /// Whether an IPv4 address is wanted.
+    pub ipv4: bool,
+    /// Where an IPv6 address comes from; `None` if none is wanted.
+    pub ipv6: Option<Ipv6>,
+}
+
+/// Where an IPv6 address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6 {
+    /// A DHCPv6 server.
+    Dhcp,
+    /// The interface itself, which appends to the prefix of a router (RFC 4862).
+    Slaac,
+    /// The one or the other, as the router says.
+    Auto,
 }
 
 /// What the daemon answers.

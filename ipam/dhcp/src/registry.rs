@@ -1,15 +1,15 @@
 //! The attachments that have a lease.
 
-use crate::exchange::Exchange;
 use crate::flags::Settings;
+use crate::grant::{Family, Grant};
 use crate::keeper::{self, Backoff};
 use crate::kernel::Kernel;
-use crate::lease::Lease;
 use crate::options::Options;
-use crate::place::{Place, Wire};
-use crate::protocol::{Id, Order};
+use crate::place::Place;
+use crate::protocol::{Id, Ipv6, Order};
 use crate::store::Store;
-use common::cni::report;
+use crate::talk::Addressing;
+use common::cni::{Ip, report};
 use common::net::since_boot;
 use common::{Code, Error, Result, Success};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How often the daemon looks which namespaces are gone.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -38,14 +38,42 @@ pub(crate) struct Record {
     since: Duration,
     pub(crate) options: Options,
     pub(crate) priority: u32,
-    /// `None` after it was lost, until there is another one.
-    pub(crate) lease: Option<Lease>,
+    /// What is leased.
+    families: Vec<Family>,
+    /// One of each; none after it was lost, until there is another one.
+    pub(crate) grants: Vec<Grant>,
+    /// The addresses that the interface has made of prefixes of routers, which the kernel looks after.
+    autoconfigured: Vec<Ip>,
+}
+
+impl Record {
+    /// The lease of a family, if there is one.
+    pub(crate) fn grant(&self, family: Family) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.family() == family)
+    }
+
+    /// Whether the link has IPv6 besides whatever else it has.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.families.contains(&Family::V6) || !self.autoconfigured.is_empty()
+    }
+
+    /// As an IPAM plugin answers; `None` if a lease is missing.
+    pub(crate) fn success(&self) -> Option<Success> {
+        let mut success = Success::default();
+        for family in &self.families {
+            let own = self.grant(*family)?.success(self.priority);
+            success.ips.extend(own.ips);
+            success.routes.extend(own.routes);
+        }
+        success.ips.extend(self.autoconfigured.clone());
+        Some(success)
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     record: Record,
-    keeper: AbortHandle,
+    keepers: Vec<AbortHandle>,
 }
 
 /// All of them, and what a task needs to serve one.
@@ -63,6 +91,21 @@ pub(crate) struct Registry {
 struct Adding<'a> {
     registry: &'a Registry,
     id: Id,
+}
+
+/// An ADD that has leases, and nobody who keeps them yet: when its plugin is killed, they are given back.
+struct Unfinished {
+    registry: Rc<Registry>,
+    record: Option<Record>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            let registry = Rc::clone(&self.registry);
+            drop(spawn_local(async move { registry.release(&record).await }));
+        }
+    }
 }
 
 fn is_running(id: &Id) -> Error {
@@ -103,43 +146,74 @@ impl Registry {
     /// # Errors
     /// Code 11 when no server grants one, or another ADD of the attachment is running; 4 without its link.
     pub(crate) async fn add(self: &Rc<Self>, order: Order) -> Result<Success> {
-        let Order { id, netns, add, options, priority } = order;
+        let Order { id, netns, add, options, priority, ipv4, ipv6 } = order;
         let _running = self.begin(&id)?;
         let mut path = self.settings.hostprefix.clone().into_os_string();
         path.push(netns);
         let place = Place::new(path.into(), &id.ifname)?;
         if let Some(found) = self.find(&id) {
-            let valid = found.lease.filter(Lease::is_valid);
-            if let Some(lease) = valid.filter(|_| found.place.is_same_namespace(&place)) {
-                return Ok(lease.success(found.priority));
+            let is_valid = found.grants.iter().all(Grant::is_valid);
+            let success = found.success().filter(|_| is_valid);
+            if let Some(success) = success.filter(|_| found.place.is_same_namespace(&place)) {
+                return Ok(success);
             }
             self.forget(&id);
         }
-        let since = since_boot();
-        let mut record = Record { id, place, add, since, options, priority, lease: None };
-        let mut last = None;
-        let acquired = timeout(self.settings.resendtimeout, self.acquire(&record, &mut last)).await;
-        let lease = acquired.unwrap_or_else(|_| {
-            let last = last.map_or_else(String::new, |error: Error| error.to_string());
-            Err(Error::new(Code::TryAgain, "no more tries").details(last))
-        })?;
-        let success = lease.success(priority);
-        record.lease = Some(lease);
+        let families = if ipv4 { vec![Family::V4] } else { vec![] };
+        let (since, grants, autoconfigured) = (since_boot(), vec![], vec![]);
+        let record =
+            Record { id, place, add, since, options, priority, families, grants, autoconfigured };
+        let mut unfinished = Unfinished { registry: Rc::clone(self), record: Some(record) };
+        let outcome = match &mut unfinished.record {
+            Some(record) => self.complete(record, ipv6).await,
+            None => Ok(Success::default()),
+        };
+        let Some(record) = unfinished.record.take() else { return outcome };
         let id = record.id.clone();
-        self.keep(record.clone());
-        if let Err(error) = self.save() {
+        let outcome = outcome.and_then(|success| {
+            self.keep(record.clone());
+            self.save().map(|()| success)
+        });
+        if outcome.is_err() {
             self.forget(&id);
             self.release(&record).await;
-            return Err(error);
         }
-        Ok(success)
+        outcome
+    }
+
+    /// Gets whatever a record is to have, and says what that is.
+    async fn complete(&self, record: &mut Record, ipv6: Option<Ipv6>) -> Result<Success> {
+        if let Some(ipv6) = ipv6 {
+            match self.ask_routers(record, ipv6).await? {
+                Addressing::Leased => record.families.push(Family::V6),
+                Addressing::Own(ips) => record.autoconfigured = ips,
+            }
+        }
+        let end = Instant::now() + self.settings.resendtimeout;
+        for family in record.families.clone() {
+            let mut last = None;
+            let acquired = timeout_at(end, self.acquire(record, family, &mut last)).await;
+            let grant = acquired.unwrap_or_else(|_| {
+                let last = last.map_or_else(String::new, |error: Error| error.to_string());
+                let what = if family == Family::V6 { " for an IPv6 address" } else { "" };
+                let msg = format!("no more tries{what}");
+                Err(Error::new(Code::TryAgain, msg).details(last))
+            })?;
+            record.grants.push(grant);
+        }
+        record.success().ok_or_else(|| Error::internal("an address is missing"))
     }
 
     /// Tries until there is a lease, with pauses. `last` is the last error.
-    async fn acquire(&self, record: &Record, last: &mut Option<Error>) -> Result<Lease> {
+    async fn acquire(
+        &self,
+        record: &Record,
+        family: Family,
+        last: &mut Option<Error>,
+    ) -> Result<Grant> {
         let mut backoff = Backoff::new(self.settings.resendmax);
         loop {
-            match self.acquire_once(record).await {
+            match self.acquire_once(record, family).await {
                 Err(error) if error.code() == Code::TryAgain => {
                     report(format_args!("{}: {error}", record.id));
                     *last = Some(error);
@@ -148,23 +222,6 @@ impl Registry {
             }
             sleep(backoff.pause()).await;
         }
-    }
-
-    /// Raises the link, and tries once.
-    ///
-    /// # Errors
-    /// Code 4 when the link is gone, 11 when another try may succeed.
-    pub(crate) async fn acquire_once(&self, record: &Record) -> Result<Lease> {
-        let place = record.place.clone();
-        let wire = self.kernel.run(move || place.raise()).await?;
-        self.exchange(&wire, record).acquire().await
-    }
-
-    /// The packets of an attachment.
-    pub(crate) fn exchange<'a>(&self, wire: &'a Wire, record: &'a Record) -> Exchange<'a> {
-        let patience = self.settings.timeout;
-        Exchange::new(wire, &record.id, &record.options, patience)
-            .broadcast(self.settings.broadcast)
     }
 
     /// Ends a lease and tells the server; only that of the ADD `undoes`, if that is given.
@@ -227,9 +284,10 @@ impl Registry {
     }
 
     /// Writes down that a lease was extended, replaced or lost.
-    pub(crate) fn set_lease(&self, id: &Id, lease: Option<Lease>) {
+    pub(crate) fn set_grant(&self, id: &Id, family: Family, grant: Option<Grant>) {
         if let Some(entry) = self.entries.borrow_mut().get_mut(id) {
-            entry.record.lease = lease;
+            entry.record.grants.retain(|old| old.family() != family);
+            entry.record.grants.extend(grant);
         }
         if let Err(error) = self.save() {
             report(error);
@@ -253,33 +311,24 @@ impl Registry {
     }
 
     fn keep(self: &Rc<Self>, record: Record) {
-        let (registry, id) = (Rc::clone(self), record.id.clone());
-        let keeper = spawn_local(keeper::keep(registry, id.clone())).abort_handle();
-        self.entries.borrow_mut().insert(id, Entry { record, keeper });
+        let id = record.id.clone();
+        let keeper = |family: &Family| {
+            let kept = keeper::keep(Rc::clone(self), id.clone(), *family);
+            spawn_local(kept).abort_handle()
+        };
+        let keepers = record.families.iter().map(keeper).collect();
+        self.entries.borrow_mut().insert(id, Entry { record, keepers });
     }
 
     fn forget(&self, id: &Id) {
         if let Some(entry) = self.entries.borrow_mut().remove(id) {
-            entry.keeper.abort();
+            entry.keepers.iter().for_each(AbortHandle::abort);
         }
     }
 
     fn save(&self) -> Result<()> {
         let entries = self.entries.borrow();
         self.store.save(&entries.values().map(|entry| &entry.record).collect::<Vec<_>>())
-    }
-
-    async fn release(&self, record: &Record) {
-        let Some(lease) = record.lease.as_ref().filter(|lease| lease.is_valid()) else { return };
-        let place = record.place.clone();
-        let released = match self.kernel.run(move || place.open()).await {
-            Ok(wire) => self.exchange(&wire, record).release(lease),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = released {
-            let id = &record.id;
-            report(format_args!("{id}: the server is not told that the lease ends: {error}"));
-        }
     }
 
     fn sweep_namespaces(&self) {

@@ -70,10 +70,7 @@ async fn answer(registry: &Rc<Registry>, request: Request) -> Result<Option<Succ
     match request {
         Request::Add(order) => registry.add(order).await.map(Some),
         Request::Del { id, undoes } => registry.del(&id, undoes.as_deref()).await.map(|()| None),
-        Request::Check { id } => {
-            let record = registry.find(&id);
-            Ok(record.and_then(|record| Some(record.lease?.success(record.priority))))
-        }
+        Request::Check { id } => Ok(registry.find(&id).and_then(|record| record.success())),
         Request::Gc { network, valid, grace_age } => {
             let grace_age = Duration::from_secs(grace_age);
             registry.gc(&network, &valid, grace_age).await.map(|()| None)
