@@ -65,7 +65,10 @@ impl Lease {
         };
         let seconds = answer.lease_time.unwrap_or(DEFAULT).max(SHORTEST);
         let length = Duration::from_secs(seconds.into());
-        let given = |time: Option<u32>| time.map(|time| Duration::from_secs(time.into()));
+        // Zero would be renewed without end.
+        let given = |time: Option<u32>| {
+            time.filter(|time| *time != 0).map(|time| Duration::from_secs(time.into()))
+        };
         // RFC 2131, 4.4.5: in this order, and where they are not, as if they had not been given.
         let rebinding = given(answer.rebinding_time).filter(|time| *time < length);
         let rebinding = rebinding.unwrap_or(length * 7 / 8);
@@ -155,6 +158,8 @@ mod tests {
         assert_times(&given(Some(20), Some(10)), 10, 10);
         assert_times(&given(Some(10), Some(200)), 10, 87);
         assert_times(&given(Some(90), None), 50, 87);
+        assert_times(&given(Some(0), Some(0)), 50, 87);
+        assert_times(&given(Some(0), Some(20)), 20, 20);
         assert_times(&Answer { lease_time: None, ..answer() }, 1800, 3150);
         assert_times(&Answer { lease_time: Some(0), ..answer() }, 0, 0);
     }

@@ -5,7 +5,8 @@ use crate::registry::Record;
 use common::cni::{Context as _, report};
 use common::{Code, Error, Result, file};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -48,14 +49,15 @@ impl Store {
                 return Err(Error::new(Code::TryAgain, msg));
             }
         }
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Ok(Self { path, boot: boot.trim().to_owned(), _lock: held })
     }
 
-    /// The leases of an earlier daemon. Those of an earlier boot, and what cannot be read, are none.
+    /// The leases of an earlier daemon. Those of an earlier boot are none. What cannot be read is told,
+    /// and a file of which nothing can be read is put aside, for it will be written anew.
     pub(crate) fn load(&self) -> Vec<Record> {
         match read(&self.path) {
-            Ok(content) if content.boot == self.boot => content.leases,
+            Ok(content) if content.boot == self.boot => self.readable(content.leases),
             Ok(_) => Vec::new(),
             Err(error) if !self.path.exists() => {
                 // The first daemon of this boot has nothing to read.
@@ -63,10 +65,26 @@ impl Store {
                 Vec::new()
             }
             Err(error) => {
-                report(format_args!("{}: {error}: its leases are lost", self.path.display()));
+                let (path, aside) = (&self.path, self.path.with_extension("unreadable"));
+                let kept = match fs::rename(path, &aside) {
+                    Ok(()) => format!("the file is {} now", aside.display()),
+                    Err(error) => format!("it cannot be put aside: {error}"),
+                };
+                report(format_args!("{}: {error}: its leases are lost; {kept}", path.display()));
                 Vec::new()
             }
         }
+    }
+
+    fn readable(&self, records: Vec<Value>) -> Vec<Record> {
+        let read = |record| {
+            let read = serde_json::from_value(record);
+            read.map_err(|error| {
+                report(format_args!("{}: a lease is lost: {error}", self.path.display()));
+            })
+            .ok()
+        };
+        records.into_iter().filter_map(read).collect()
     }
 
     /// Writes all leases.
@@ -83,8 +101,29 @@ impl Store {
     }
 }
 
-fn read(path: &Path) -> Result<Content<Vec<Record>>> {
+fn read(path: &Path) -> Result<Content<Vec<Value>>> {
     let opened = file::open_own(path, OpenOptions::new().read(true)).context("cannot be opened")?;
     let bytes = file::read(opened, LARGEST).context("cannot be read")?;
     serde_json::from_slice(&bytes).map_err(|error| Error::new(Code::Decode, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_costs_no_more_than_itself() {
+        let directory = std::env::temp_dir().join(format!("dhcp-store-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("leases");
+        let store = Store::open(path.clone()).unwrap();
+        let content =
+            Content { boot: store.boot.clone(), leases: vec![Value::Null, Value::from(7)] };
+        fs::write(&path, serde_json::to_vec(&content).unwrap()).unwrap();
+        assert!(store.load().is_empty() && path.exists());
+        fs::write(&path, "somebody's").unwrap();
+        assert!(store.load().is_empty() && !path.exists());
+        assert_eq!(fs::read_to_string(path.with_extension("unreadable")).unwrap(), "somebody's");
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
