@@ -3,6 +3,7 @@
 mod back;
 mod crash;
 mod selectors;
+mod stale;
 
 use serde_json::{Value, json};
 use testbed::{

@@ -15,6 +15,8 @@ const LOST_CARD: &str =
 
 const RENAMED: &str = "Its DEL fails when the container has renamed the link.";
 
+const TAKES: &str = "It takes whatever link the path and the interface lead to.";
+
 pub(super) const ROWS: &[(&str, What, &str)] = &[
     (
         "host_device::a_link_that_another_pod_has_names_the_pod",
@@ -103,5 +105,34 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "host_device::selectors::what_leads_out_of_its_bus_is_no_device",
         Differs,
         "It follows any path.",
+    ),
+    ("host_device::stale::a_dead_pod_takes_nothing_from_the_next_one_at_its_path", Differs, TAKES),
+    (
+        "host_device::stale::a_device_that_nobody_has_is_missed_whatever_others_have",
+        Differs,
+        "Its STATUS looks at nothing but the IPAM plugin.",
+    ),
+    ("host_device::stale::a_directory_that_was_changed_since_loses_nothing", Differs, BARE),
+    (
+        "host_device::stale::another_link_of_the_name_stays_as_the_administrator_made_it",
+        Differs,
+        BARE,
+    ),
+    ("host_device::stale::del_during_add_is_told_to_wait", Differs, "It keeps no records."),
+    (
+        "host_device::stale::gc_of_a_dead_pod_takes_nothing_from_the_next_one_at_its_path",
+        Differs,
+        OLD,
+    ),
+    ("host_device::stale::the_pod_may_change_all_that_it_is_recognized_by", Differs, RENAMED),
+    (
+        "host_device::stale::what_is_no_record_keeps_nobody_from_anything",
+        Differs,
+        "It keeps no records.",
+    ),
+    (
+        "host_device::stale::who_has_given_it_back_by_another_plugin_cannot_take_it_again",
+        Differs,
+        TAKES,
     ),
 ];

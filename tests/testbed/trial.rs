@@ -204,7 +204,9 @@ impl<'bed> Trial<'bed> {
         // Addresses become valid, and links get their carrier, in their own time.
         let mut settled = BTreeSet::new();
         for line in lines {
-            let line = line.replace(" tentative", "").replace(",LOWER_UP", "");
+            let line = ["NO-CARRIER,", ",LOWER_UP", " tentative"]
+                .iter()
+                .fold(line, |line, own| line.replace(own, ""));
             let words: Vec<_> = line.split_whitespace().collect();
             let is_own = |at: &usize| *at == 0 || !["state", "qdisc"].contains(&words[at - 1]);
             let kept: Vec<_> = (0..words.len()).filter(is_own).map(|at| words[at]).collect();

@@ -4,10 +4,10 @@
 //! looks for it. What the kernel forgets on the way (see [`Record`]) is in a file, so that the link is
 //! given back as it was also when its container, or the ADD, was killed.
 
-use super::record::{Record, Records};
-use super::{Host, Kept, Owner, Sandbox, Site, host_end};
+use super::record::Record;
+use super::{Host, Kept, Owner, Records, Sandbox, Site, host_end};
 use crate::cni::{Error, Errors, IfName, NetnsPath, Result, Undo, report};
-use crate::net::{AddressOptions, Link, Netlink, Netns, Relink};
+use crate::net::{AddressOptions, Link, Mac, Netlink, Netns, Relink};
 use std::time::Duration;
 
 /// The kernel moves the links of a namespace that is gone in its own time, which is a second at most.
@@ -26,7 +26,7 @@ pub fn create(
     undo: &mut Undo,
 ) -> Result<Link> {
     let (owner, inside) = (site.owner.clone(), &site.sandbox);
-    let record = Record::new(site, link, grace_age)?;
+    let mut record = Record::new(site, link, grace_age)?;
     let (kept, path) = (records.clone(), inside.path().clone());
     undo.push(format!("link {}", link.name), move || {
         give_back(&kept, &owner, Some(&path), Duration::ZERO)
@@ -40,9 +40,13 @@ pub fn create(
     };
     site.host.netlink.relink(link.index, &change)?;
     let ifname = site.owner.ifname();
-    inside.netlink.find_link(ifname.as_str())?.ok_or_else(|| {
+    let moved = inside.netlink.find_link(ifname.as_str())?.ok_or_else(|| {
         Error::internal(format!("{:?} was renamed while it became {ifname}", link.name))
-    })
+    })?;
+    records.supersede(&record, site, &moved)?;
+    record.index = Some(moved.index);
+    records.write(&record)?;
+    Ok(moved)
 }
 
 /// Gives back what is on the host although a record says that a container has it: the kernel has moved
@@ -56,6 +60,7 @@ pub fn recover(records: &Records, host: &Host, owner: &Owner) -> Result<()> {
             give_back(records, owner, None, Duration::ZERO)?;
         } else if let Some(owner) = record.owner().filter(|owner| !host_end::is_running(owner))
             && let Some(link) = record.find_returned(&host.netlink)?
+            && !record.is_in_container()?
             && let Err(error) = restore(records, &owner, &host.netlink, &record, &link)
         {
             report(format_args!("{} of {} is not as it was: {error}", record.name, record.owner));
@@ -91,32 +96,45 @@ fn give_back(
     netns: Option<&NetnsPath>,
     patience: Duration,
 ) -> Result<()> {
-    let Some(record) = records.find(owner)? else {
+    let Some(record) = records.find(owner) else {
+        give_back_unrecorded(records, owner, netns)?;
         // It may have been killed while it was written, or somebody may have broken it.
-        records.remove(owner)?;
-        return give_back_unrecorded(records, owner, netns);
+        if let Err(error) = records.remove(owner) {
+            report(error);
+        }
+        return Ok(());
     };
     let host = Host::open()?;
-    let recorded = NetnsPath::from(record.netns.clone());
-    let mut is_alive = false;
-    for path in [netns, Some(&recorded)] {
-        let Some(sandbox) = Sandbox::find(path)? else { continue };
-        is_alive = true;
-        if let Some(link) = record.find_in_container(&sandbox.netlink, owner.ifname())? {
-            let link = move_back(&host, &sandbox, &link, &record.name)?;
-            return restore(records, owner, &host.netlink, &record, &link);
-        }
+    let others = records.others(owner)?;
+    let sandbox = record.find_sandbox(netns)?;
+    if let Some(sandbox) = &sandbox
+        && let Some(link) = record.find_in_container(sandbox, &others)?
+    {
+        let link = move_back(&host, sandbox, &link, &record.name, record.mac())?;
+        return restore(records, owner, &host.netlink, &record, &link);
     }
     let mut link = record.find_returned(&host.netlink)?;
-    if link.is_none() && !is_alive && record.is_hardware() && !patience.is_zero() {
+    if link.is_none() && sandbox.is_none() && record.is_hardware() && !patience.is_zero() {
         link = record.wait_until_returned(&host.netlink, patience)?;
     }
-    match link {
-        Some(link) => restore(records, owner, &host.netlink, &record, &link),
-        // The kernel still has to move it. The next ADD or GC finds the record, and the link.
-        None if record.is_hardware() && !record.is_at_home(&host.netlink)? => Ok(()),
-        None => records.remove(owner),
+    if let Some(link) = link {
+        return restore(records, owner, &host.netlink, &record, &link);
     }
+    let is_lost = !record.is_at_home(&host.netlink)?
+        && !others.iter().any(|other| other.is_same_link(&record));
+    if is_lost && record.is_hardware() {
+        // The kernel still has to move it. The next ADD or GC finds the record, and the link.
+        return Ok(());
+    }
+    if let Some(sandbox) = sandbox.filter(|_| is_lost) {
+        report(format_args!(
+            "{:?} of {} is not given back: it is neither on the host nor in {}, so it was deleted there",
+            record.name,
+            record.owner,
+            sandbox.path()
+        ));
+    }
+    records.remove(owner)
 }
 
 /// A link that the Go plugin has moved has no record, so its state is unknown: it stays down.
@@ -126,19 +144,26 @@ fn give_back_unrecorded(records: &Records, owner: &Owner, netns: Option<&NetnsPa
     let Some(name) = link.alias.as_deref().and_then(|alias| alias.parse::<IfName>().ok()) else {
         return Ok(());
     };
-    // Another network's attachment has the interface, and this one's ADD was refused for that.
-    if records.list()?.iter().any(|record| owner.is_same_interface(&record.owner)) {
+    // Another attachment has the interface, and this one's ADD was refused for that, or has ended.
+    let mut others = records.others(owner)?.into_iter();
+    if others.any(|it| owner.is_same_interface(&it.owner) || it.is_of(&sandbox, &link)) {
         return Ok(());
     }
     let host = Host::open()?;
-    let link = move_back(&host, &sandbox, &link, name.as_str())?;
+    let link = move_back(&host, &sandbox, &link, name.as_str(), None)?;
     let change = Relink { alias: Some(""), ..Relink::default() };
     Ok(host.netlink.relink(link.index, &change)?)
 }
 
-/// Moves a link to the host under the name that it had there. It keeps its alias until all of it is as
-/// it was, by which a DEL that comes after one that was killed finds it.
-fn move_back(host: &Host, sandbox: &Sandbox, link: &Link, name: &str) -> Result<Link> {
+/// Moves a link to the host under the name and with the hardware address that it had there. It keeps its
+/// alias until all of it is as it was. By these a DEL that comes after one that was killed finds it.
+fn move_back(
+    host: &Host,
+    sandbox: &Sandbox,
+    link: &Link,
+    name: &str,
+    mac: Option<Mac>,
+) -> Result<Link> {
     if host.netlink.find_link(name)?.is_some() {
         let msg = format!(
             "failed to give {:?} of {} back: the host has another link {name:?} by now",
@@ -150,8 +175,14 @@ fn move_back(host: &Host, sandbox: &Sandbox, link: &Link, name: &str) -> Result<
         ));
     }
     let own = Netns::current()?;
-    let change =
-        Relink { netns: Some(&own), name: Some(name), alias: Some(name), ..Relink::default() };
+    let change = Relink {
+        netns: Some(&own),
+        name: Some(name),
+        alias: Some(name),
+        // A driver may refuse even the one that it has.
+        mac: mac.filter(|mac| link.mac != Some(*mac)),
+        ..Relink::default()
+    };
     sandbox.netlink.relink(link.index, &change)?;
     host.netlink.find_link(name)?.ok_or_else(|| {
         Error::internal(format!("{name:?} was renamed while it came back from {}", sandbox.path()))

@@ -119,13 +119,16 @@ pub fn announce_link(link: &str, owner: &Owner, undo: &mut Undo) -> Result<()> {
 }
 
 fn announce_as(name: &str, owner: &Owner) -> Result<Presence> {
-    Presence::announce(name).map_err(|error| {
-        if !error.is_exists() {
-            return error.into();
-        }
-        let msg = format!("another ADD or DEL of this attachment ({}) is running", owner.as_str());
-        Error::new(Code::TryAgain, msg).details("wait for its answer; DEL comes before another ADD")
-    })
+    Presence::announce(name).map_err(
+        |error| {
+            if error.is_exists() { busy(owner) } else { error.into() }
+        },
+    )
+}
+
+fn busy(owner: &Owner) -> Error {
+    let msg = format!("another ADD or DEL of this attachment ({}) is running", owner.as_str());
+    Error::new(Code::TryAgain, msg).details("wait for its answer; DEL comes before another ADD")
 }
 
 /// Announces, unless an ADD of the attachment is running, that it is being deleted: an ADD that came
@@ -147,6 +150,15 @@ pub struct Deletion {
 }
 
 impl Deletion {
+    /// For the DEL of a plugin with state of its own, which a DEL in the middle of an ADD would take from
+    /// it.
+    ///
+    /// # Errors
+    /// Code 11 when an ADD or another DEL of the attachment runs.
+    pub fn require_alone(&self, owner: &Owner) -> Result<()> {
+        if self.is_alone() { Ok(()) } else { Err(busy(owner)) }
+    }
+
     /// Whether no ADD or other DEL of the attachment runs.
     pub fn is_alone(&self) -> bool {
         self.presence.is_some()

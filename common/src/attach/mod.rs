@@ -13,7 +13,7 @@
 //! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`tap`] | a link of the container whose other end is a program |
-//! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host |
+//! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host, [`records`]: where that is kept |
 //! | [`lock`] | the lock of a container's namespace |
 //! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
@@ -34,6 +34,7 @@ pub mod lock;
 pub mod master;
 pub mod owner;
 pub mod record;
+pub mod records;
 pub mod routers;
 pub mod sandbox;
 mod settings;
@@ -47,7 +48,7 @@ pub use layer3::Layer3;
 pub use link::ContainerLink;
 pub use master::Master;
 pub use owner::Owner;
-pub use record::Records;
+pub use records::Records;
 pub use sandbox::{Host, Sandbox};
 pub use site::Site;
 pub use tap::ContainerTap;

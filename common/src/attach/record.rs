@@ -4,25 +4,13 @@
 //! boot. It is written before the link is moved, by a rename, and removed when all of it is restored.
 
 use super::kept::{is_young, now};
-use super::{Owner, Site, host_end};
-use crate::cni::{Cidr, Code, Context as _, Error, IfName, Network, Result};
-use crate::file;
-use crate::net::{Link, Mac, Netlink};
+use super::{Owner, Sandbox, Site};
+use crate::cni::{Cidr, NetnsPath, Result};
+use crate::net::{Link, Mac, Netlink, Netns};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// Where the records are, unless `dataDir` says otherwise.
-const DIRECTORY: &str = "/run/cni/host-device";
-
-/// The extension of a record that is being written.
-const UNFINISHED: &str = "new";
-
-/// No record is longer than this, however many addresses the link has.
-const LONGEST: u64 = 1 << 20;
 
 /// A link of the host that a container has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +24,12 @@ pub struct Record {
     pub grace_age: u64,
     /// The container's namespace.
     pub netns: PathBuf,
+    /// What tells that from a later one of the same path. An earlier version did not write it.
+    #[serde(default)]
+    identity: Option<String>,
+    /// The link's number there; `None` until it has been moved.
+    #[serde(default)]
+    pub(super) index: Option<u32>,
     /// Its name on the host.
     pub name: String,
     /// Its alias there.
@@ -65,6 +59,8 @@ impl Record {
             since: now(),
             grace_age: grace_age.as_secs(),
             netns: site.sandbox.path().as_path().to_owned(),
+            identity: Netns::identity(site.sandbox.path().as_path()),
+            index: None,
             name: link.name.clone(),
             alias: link.alias.clone(),
             kind: link.kind.clone(),
@@ -87,36 +83,99 @@ impl Record {
     }
 
     /// Its hardware address on the host.
-    pub(super) fn mac(&self) -> Option<Mac> {
+    pub fn mac(&self) -> Option<Mac> {
         self.mac.as_deref()?.parse().ok()
     }
 
     /// Whether the kernel moves it to the host when its namespace dies; it deletes all others
     /// (`default_device_exit_net` in net/core/dev.c).
-    pub(super) fn is_hardware(&self) -> bool {
+    pub fn is_hardware(&self) -> bool {
         self.kind.is_none()
     }
 
-    /// The link in the container, which may have given it another name, alias or address: two of them,
-    /// or one beside the address that hardware keeps, are proof enough.
+    /// The container's namespace, by the path that a DEL has or else by the recorded one. `None` if it is
+    /// gone, whatever is at its path by now.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub(super) fn find_sandbox(&self, netns: Option<&NetnsPath>) -> Result<Option<Sandbox>> {
+        let recorded = NetnsPath::from(self.netns.clone());
+        for path in [netns, Some(&recorded)].into_iter().flatten() {
+            let is_it = |identity: &String| Netns::has_identity(path.as_path(), identity);
+            if self.identity.as_ref().is_none_or(is_it)
+                && let Some(sandbox) = Sandbox::find(Some(path))?
+            {
+                return Ok(Some(sandbox));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The link in the container, unless it is one of the `others`. Its number tells which it is. Without
+    /// that, two of its name, alias and addresses are proof enough, because the container may have changed
+    /// them, or its alias, which is the name on the host, if no other link has it.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub(super) fn find_in_container(
         &self,
-        netlink: &Netlink,
-        ifname: &IfName,
+        sandbox: &Sandbox,
+        others: &[Self],
     ) -> Result<Option<Link>> {
-        let links = netlink.list_links()?.into_iter();
-        Ok(links.filter(|link| link.kind == self.kind).find(|link| {
+        let (netlink, ifname) = (&sandbox.netlink, self.owner());
+        let mut links = netlink.list_links()?;
+        links.retain(|link| {
+            link.kind == self.kind && !others.iter().any(|other| other.is_of(sandbox, link))
+        });
+        if let Some(at) = links.iter().position(|link| self.index == Some(link.index)) {
+            return Ok(Some(links.swap_remove(at)));
+        }
+        let has_two_signs = |link: &Link| {
             let signs = [
-                link.name == ifname.as_str(),
+                ifname.as_ref().is_some_and(|owner| link.name == owner.ifname().as_str()),
                 self.is_alias_of(link),
                 self.has_mac(link),
                 self.has_permanent_mac(netlink, link),
             ];
             signs.into_iter().filter(|is_seen| *is_seen).count() >= 2
-        }))
+        };
+        if let Some(at) = links.iter().position(has_two_signs) {
+            return Ok(Some(links.swap_remove(at)));
+        }
+        links.retain(|link| self.is_alias_of(link));
+        Ok(links.pop().filter(|_| links.is_empty()))
+    }
+
+    /// Whether the container, as far as it lives, still has the link.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) fn is_in_container(&self) -> Result<bool> {
+        let Some(sandbox) = self.find_sandbox(None)? else { return Ok(false) };
+        Ok(self.find_in_container(&sandbox, &[])?.is_some())
+    }
+
+    /// Whether a link of a container is this one.
+    pub(super) fn is_of(&self, sandbox: &Sandbox, link: &Link) -> bool {
+        let path = sandbox.path().as_path();
+        let is_there = match &self.identity {
+            Some(identity) => Netns::has_identity(path, identity),
+            None => path == self.netns,
+        };
+        is_there
+            && match self.index {
+                Some(index) => index == link.index,
+                None => self.owner().is_some_and(|owner| owner.ifname().as_str() == link.name),
+            }
+    }
+
+    /// Whether both tell of one link of the host.
+    pub(super) fn is_same_link(&self, other: &Self) -> bool {
+        let mac = |record: &Self| record.permanent_mac.clone().or_else(|| record.mac.clone());
+        self.name == other.name
+            && self.kind == other.kind
+            && mac(self).is_some()
+            && mac(self) == mac(other)
     }
 
     /// The link on the host, if it is there and has not been restored: it still has the alias of the
@@ -150,14 +209,14 @@ impl Record {
         Ok(link.is_some_and(|link| self.has_mac(&link) || self.has_permanent_mac(host, &link)))
     }
 
+    /// Name and alias are no proof: an administrator may have made another link of that name.
     fn is_returned(&self, host: &Netlink, link: &Link) -> bool {
-        let is_own_name = link.name == self.name;
         let has_permanent_mac = || self.has_permanent_mac(host, link);
         link.kind == self.kind
             && if self.is_alias_of(link) {
-                is_own_name || self.has_mac(link) || has_permanent_mac()
+                self.has_mac(link) || has_permanent_mac()
             } else {
-                !is_own_name && has_permanent_mac()
+                link.name != self.name && has_permanent_mac()
             }
     }
 
@@ -181,116 +240,6 @@ fn is_link_local(address: &IpNetwork) -> bool {
     matches!(address, IpNetwork::V6(address) if address.ip().is_unicast_link_local())
 }
 
-/// The directory of the records.
-#[derive(Clone, Debug)]
-pub struct Records(PathBuf);
-
-impl Records {
-    /// The directory of that name; the empty one is the default.
-    pub fn at(directory: &str) -> Self {
-        Self(if directory.is_empty() { DIRECTORY.into() } else { directory.into() })
-    }
-
-    /// For DEL and GC: the directory that the configuration names.
-    pub fn of(network: &Network) -> Self {
-        Self::at(&network.tolerant::<String>(&["dataDir"]).unwrap_or_default())
-    }
-
-    /// Every record. A file that is none of ours is passed over.
-    ///
-    /// # Errors
-    /// Code 5 when they cannot be read.
-    pub fn list(&self) -> Result<Vec<Record>> {
-        let read = self.files("json")?.into_iter().map(|path| read(&path));
-        Ok(read.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-    }
-
-    /// Removes the records that an ADD was killed for while it wrote them, before it moved its link.
-    ///
-    /// # Errors
-    /// Code 5 when they cannot be removed.
-    pub(super) fn sweep_unfinished(&self) -> Result<()> {
-        for path in self.files(UNFINISHED)? {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().replace(':', " ");
-            if Owner::read(&name).is_some_and(|owner| !host_end::is_running(&owner)) {
-                remove(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn files(&self, extension: &str) -> Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(&self.0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.context(self.what("list"))?,
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            found.push(entry.context(self.what("list"))?.path());
-        }
-        found.retain(|path| path.extension().is_some_and(|own| own == extension));
-        Ok(found)
-    }
-
-    /// The record of a link that the owner has.
-    ///
-    /// # Errors
-    /// Code 5 when it cannot be read.
-    pub(super) fn find(&self, owner: &Owner) -> Result<Option<Record>> {
-        Ok(read(&self.path(owner.as_str()))?.filter(|record| record.owner == owner.as_str()))
-    }
-
-    /// Writes a record in the place of an earlier one of its owner.
-    ///
-    /// # Errors
-    /// Code 5 when it cannot be written.
-    pub(super) fn write(&self, record: &Record) -> Result<()> {
-        fs::create_dir_all(&self.0).context(self.what("make"))?;
-        let path = self.path(&record.owner);
-        let text = serde_json::to_vec_pretty(record).map_err(|error| {
-            Error::new(Code::Io, format!("cannot write {}: {error}", path.display()))
-        })?;
-        let temporary = path.with_extension(UNFINISHED);
-        let written = file::replace(&path, &temporary, 0o600, |file| file.write_all(&text));
-        written.map(drop).context(format!("cannot write {}", path.display()))
-    }
-
-    /// Forgets the record of an owner.
-    ///
-    /// # Errors
-    /// Code 5 when it cannot be removed.
-    pub(super) fn remove(&self, owner: &Owner) -> Result<()> {
-        let path = self.path(owner.as_str());
-        remove(&path.with_extension(UNFINISHED)).and_then(|()| remove(&path))
-    }
-
-    /// No word of an owner has a colon or a slash.
-    fn path(&self, owner: &str) -> PathBuf {
-        self.0.join(format!("{}.json", owner.replace(' ', ":")))
-    }
-
-    fn what(&self, verb: &str) -> String {
-        format!("cannot {verb} {}", self.0.display())
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome.context(format!("cannot remove {}", path.display())),
-    }
-}
-
-/// `None` if it is gone, or of another format.
-fn read(path: &Path) -> Result<Option<Record>> {
-    let opened = match file::open_own(path, OpenOptions::new().read(true)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.context(format!("cannot open {}", path.display()))?,
-    };
-    let text = file::read(opened, LONGEST).context(format!("cannot read {}", path.display()))?;
-    Ok(serde_json::from_slice(&text).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +250,8 @@ mod tests {
     fn the_format_stays() {
         let written = json!({
             "owner": "cards c1 eth0", "since": 1_700_000_000, "graceAge": 60,
-            "netns": "/run/netns/c1", "name": "eth1", "alias": null, "kind": "veth",
+            "netns": "/run/netns/c1", "identity": "4026532000 1700000000.000000007", "index": 7,
+            "name": "eth1", "alias": null, "kind": "veth",
             "mac": "02:00:00:00:00:11", "permanentMac": null, "mtu": 1500, "isUp": true,
             "addresses": ["198.51.100.1/24", "2001:db8:2::1/64"]
         });
@@ -313,6 +263,10 @@ mod tests {
         for field in written.as_object().map(|fields| fields.keys()).unwrap() {
             assert!(page.contains(&format!("`{field}`")), "{field} is not on the plugin's page");
         }
+        let mut earlier = written;
+        let fields = earlier.as_object_mut().unwrap();
+        fields.retain(|field, _| !["identity", "index"].contains(&field.as_str()));
+        assert!(serde_json::from_value::<Record>(earlier).unwrap().index.is_none());
         assert!(serde_json::from_value::<Record>(Value::Null).is_err());
     }
 }

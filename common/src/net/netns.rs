@@ -59,6 +59,13 @@ impl Netns {
         Some(format!("{}{}", file.ino(), since.unwrap_or_default()))
     }
 
+    /// Whether a path leads to the namespace of this [`identity`](Self::identity), which may have been told
+    /// by another path: those below /proc tell no time.
+    pub(crate) fn has_identity(path: &Path, identity: &str) -> bool {
+        let found = Self::identity(path);
+        found.is_some_and(|found| found.split(' ').zip(identity.split(' ')).all(|(a, b)| a == b))
+    }
+
     /// The path that it was opened by.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -61,7 +61,10 @@ impl Plugin for HostDevice {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
-        let _running = host_end::announce_del(&owner);
+        let running = host_end::announce_del(&owner);
+        if errors.note(running.require_alone(&owner)).is_none() {
+            return;
+        }
         let records = Records::of(&request.call.network);
         Ipam::del_with(request.call, errors, |errors| {
             errors.note(adopt::delete(&records, &owner, request.netns.as_ref()));
@@ -90,10 +93,10 @@ impl Plugin for HostDevice {
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
         // Where the runtime names the device, it has not done so yet.
-        if self.plan.selector().is_ok()
+        if let Ok(selector) = self.plan.selector()
             && let Err(error) = self.find_link(&Host::open()?)
             // A container may have it.
-            && self.plan.records.list()?.is_empty()
+            && !self.plan.records.list()?.iter().any(|record| selector.may_mean(record))
         {
             return Err(Error::new(Code::Unavailable, error.to_string()));
         }

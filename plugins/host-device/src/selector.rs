@@ -1,6 +1,7 @@
 //! Which link of the host is meant.
 
 use common::attach::Records;
+use common::attach::record::Record;
 use common::net::sysfs::Device;
 use common::net::{Link, Mac, Netlink};
 use common::{Code, Error, Result};
@@ -75,6 +76,16 @@ impl Selector {
         };
         let link = name.as_deref().map(|name| host.find_link(name)).transpose()?.flatten();
         link.ok_or_else(|| self.missing(name.as_deref(), records))
+    }
+
+    /// Whether a link that a container has may be the one that is meant. The host does not see the link of
+    /// a device that is in another namespace.
+    pub(crate) fn may_mean(&self, record: &Record) -> bool {
+        match self {
+            Self::Name(name, _) => record.name == *name,
+            Self::Mac(mac, _) => record.mac() == Some(*mac),
+            Self::Path(..) | Self::Bus(_) => record.is_hardware(),
+        }
     }
 
     /// Why there is no such link: perhaps another container has it.
