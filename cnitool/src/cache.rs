@@ -142,10 +142,7 @@ impl Cache {
     /// Code 5, naming the file.
     pub fn remove(&self, network: &NetworkName, attachment: &Attachment) -> Result<()> {
         let path = self.path(network, attachment);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome.context(format!("failed to remove {}", path.display())),
-        }
+        file::remove(&path).context(format!("failed to remove {}", path.display()))
     }
 
     /// The attachments of a network, in the order of their files' names. What is no entry, or one

@@ -8,7 +8,7 @@ use nix::libc::{ELOOP, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, eaccess};
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -70,18 +70,29 @@ pub fn replace(
     let made = match options.open(temporary) {
         // Left by a call that was killed, or planted.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            std::fs::remove_file(temporary).and_then(|()| options.open(temporary))
+            fs::remove_file(temporary).and_then(|()| options.open(temporary))
         }
         made => made,
     };
     let mut file = made?;
-    match write(&mut file).and_then(|()| std::fs::rename(temporary, path)) {
+    match write(&mut file).and_then(|()| fs::rename(temporary, path)) {
         Ok(()) => Ok(file),
         Err(error) => {
             // The error to tell is the first one.
-            drop(std::fs::remove_file(temporary));
+            drop(fs::remove_file(temporary));
             Err(error)
         }
+    }
+}
+
+/// Removes a file, which may be gone.
+///
+/// # Errors
+/// As remove_file(3), but ENOENT.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pods on two nodes, between which there is what flanneld makes: vxlan links, or routes.
 
-use std::{io::ErrorKind, net::UdpSocket, time::Duration};
+use std::{net::UdpSocket, time::Duration};
 
 use serde_json::{Value, json};
 use testbed::{
@@ -10,6 +10,7 @@ use testbed::{
     flannel::{Backend, ClusterNode, SUBNET_ENV, flannel, fragments},
     reach::{knock, seen},
     result::addresses,
+    traffic::uninterrupted,
 };
 
 use crate::differences::case;
@@ -75,13 +76,7 @@ fn send(from: &Place, to: &Place, at: &str, length: usize) {
     client.connect(server.local_addr().unwrap()).unwrap();
     server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     client.send(&vec![7; length - header]).unwrap();
-    let received = loop {
-        match server.recv(&mut [0; 2000]) {
-            // A machine that is paused interrupts whoever waits with a time limit (signal(7)).
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            received => break received.unwrap(),
-        }
-    };
+    let received = uninterrupted(|| server.recv(&mut [0; 2000])).unwrap();
     assert_eq!(received, length - header, "to {at}");
 }
 

@@ -73,10 +73,11 @@ impl Feature {
     }
 }
 
-/// Whether the kernel has this.
+/// Whether the kernel has this: asked once.
 #[must_use]
 pub fn has(feature: Feature) -> bool {
-    feature.is_there(&Testbed::new())
+    static THERE: [OnceLock<bool>; 6] = [const { OnceLock::new() }; 6];
+    *THERE[feature as usize].get_or_init(|| feature.is_there(&Testbed::new()))
 }
 
 /// Whether the kernel has all of these. Otherwise the test of this name is left to `make test-vm`.
@@ -85,10 +86,7 @@ pub fn has(feature: Feature) -> bool {
 /// When the list of such tests cannot be written.
 #[must_use]
 pub fn has_or_leave(test: &str, features: &[Feature]) -> bool {
-    let probe = Testbed::new();
-    let Some(lack) = features.iter().find(|feature| !feature.is_there(&probe)) else {
-        return true;
-    };
+    let Some(lack) = features.iter().find(|feature| !has(**feature)) else { return true };
     leave(test, &format!("{lack:?}"));
     false
 }

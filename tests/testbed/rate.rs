@@ -20,7 +20,7 @@ use nix::{
     },
 };
 
-use crate::place::Place;
+use crate::{place::Place, traffic::uninterrupted};
 
 /// What a datagram carries, in bytes.
 const PAYLOAD: usize = 1400;
@@ -164,16 +164,6 @@ fn bytes(bits: u64) -> usize {
 
 fn parsed(address: &str) -> std::net::IpAddr {
     address.parse().unwrap_or_else(|error| panic!("{address}: {error}"))
-}
-
-/// Repeats what a signal has interrupted: the kernel does not where there is a time limit.
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 /// When the kernel got the next datagram.

@@ -150,10 +150,7 @@ fn path(directory: &Path, owner: &str) -> PathBuf {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome.context(format!("cannot remove {}", path.display())),
-    }
+    file::remove(path).context(format!("cannot remove {}", path.display()))
 }
 
 /// `None` if it is gone, or cannot be read.

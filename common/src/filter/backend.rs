@@ -36,19 +36,18 @@ impl Backend {
     ///
     /// # Errors
     /// Code 50 where neither can be used, or not the one that the configuration names.
-    pub fn probe(self, declaration: Batch, table: &str) -> Result<Option<Feature>> {
+    pub fn probe(self, declaration: &Batch, table: &str) -> Result<Option<Feature>> {
         if self == Self::Iptables {
             return probe_iptables(table).map(|()| None);
         }
-        let lack = self.find_lack(&declaration)?;
-        let taken = Nft::open().and_then(|mut nft| match nft.is_whole(&declaration)? {
+        let taken = Nft::open().and_then(|mut nft| match nft.is_whole(declaration)? {
             // Rules that are there need no slow rehearsal.
             true => Ok(()),
-            false => nft.rehearse(declaration),
+            false => nft.rehearse(declaration.clone()),
         });
         let Err(error) = taken else { return Ok(None) };
         let refused = Error::new(Code::Unavailable, error.to_string());
-        by_iptables(refused, lack, || probe_iptables(table)).map(Some)
+        by_iptables(refused, self.find_lack(declaration)?, || probe_iptables(table)).map(Some)
     }
 }
 

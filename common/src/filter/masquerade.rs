@@ -97,7 +97,7 @@ impl Masquerade {
         // Of TEST-NET-1, whose chain nobody has made.
         let address = IpNetwork::new(Ipv4Addr::new(192, 0, 2, 1).into(), 24).map(Cidr::from);
         let address = address.map_err(|error| Error::internal(error.to_string()))?;
-        Backend::Any.probe(Subnet { address, exclude: Vec::new() }.declare()?, "nat")
+        Backend::Any.probe(&Subnet { address, exclude: Vec::new() }.declare()?, "nat")
     }
 
     fn create_here(

@@ -50,7 +50,7 @@ pub use tap::Tap;
 pub(crate) use tap::label_next_program;
 
 /// What the kernel refused, as a sentence that names the object.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}: {reason}")]
 pub struct Error {
     what: String,

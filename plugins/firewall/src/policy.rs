@@ -287,7 +287,7 @@ impl ForwardingRules {
 pub fn probe(backend: Backend) -> Result<Option<Feature>> {
     let mut declaration = Batch::new();
     ruleset::declare(&mut declaration, Family::V4);
-    backend.probe(declaration, iptables::TABLE)
+    backend.probe(&declaration, iptables::TABLE)
 }
 
 /// A chain is named once, however many senders it refuses.

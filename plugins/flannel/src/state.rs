@@ -217,8 +217,5 @@ fn write(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.context(format!("failed to remove {}", path.display())),
-    }
+    file::remove(path).context(format!("failed to remove {}", path.display()))
 }

@@ -269,11 +269,9 @@ fn is_nothing(error: &io::Error) -> bool {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if !is_nothing(&error) => {
-            Err(error).context(format_args!("failed to remove {}", path.display()))
-        }
-        _ => Ok(()),
+    match file::remove(path) {
+        Err(error) if is_nothing(&error) => Ok(()),
+        outcome => outcome.context(format_args!("failed to remove {}", path.display())),
     }
 }
 

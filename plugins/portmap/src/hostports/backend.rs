@@ -74,7 +74,7 @@ impl HostPorts {
     pub(crate) fn probe(backend: Backend) -> Result<Option<Feature>> {
         let mut declaration = Batch::new();
         ruleset::declare(&mut declaration, table(Family::V4));
-        backend.probe(declaration, "nat")
+        backend.probe(&declaration, "nat")
     }
 }
 

@@ -18,7 +18,7 @@ use crate::net::{Error, Result};
 ///
 /// The first change that cannot even be written down (a name too long, an address in a table of
 /// the other family) is what [`super::Nft::commit`] returns, before the kernel hears of anything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     operations: Vec<Operation>,
     refused: Option<Error>,
@@ -37,7 +37,7 @@ impl PartialEq for Batch {
 }
 
 /// A chain, and how many rules a batch gives it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Filled {
     pub(super) family: TableFamily,
     pub(super) table: String,
@@ -51,7 +51,7 @@ impl Filled {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Operation {
     /// For the error, should the kernel refuse it.
     what: String,
