@@ -62,23 +62,51 @@ impl Case {
             _ => rounds,
         }
     }
+
+    /// The plugins that it runs.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.chain.iter().filter_map(|config| config["type"].as_str())
+    }
+
+    /// The same with another plugin behind it.
+    fn then(mut self, kind: &str, keys: Value) -> Self {
+        self.name = format!("{}, {kind}", self.name);
+        self.chain.push(config(kind, keys));
+        self
+    }
 }
 
 /// The newest version of the protocol that all contenders speak.
 const VERSION: &str = "1.0.0";
 
-/// What is measured one after the other. The goal of a DEL is not lower because most of it is the
-/// kernel, waiting until nobody looks at the link any more.
+/// Of a plugin that makes a link. The goal of a DEL is not lower because most of it is the kernel,
+/// waiting until nobody looks at the link any more.
+const LINK: [Goal; 2] = [Goal::OfReference(0.35), Goal::OfReference(0.85)];
+
+/// What is measured one after the other.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        bridge("bridge", false, [0.35, 0.85].map(Goal::OfReference)),
+        bridge("bridge", false, LINK),
         bridge("bridge with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
-        ptp("ptp", false, [0.35, 0.85].map(Goal::OfReference)),
+        ptp("ptp", false, LINK),
         ptp("ptp with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
-        macvlan([0.35, 0.85].map(Goal::OfReference)),
-        host_device([0.35, 0.85].map(Goal::OfReference)),
-        sbr([0.35, 0.85].map(Goal::OfReference)),
-        limited([0.35, 0.85].map(Goal::OfReference)),
+        on_lan("macvlan", json!({})),
+        on_lan("ipvlan", json!({})),
+        on_lan("vlan", json!({"vlanId": 5})),
+        host_device(),
+        link("dummy", json!({})),
+        link("tap", json!({})),
+        // A second interface, as it is used with Multus.
+        on_lan("macvlan", json!({})).then("sbr", json!({})),
+        on_lan("macvlan", json!({})).then("vrf", json!({"vrfname": "blue"})),
+        // A pod whose traffic is limited in both directions.
+        bridge("bridge", false, LINK).then(
+            "bandwidth",
+            json!({
+                "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
+                "egressRate": 8_000_000, "egressBurst": 8_000_000,
+            }),
+        ),
         port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
         port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
         port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
@@ -87,80 +115,68 @@ pub(crate) fn cases() -> Vec<Case> {
         leases(60_000, Goal::Above(EMPTY, 5.0)),
         leases(ALL_BUT_ONE, Goal::Above(EMPTY, 5.0)),
         alone(
-            "firewall",
             "eth0",
-            json!({
-                "cniVersion": VERSION,
-                "name": "bench-firewall",
-                "type": "firewall",
-                "prevResult": {
+            config(
+                "firewall",
+                json!({"prevResult": {
                     "cniVersion": VERSION,
                     "interfaces": [{"name": "cni0"}],
                     "ips": [{"address": "10.85.0.2/16"}],
-                },
-            }),
+                }}),
+            ),
         ),
-        alone(
-            "static",
-            "eth0",
-            json!({
-                "cniVersion": VERSION,
-                "name": "bench-static",
-                "type": "static",
-                "ipam": {"type": "static", "addresses": [{"address": "10.85.0.2/16"}]},
-            }),
-        ),
+        Case {
+            goals: [0.35; 2].map(Goal::OfReference),
+            ..alone(
+                "eth0",
+                config(
+                    "static",
+                    json!({"ipam": {"type": "static", "addresses": [{"address": "10.85.0.2/16"}]}}),
+                ),
+            )
+        },
         // As podman and nerdctl write it into every network.
-        alone(
-            "tuning, nothing to do",
-            "eth0",
-            json!({
-                "cniVersion": VERSION,
-                "name": "bench-tuning",
-                "type": "tuning",
-                "prevResult": {"cniVersion": VERSION, "ips": [{"address": "10.85.0.2/16"}]},
-            }),
+        Case {
+            name: "tuning, nothing to do".into(),
+            goals: [0.35; 2].map(Goal::OfReference),
+            ..alone(
+                "eth0",
+                config(
+                    "tuning",
+                    json!({"prevResult": {
+                        "cniVersion": VERSION, "ips": [{"address": "10.85.0.2/16"}],
+                    }}),
+                ),
+            )
+        },
+        // What tuning does, with the least that can come before it.
+        alone("lo", config("loopback", json!({}))).then(
+            "tuning",
+            json!({"mtu": 1400, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}}),
         ),
-        tuned("loopback, an MTU and a sysctl"),
-        alone(
-            "loopback",
-            "lo",
-            json!({
-                "cniVersion": VERSION, "name": "bench-lo", "type": "loopback"
-            }),
-        ),
+        alone("lo", config("loopback", json!({}))),
     ]
 }
 
-/// A plugin that makes no link.
-fn alone(name: &str, ifname: &'static str, config: Value) -> Case {
+/// A plugin's configuration.
+fn config(kind: &str, keys: Value) -> Value {
+    let mut config = json!({"cniVersion": VERSION, "name": "bench", "type": kind});
+    if let (Some(config), Value::Object(keys)) = (config.as_object_mut(), keys) {
+        config.extend(keys);
+    }
+    config
+}
+
+/// A plugin that makes no veth pair.
+fn alone(ifname: &'static str, config: Value) -> Case {
     Case {
-        name: name.to_owned(),
+        name: config["type"].as_str().unwrap_or_default().to_owned(),
         chain: vec![config],
         ifname,
         goals: [Goal::None; 2],
         has_link: false,
         load: Load::Nothing,
     }
-}
-
-/// What tuning does, with the least that can come before it.
-fn tuned(name: &str) -> Case {
-    let common = json!({"cniVersion": VERSION, "name": "bench-tuned"});
-    let with = |keys: Value| {
-        let mut config = common.clone();
-        config.as_object_mut().into_iter().for_each(|all| {
-            all.extend(keys.as_object().cloned().unwrap_or_default());
-        });
-        config
-    };
-    let chain = vec![
-        with(json!({"type": "loopback"})),
-        with(json!({
-            "type": "tuning", "mtu": 1400, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}
-        })),
-    ];
-    Case { chain, ..alone(name, "lo", Value::Null) }
 }
 
 /// A pod that is reached through the host.
@@ -170,20 +186,17 @@ fn port(load: Load, goals: [Goal; 2]) -> Case {
         Load::Rules(number) => format!("{PORT}, {number} rules of others"),
         Load::Nothing | Load::Leases(_) | Load::Link(_) => PORT.to_owned(),
     };
-    let Case { mut chain, .. } = bridge("", true, goals);
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
-    chain.push(portmap(&chain[0]["name"], &ports));
-    Case { name, chain, ifname: "eth0", goals, has_link: true, load }
+    Case { name, load, ..bridge("", true, goals).then("portmap", port_mappings(&ports)) }
 }
 
-/// portmap's configuration on a network.
-pub(crate) fn portmap(network: &Value, ports: &Value) -> Value {
-    json!({
-        "cniVersion": VERSION,
-        "name": network,
-        "type": "portmap",
-        "runtimeConfig": {"portMappings": ports},
-    })
+/// portmap's configuration.
+pub(crate) fn portmap(ports: &Value) -> Value {
+    config("portmap", port_mappings(ports))
+}
+
+fn port_mappings(ports: &Value) -> Value {
+    json!({"runtimeConfig": {"portMappings": ports}})
 }
 
 /// What is measured all at once: pods after a reboot, and on a node that is full of them.
@@ -207,79 +220,39 @@ fn leases(leases: u32, goal: Goal) -> Case {
         ALL_BUT_ONE => format!("{EMPTY}, a /16 full but for one"),
         _ => format!("{EMPTY}, {leases} leases"),
     };
-    let config = json!({
-        "cniVersion": VERSION,
-        "name": "bench",
-        "type": "host-local",
-        "ipam": ipam(),
-    });
-    Case { goals: [goal; 2], load: Load::Leases(leases), ..alone(&name, "eth0", config) }
+    let config = config("host-local", json!({"ipam": ipam()}));
+    Case { name, goals: [goal; 2], load: Load::Leases(leases), ..alone("eth0", config) }
 }
 
 fn bridge(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
-    let config = json!({
-        "cniVersion": VERSION,
-        "name": "bench",
-        "type": "bridge",
-        "bridge": "cni0",
-        "isDefaultGateway": true,
-        "ipMasq": masquerades,
-        "ipam": ipam(),
+    let keys = json!({
+        "bridge": "cni0", "isDefaultGateway": true, "ipMasq": masquerades, "ipam": ipam(),
     });
-    Case { goals, has_link: true, ..alone(name, "eth0", config) }
+    Case { name: name.into(), goals, has_link: true, ..alone("eth0", config("bridge", keys)) }
 }
 
 fn ptp(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
-    let config = json!({
-        "cniVersion": VERSION,
-        "name": "bench",
-        "type": "ptp",
-        "ipMasq": masquerades,
-        "ipam": ipam(),
-    });
-    Case { goals, has_link: true, ..alone(name, "eth0", config) }
+    let keys = json!({"ipMasq": masquerades, "ipam": ipam()});
+    Case { name: name.into(), goals, has_link: true, ..alone("eth0", config("ptp", keys)) }
 }
 
-fn macvlan(goals: [Goal; 2]) -> Case {
+/// A plugin that makes a link of another kind, or takes one.
+fn link(kind: &str, keys: Value) -> Case {
+    let mut config = config(kind, keys);
+    config["ipam"] = ipam();
+    Case { goals: LINK, ..alone("eth0", config) }
+}
+
+/// The same on one of the host.
+fn on_lan(kind: &str, mut keys: Value) -> Case {
     const MASTER: &str = "lan";
-    let config = json!({
-        "cniVersion": VERSION,
-        "name": "bench",
-        "type": "macvlan",
-        "master": MASTER,
-        "ipam": ipam(),
-    });
-    Case { goals, load: Load::Link(MASTER), ..alone("macvlan", "eth0", config) }
+    keys["master"] = json!(MASTER);
+    Case { load: Load::Link(MASTER), ..link(kind, keys) }
 }
 
-fn host_device(goals: [Goal; 2]) -> Case {
+fn host_device() -> Case {
     const DEVICE: &str = "card";
-    let config = json!({
-        "cniVersion": VERSION,
-        "name": "bench",
-        "type": "host-device",
-        "device": DEVICE,
-        "ipam": ipam(),
-    });
-    Case { goals, load: Load::Link(DEVICE), ..alone("host-device", "eth0", config) }
-}
-
-/// A second interface, as it is used with Multus.
-fn sbr(goals: [Goal; 2]) -> Case {
-    let Case { mut chain, load, .. } = macvlan(goals);
-    chain.push(json!({"cniVersion": VERSION, "name": "bench", "type": "sbr"}));
-    Case { chain, goals, load, ..alone("macvlan, sbr", "eth0", Value::Null) }
-}
-
-/// A pod whose traffic is limited in both directions.
-fn limited(goals: [Goal; 2]) -> Case {
-    let Case { mut chain, .. } = bridge("", false, goals);
-    chain.push(json!({
-        "cniVersion": VERSION, "name": "bench", "type": "bandwidth",
-        "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
-        "egressRate": 8_000_000, "egressBurst": 8_000_000,
-    }));
-    Case { chain, goals, has_link: true, ..alone("bridge, bandwidth", "eth0", Value::Null) }
+    Case { load: Load::Link(DEVICE), ..link("host-device", json!({"device": DEVICE})) }
 }
 
 fn ipam() -> Value {

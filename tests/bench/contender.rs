@@ -93,13 +93,15 @@ impl Contender {
                 || ["firewall", "portmap"].iter().any(|it| config["type"] == *it)
         };
         let is_able = machine::has_iptables() || !case.chain.iter().any(filters);
-        if reference.join("bridge").exists() && !takes_ages && is_able {
+        let has_all = |bin: &Path| case.kinds().all(|kind| bin.join(kind).exists());
+        if has_all(reference) && !takes_ages && is_able {
             all.push(Self::new(Who::Reference, reference));
         }
         // Its firewall knows no nft.
-        let knows_nft = case.chain.iter().all(|config| config["type"] != "firewall");
-        if let Some(later) = testbed::later_reference().filter(|_| !takes_ages && knows_nft) {
-            all.push(Self::new(Who::Later, Path::new(later)));
+        let knows_nft = case.kinds().all(|kind| kind != "firewall");
+        let later = testbed::later_reference().map(Path::new).filter(|later| has_all(later));
+        if let Some(later) = later.filter(|_| !takes_ages && knows_nft) {
+            all.push(Self::new(Who::Later, later));
         }
         if case.has_link {
             all.push(Self::new(Who::Kernel, Path::new("/")));
@@ -155,7 +157,7 @@ impl Contender {
     fn fill_ports(&self, case: &Case, ports: u16) -> Result<(), String> {
         let entry = |number: u16| json!({"hostPort": 20_000 + number, "containerPort": 80, "protocol": "tcp"});
         let entries: Vec<_> = (0..ports).map(entry).collect();
-        let mut portmap = portmap(&case.chain[0]["name"], &json!(entries));
+        let mut portmap = portmap(&json!(entries));
         portmap["prevResult"] =
             json!({"cniVersion": portmap["cniVersion"], "ips": [{"address": "10.85.255.254/16"}]});
         let sandbox = self.sandbox();

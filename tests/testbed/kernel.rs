@@ -113,7 +113,8 @@ pub fn plugins_to_try(test: &str) -> Vec<String> {
 }
 
 /// Whether an ADD of this plugin fails because the kernel lacks something, which the plugin says.
-fn lacks(plugin: &str) -> bool {
+#[must_use]
+pub fn lacks(plugin: &str) -> bool {
     let bed = Testbed::new();
     let outcome = Trial::new(&bed, plugin).add();
     ["this kernel has no", "operation not supported"].iter().any(|it| outcome.stdout.contains(it))
