@@ -267,6 +267,13 @@ fn no_example_is_forgotten() {
     let mut known: Vec<_> = EXAMPLES.iter().map(|(file, _)| *file).collect();
     known.sort_unstable();
     assert_eq!(found, known, "a new example needs a line in EXAMPLES");
+    let texts = found.iter().map(|file| fs::read_to_string(workspace().join("conf").join(file)));
+    let texts: String = texts.map(Result::unwrap).collect();
+    let mut bridges: Vec<_> = texts.lines().filter(|line| line.contains("\"bridge\":")).collect();
+    let all = bridges.len();
+    bridges.sort_unstable();
+    bridges.dedup();
+    assert_eq!(bridges.len(), all, "each has a bridge of its own, to live beside the others");
 }
 
 #[test]
