@@ -85,6 +85,11 @@ const LINK: [Goal; 2] = [Goal::OfReference(0.35), Goal::OfReference(0.85)];
 
 /// What is measured one after the other.
 pub(crate) fn cases() -> Vec<Case> {
+    [links(), ports_and_leases(), others()].into_iter().flatten().collect()
+}
+
+/// Plugins that make a link, and one behind them that changes it.
+fn links() -> Vec<Case> {
     vec![
         bridge("bridge", false, LINK),
         bridge("bridge with ipMasq", true, [0.20, 0.40].map(Goal::OfReference)),
@@ -107,6 +112,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 "egressRate": 8_000_000, "egressBurst": 8_000_000,
             }),
         ),
+    ]
+}
+
+/// What stays quick however much there is already.
+fn ports_and_leases() -> Vec<Case> {
+    vec![
         port(Load::Nothing, [0.15, 0.40].map(Goal::OfReference)),
         port(Load::Ports(5_000), [Goal::Of(PORT, 1.2); 2]),
         port(Load::Rules(200_000), [Goal::Of(PORT, 1.2); 2]),
@@ -114,6 +125,12 @@ pub(crate) fn cases() -> Vec<Case> {
         leases(1_000, Goal::Of(EMPTY, 1.3)),
         leases(60_000, Goal::Above(EMPTY, 5.0)),
         leases(ALL_BUT_ONE, Goal::Above(EMPTY, 5.0)),
+    ]
+}
+
+/// Plugins by themselves.
+fn others() -> Vec<Case> {
+    vec![
         alone(
             "eth0",
             config(
