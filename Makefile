@@ -11,14 +11,21 @@ TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH:/usr/sbin:/sbin")
 
-.PHONY: build demo test test-vm torture lint bench install clean
+.PHONY: build linked demo test test-vm torture lint bench install clean
 
 build:
-	$(BUILD) $(PROGRAMS:%=--package %)
+	$(BUILD) $(PROGRAMS:%=--bin %)
 	@mkdir -p bin
 	@for program in $(PROGRAMS); do \
 		cp target/$(TARGET)/dist/$$program bin/.$$program && mv -f bin/.$$program bin/$$program; \
 	done
+
+# All of them in one executable, in bin/linked: each name is a hard link to it.
+linked:
+	$(BUILD) --bin girder
+	@mkdir -p bin/linked
+	@cp target/$(TARGET)/dist/girder bin/linked/.girder && mv -f bin/linked/.girder bin/linked/girder
+	@for program in $(PROGRAMS); do ln -f bin/linked/girder bin/linked/$$program; done
 
 # Two pods on one bridge, in a throw-away host.
 demo: build
@@ -57,11 +64,15 @@ bench: build
 	@cargo build --locked --quiet --release --package tests --bin bench
 	@$(SUDO) target/release/bench $(ARGS)
 
-# Replaces each file by a rename: a plugin that is running keeps its own.
-install: build
+# Replaces each file by a rename: a plugin that is running keeps its own. LINKED=1 installs one
+# executable, and under each name a hard link to it.
+install: $(if $(LINKED),linked,build)
 	install -d $(DESTDIR)$(BINDIR)
+	$(if $(LINKED),install -m 0755 bin/linked/girder $(DESTDIR)$(BINDIR)/.girder.new && \
+		mv -f $(DESTDIR)$(BINDIR)/.girder.new $(DESTDIR)$(BINDIR)/girder)
 	@for program in $(PROGRAMS); do \
-		install -m 0755 bin/$$program $(DESTDIR)$(BINDIR)/.$$program.new && \
+		$(if $(LINKED),ln -f $(DESTDIR)$(BINDIR)/girder,install -m 0755 bin/$$program) \
+			$(DESTDIR)$(BINDIR)/.$$program.new && \
 		mv -f $(DESTDIR)$(BINDIR)/.$$program.new $(DESTDIR)$(BINDIR)/$$program && \
 		echo "$(DESTDIR)$(BINDIR)/$$program" || exit 1; \
 	done

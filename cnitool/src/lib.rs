@@ -1,8 +1,9 @@
 //! The runtime's side of CNI: what a container runtime does with network configurations and
-//! plugins. The command line in `main.rs` is one user; a runtime written in Rust can be another.
+//! plugins. The command line is one user; a runtime written in Rust can be another.
 //!
 //! | module | job |
 //! |---|---|
+//! | [`cli`] | the command line |
 //! | [`list`] | a network configuration list: parsed, its version chosen |
 //! | [`directory`] | the directory that holds them: one found by its network's name |
 //! | [`attachment`] | who is attached: container ID, interface, namespace, arguments |
@@ -18,6 +19,7 @@
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
 //! | [`finding`] | what the last two have to say |
 //! | [`plugins`] | the one list of the plugins of this suite |
+//! | `bin/girder.rs` | all of them and this in one executable |
 //!
 //! ```no_run
 //! # fn main() -> common::Result<()> {
@@ -34,6 +36,7 @@
 pub mod attachment;
 pub mod cache;
 pub mod chain;
+pub mod cli;
 pub mod directory;
 pub mod doctor;
 pub mod finding;

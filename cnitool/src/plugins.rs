@@ -1,9 +1,10 @@
 //! The plugins of this suite: one row each, and nobody else has a list of them. A plugin that is not
 //! here is somebody else's, of which nothing is known but that it speaks the protocol.
 
-use common::cni::{Attachment, Call, Reading, examine};
+use common::cni::{Attachment, Linked, Others, Reading, examine, run_among};
 use common::filter::restore::{Expected, Filtering, expected_state};
 use common::{Plugin, Result};
+use std::process::ExitCode;
 use std::rc::Rc;
 
 /// Where a plugin stands in a configuration.
@@ -34,6 +35,10 @@ pub struct Known {
     /// What an attachment should have in the packet filter, as [`expected_state`] tells; None for a
     /// plugin whose attachments have nothing there.
     pub expected_state: Option<ExpectedState>,
+    /// Its `main`, in an executable that holds others as well.
+    pub main: fn(Others) -> ExitCode,
+    /// As the delegate of another one in that executable.
+    pub linked: Linked,
 }
 
 /// See [`expected_state`].
@@ -61,17 +66,19 @@ const PLUGINS: &[Known] = &[
     plugin::<vrf::Vrf>(Role::Chained, &[]),
     plugin::<dhcp::Dhcp>(Role::Ipam, &[]),
     plugin::<bandwidth::Bandwidth>(Role::Chained, &["bandwidth"]),
-    Known {
-        kind: "host-local",
-        role: Role::Ipam,
-        capabilities: &["ips", "ipRanges"],
-        examine: |reading| host_local::config::load(&Call::examined(reading)?).map(drop),
-        expected_state: None,
-    },
+    plugin::<host_local::HostLocal>(Role::Ipam, &["ips", "ipRanges"]),
 ];
 
 const fn plugin<P: Plugin>(role: Role, capabilities: &'static [&'static str]) -> Known {
-    Known { kind: P::NAME, role, capabilities, examine: examine::<P>, expected_state: None }
+    Known {
+        kind: P::NAME,
+        role,
+        capabilities,
+        examine: examine::<P>,
+        expected_state: None,
+        main: run_among::<P>,
+        linked: Linked::of::<P>(),
+    }
 }
 
 /// A plugin whose attachments have something in the packet filter.
@@ -97,6 +104,15 @@ pub fn all() -> &'static [Known] {
 /// The row of a type.
 pub fn find(kind: &str) -> Option<&'static Known> {
     PLUGINS.iter().find(|plugin| plugin.kind == kind)
+}
+
+/// The row of the plugin that an executable of this name is: its last words are the plugin's name, as in
+/// `buildkit-cni-bridge`.
+pub fn find_by_name(name: &str) -> Option<&'static Known> {
+    let is_it = |plugin: &&Known| {
+        name.strip_suffix(plugin.kind).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
+    };
+    PLUGINS.iter().find(is_it)
 }
 
 /// For `--help`: which types there are.

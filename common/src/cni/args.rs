@@ -14,7 +14,7 @@
 //! `tap` runs itself with a fifth one, `GIRDER_TAP`: what another process, of another SELinux label, is
 //! to make.
 
-use super::{Code, Error, Result};
+use super::{Code, Error, Others, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -246,14 +246,19 @@ pub(super) struct Environment {
     pub(super) segment: Option<String>,
     pub(super) add: Option<String>,
     pub(super) depth: u32,
+    /// What else is in this executable.
+    pub(super) others: Option<Others>,
 }
 
 impl Environment {
-    /// Reads this process's environment.
+    /// Reads this process's environment, as a program sees it that is run with these changes.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub(super) fn read() -> Self {
+    pub(super) fn read(changes: &[(&str, &str)]) -> Self {
         let variable = |name| {
-            let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+            let value = match changes.iter().find(|(changed, _)| *changed == name) {
+                Some((_, value)) => (*value).to_owned(),
+                None => std::env::var_os(name)?.to_string_lossy().into_owned(),
+            };
             (!value.is_empty()).then_some(value)
         };
         Self {
@@ -268,6 +273,7 @@ impl Environment {
             segment: variable(SEGMENT),
             add: variable(ADD),
             depth: variable(DEPTH).and_then(|depth| depth.parse().ok()).unwrap_or(0),
+            others: None,
         }
     }
 

@@ -1,11 +1,14 @@
 //! Other plugins: found in `CNI_PATH`, run with the same environment, and on stdin the same bytes or a
 //! configuration that this plugin makes (specification, section "Plugin Delegation").
 
-use super::args::{ADD, DEPTH, LINK, SEGMENT};
-use super::{Code, Context as _, Error, Result, Success, Undo, Verb, Version, report};
+use super::args::{ADD, DEPTH, Environment, LINK, SEGMENT};
+use super::{
+    Code, Context as _, Error, Linked, Others, Result, Success, Undo, Verb, Version, report,
+};
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
@@ -14,10 +17,18 @@ use std::time::SystemTime;
 /// A plugin that serves a part of another one's request, as an IPAM plugin does, or all of it.
 #[derive(Clone, Debug)]
 pub struct Delegate {
-    executable: PathBuf,
+    program: Program,
     stdin: Rc<Vec<u8>>,
     version: Version,
     depth: u32,
+}
+
+/// How a delegate is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    executable: PathBuf,
+    /// The same plugin in the executable of this process.
+    linked: Option<(Linked, Others)>,
 }
 
 /// A delegate's ADD that has not been started.
@@ -35,9 +46,18 @@ pub struct Pending {
 #[must_use]
 #[derive(Debug)]
 pub struct Running {
-    child: Option<Child>,
+    answer: Option<Answer>,
     delegate: Delegate,
     is_del_owed: Rc<Cell<bool>>,
+}
+
+/// What a plugin that has been started says.
+#[derive(Debug)]
+enum Answer {
+    /// A process will say it.
+    Child(Child),
+    /// A plugin of this process has said it.
+    Here(Result<Vec<u8>>),
 }
 
 /// How the process of a plugin ended.
@@ -51,18 +71,13 @@ enum Exit {
 }
 
 impl Delegate {
-    pub(super) fn new(
-        executable: PathBuf,
-        stdin: Rc<Vec<u8>>,
-        version: Version,
-        depth: u32,
-    ) -> Self {
-        Self { executable, stdin, version, depth }
+    pub(super) fn new(program: Program, stdin: Rc<Vec<u8>>, version: Version, depth: u32) -> Self {
+        Self { program, stdin, version, depth }
     }
 
     /// The base name of its executable, which is its `type`.
     pub(crate) fn kind(&self) -> &str {
-        self.executable.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        self.program.executable.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// An ADD that has not been started. `link` and `segment` are as in [`Add`](super::Add).
@@ -129,8 +144,38 @@ impl Delegate {
     fn call(&self, verb: Verb, undoes: &str) -> Result<()> {
         let depth = self.depth.to_string();
         let environment = [("CNI_COMMAND", verb.as_str()), (ADD, undoes), (DEPTH, &depth)];
-        execute(&self.executable, &environment, &self.stdin).map(drop)
+        self.program.execute(&environment, &self.stdin).map(drop)
     }
+}
+
+impl Program {
+    /// The plugin `kind`, which is this executable. If that is the file of this process, `others` has
+    /// the plugin as well.
+    pub(super) fn new(executable: PathBuf, kind: &str, others: Option<Others>) -> Self {
+        let linked = others.and_then(|others| Some((others(kind)?, others)));
+        let linked = linked.filter(|_| is_own(&executable));
+        Self { executable, linked }
+    }
+
+    fn execute(&self, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Vec<u8>> {
+        match self.serve(environment, stdin) {
+            Some(served) => served,
+            None => execute(&self.executable, environment, stdin),
+        }
+    }
+
+    /// What the plugin answers, if it is in this process.
+    fn serve(&self, environment: &[(&str, &str)], stdin: &[u8]) -> Option<Result<Vec<u8>>> {
+        let (linked, others) = self.linked?;
+        let environment = Environment { others: Some(others), ..Environment::read(environment) };
+        Some(linked.serve(&environment, stdin))
+    }
+}
+
+/// Whether a file is the executable of this process, by whatever name.
+fn is_own(executable: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    identity(executable).is_some_and(|it| Some(it) == identity(Path::new("/proc/self/exe")))
 }
 
 impl Pending {
@@ -142,7 +187,8 @@ impl Pending {
     /// ADD of the same attachment has. The Go plugins ignore that name, and release this as well.
     pub(crate) fn rollback(&self) -> (String, impl FnOnce() -> Result<()> + 'static) {
         let (delegate, is_owed) = (self.delegate.clone(), Rc::clone(&self.is_del_owed));
-        let (what, name) = (format!("ADD of {}", delegate.executable.display()), self.name.clone());
+        let (what, name) =
+            (format!("ADD of {}", delegate.program.executable.display()), self.name.clone());
         (what, move || if is_owed.get() { delegate.call(Verb::Del, &name) } else { Ok(()) })
     }
 
@@ -162,10 +208,17 @@ impl Pending {
             (ADD, name.as_str()),
             (DEPTH, depth.as_str()),
         ];
-        let mut child = spawn(&delegate.executable, &environment)?;
+        // A plugin of this process answers with a result or with an error, and does not die alone.
+        if let Some(served) = delegate.program.serve(&environment, &delegate.stdin) {
+            is_del_owed.set(served.is_ok());
+            let answer = Some(Answer::Here(served));
+            return Ok(Running { answer, delegate, is_del_owed });
+        }
+        let executable = &delegate.program.executable;
+        let mut child = spawn(executable, &environment)?;
         is_del_owed.set(true);
-        let fed = feed(&mut child, &delegate.executable, &delegate.stdin);
-        let running = Running { child: Some(child), delegate, is_del_owed };
+        let fed = feed(&mut child, executable, &delegate.stdin);
+        let running = Running { answer: Some(Answer::Child(child)), delegate, is_del_owed };
         fed.map(|()| running)
     }
 }
@@ -176,15 +229,16 @@ impl Running {
     /// # Errors
     /// Those of the delegate, unchanged; code 6 when it answers nonsense.
     pub fn finish(mut self) -> Result<Success> {
-        let Some(child) = self.child.take() else {
-            return Err(Error::internal("a delegate's answer can be taken only once"));
-        };
-        let stdout = match self.collect(child) {
-            Exit::Success(stdout) => stdout,
-            Exit::Error(error) | Exit::Crash(error) => return Err(error),
+        let stdout = match self.answer.take() {
+            Some(Answer::Here(served)) => served?,
+            Some(Answer::Child(child)) => match self.collect(child) {
+                Exit::Success(stdout) => stdout,
+                Exit::Error(error) | Exit::Crash(error) => return Err(error),
+            },
+            None => return Err(Error::internal("a delegate's answer can be taken only once")),
         };
         let nonsense = |error: &dyn std::fmt::Display| {
-            let plugin = self.delegate.executable.display();
+            let plugin = self.delegate.program.executable.display();
             Error::new(Code::Decode, format!("{plugin} answered ADD with nonsense: {error}"))
         };
         let value: Value = serde_json::from_slice(&stdout).map_err(|error| nonsense(&error))?;
@@ -192,7 +246,7 @@ impl Running {
     }
 
     fn collect(&self, child: Child) -> Exit {
-        let exit = collect(child, &self.delegate.executable);
+        let exit = collect(child, &self.delegate.program.executable);
         if matches!(exit, Exit::Error(_)) {
             self.is_del_owed.set(false);
         }
@@ -202,7 +256,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = self.child.take() {
+        if let Some(Answer::Child(child)) = self.answer.take() {
             // The caller has failed for another reason and reports that one. What this ADD has done
             // is removed by the delegate's DEL in the rollback.
             self.collect(child);

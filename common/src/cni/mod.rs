@@ -38,7 +38,7 @@ pub use examine::{Reading, examine};
 pub use plugin::Plugin;
 pub use request::{Add, Call, Check, Del, Gc, Status};
 pub use result::{Cidr, Dns, Interface, Ip, Route, Success};
-pub use run::{run, words_after};
+pub use run::{Linked, Others, run, run_among, words_after};
 pub use timeout::Timeout;
 pub use undo::Undo;
 pub use version::Version;

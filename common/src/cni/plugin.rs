@@ -1,6 +1,7 @@
 //! What a plugin is.
 
 use super::{Add, Call, Check, Del, Errors, Gc, Result, Status, Success, Undo};
+use std::process::ExitCode;
 
 /// A plugin: the configuration that it has loaded, and what it does for each verb.
 pub trait Plugin: Sized {
@@ -14,6 +15,12 @@ pub trait Plugin: Sized {
     /// configuration: 0.1.0 and 0.2.0 have no result without addresses. In the Go plugins the
     /// conversion is the last step and rolls nothing back, and the tests of `macvlan` rely on that.
     const KEEPS_UNCONVERTIBLE: bool = false;
+
+    /// Does what its executable has been run for instead of serving a request, if that is so: a daemon
+    /// is such a thing.
+    fn serve_otherwise() -> Option<ExitCode> {
+        None
+    }
 
     /// Loads the configuration, for ADD, CHECK and STATUS. Changes nothing on the host.
     ///

@@ -4,7 +4,8 @@ use super::args::Environment;
 use super::config::Keys;
 use super::{
     Attachment, CniArgs, Delegate, Error, IfName, NetnsPath, Network, Result, Success, Verb,
-    Version, delegate,
+    Version,
+    delegate::{self, Program},
 };
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -89,7 +90,8 @@ impl Call {
                 "more than {MAX_DEPTH} of them wait for each other; look at the \"type\" of \"ipam\" and \"delegate\""
             )));
         }
-        Ok(Delegate::new(executable, stdin.into(), self.version, depth))
+        let program = Program::new(executable, kind, self.environment.others);
+        Ok(Delegate::new(program, stdin.into(), self.version, depth))
     }
 
     /// The IPAM plugin that the configuration names, if it names one, for DEL and GC.

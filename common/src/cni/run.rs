@@ -17,8 +17,44 @@ use std::process::ExitCode;
 /// that a plugin prints about itself, and decide by this version which features they use.
 const COVERS: &str = "1.9.1";
 
+/// A plugin of an executable that several share: as a delegate of one of the others it is called, not
+/// run.
+#[derive(Clone, Copy, Debug)]
+pub struct Linked(fn(&Environment, &[u8]) -> Result<Vec<u8>>);
+
+impl Linked {
+    /// The plugin of this type.
+    pub const fn of<P: Plugin>() -> Self {
+        Self(|environment, mut stdin| {
+            let mut stdout = Vec::new();
+            attempt::<P>(environment, &mut stdin, &mut stdout)
+                .map(|()| stdout)
+                .map_err(|(error, _)| error)
+        })
+    }
+
+    /// Has it serve a request, as if it had been run with this on stdin: what it writes to stdout.
+    ///
+    /// # Errors
+    /// The plugin's own.
+    pub(super) fn serve(self, environment: &Environment, stdin: &[u8]) -> Result<Vec<u8>> {
+        (self.0)(environment, stdin)
+    }
+}
+
+/// Finds a plugin in the executable, by a `type`.
+pub type Others = fn(&str) -> Option<Linked>;
+
 /// The `main` of a plugin: reads the request, has it served, answers.
 pub fn run<P: Plugin>() -> ExitCode {
+    run_among::<P>(|_| None)
+}
+
+/// The `main` of a plugin in an executable that `others` share with it.
+pub fn run_among<P: Plugin>(others: Others) -> ExitCode {
+    if let Some(exit) = P::serve_otherwise() {
+        return exit;
+    }
     if let Err(error) = file::survive_size_limit() {
         report(format_args!("cannot block SIGXFSZ: {error}"));
     }
@@ -27,7 +63,7 @@ pub fn run<P: Plugin>() -> ExitCode {
         Some("--version" | "-V") => about::<P>(),
         Some("--help" | "-h") => help::<P>(),
         _ => {
-            let environment = Environment::read();
+            let environment = Environment { others: Some(others), ..Environment::read(&[]) };
             return execute::<P>(&environment, &mut std::io::stdin().lock(), &mut stdout);
         }
     };
@@ -66,26 +102,37 @@ fn execute<P: Plugin>(
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
 ) -> ExitCode {
-    let Some(command) = &environment.command else {
+    if environment.command.is_none() {
         report(about::<P>());
         return ExitCode::SUCCESS;
-    };
-    let mut version = Version::V1_1_0;
-    let served = catch_unwind(AssertUnwindSafe(|| {
-        serve::<P>(command, environment, stdin, stdout, &mut version)
-    }));
-    let error = match served {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => error,
-        // The panic hook has written the place of the panic to stderr.
-        Err(_) => Error::internal(format!("{} failed by a mistake of its own", P::NAME))
-            .details("what was done has been undone; please report the panic on stderr"),
+    }
+    let Err((error, version)) = attempt::<P>(environment, stdin, stdout) else {
+        return ExitCode::SUCCESS;
     };
     let failure = Failure { cni_version: version.as_str(), error: &error };
     if print(stdout, &failure).is_err() {
         report(&error);
     }
     ExitCode::FAILURE
+}
+
+/// Serves a request. An error comes with the version that it is to be told in.
+fn attempt<P: Plugin>(
+    environment: &Environment,
+    stdin: &mut dyn Read,
+    stdout: &mut dyn Write,
+) -> Result<(), (Error, Version)> {
+    let mut version = Version::V1_1_0;
+    let served =
+        catch_unwind(AssertUnwindSafe(|| serve::<P>(environment, stdin, stdout, &mut version)));
+    let error = match served {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        // The panic hook has written the place of the panic to stderr.
+        Err(_) => Error::internal(format!("{} failed by a mistake of its own", P::NAME))
+            .details("what was done has been undone; please report the panic on stderr"),
+    };
+    Err((error, version))
 }
 
 /// An error as it goes to stdout.
@@ -100,12 +147,12 @@ struct Failure<'a> {
 /// The order of checks is that of the Go library, because scripts look for the first error that it
 /// would give.
 fn serve<P: Plugin>(
-    command: &str,
     environment: &Environment,
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
     answer_in: &mut Version,
 ) -> Result<()> {
+    let command = environment.command.as_deref().unwrap_or_default();
     environment.require(command)?;
     if command == Verb::Version.as_str() {
         // VERSION does not read stdin: the specification makes it optional for this verb.

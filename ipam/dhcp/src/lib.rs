@@ -31,13 +31,14 @@ mod store;
 mod talk;
 mod v6;
 
-use common::cni::Context as _;
+use common::cni::{Context as _, words_after};
 use common::net::since_boot;
 use common::{
     Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo,
 };
 use config::Plan;
 use protocol::{Id, Order, Request};
+use std::process::ExitCode;
 
 /// The plugin.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ impl Plugin for Dhcp {
     const NAME: &'static str = "dhcp";
     const ABOUT: &'static str = "Hands out addresses of a DHCP server of the container's segment. Started as `dhcp daemon`, it\n\
          asks for them, and renews them as long as the container lives: `dhcp daemon --help`.";
+
+    fn serve_otherwise() -> Option<ExitCode> {
+        words_after("daemon").map(|words| daemon::main(&words))
+    }
 
     fn load(call: &Call) -> Result<Self> {
         Ok(Self { plan: Plan::new(call)? })

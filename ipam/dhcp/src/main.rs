@@ -3,8 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match common::cni::words_after("daemon") {
-        Some(words) => dhcp::daemon::main(&words),
-        None => common::run::<dhcp::Dhcp>(),
-    }
+    common::run::<dhcp::Dhcp>()
 }

@@ -1,10 +1,11 @@
-//! The leases of host-local: addresses from ranges of this node, one lease file per network.
+//! host-local: addresses from ranges of this node, one lease file per network.
 //!
-//! The plugin itself is `main.rs`, which reads like the specification. This library is what it
-//! does that with, and what `cnitool leases` shows:
+//! The plugin is `plugin.rs`, which reads like the specification. The rest is what it does that with,
+//! and what `cnitool leases` shows:
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | `plugin` | [`HostLocal`] |
 //! | [`config`] | JSON to [`Pool`](config::Pool), which says where the leases are, and [`Plan`](config::Plan), what to hand out |
 //! | [`range`] | ranges and range sets: which addresses there are, in which order |
 //! | [`allocator`] | the choice of an address |
@@ -30,6 +31,7 @@ pub mod file;
 pub mod index;
 pub mod lock;
 pub mod log;
+mod plugin;
 pub mod range;
 pub mod reclaim;
 pub mod reconcile;
@@ -38,3 +40,5 @@ pub mod resolv;
 pub mod store;
 pub mod table;
 pub mod value;
+
+pub use plugin::HostLocal;

@@ -8,6 +8,7 @@ use common::attach::{ContainerTap, Ipam, Sandbox, Site, host_end, link, tap};
 use common::net::Link;
 use common::{Add, Call, Check, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo};
 use config::Plan;
+use std::process::ExitCode;
 
 /// The plugin.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub struct Tap {
 impl Plugin for Tap {
     const NAME: &'static str = "tap";
     const ABOUT: &'static str = "Gives the container a tap, for a virtual machine to use.";
+
+    fn serve_otherwise() -> Option<ExitCode> {
+        tap::serve()
+    }
 
     fn load(call: &Call) -> Result<Self> {
         Ok(Self { plan: Plan::new(call)? })

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::attach::tap::serve().unwrap_or_else(common::run::<tap::Tap>)
+    common::run::<tap::Tap>()
 }

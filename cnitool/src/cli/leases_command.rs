@@ -1,8 +1,8 @@
 //! `cnitool leases`: what the command line says, and how the answer is printed.
 
-use crate::{Options, print};
+use super::{Options, print};
+use crate::leases::{self, Leased, Selector};
 use clap::{Args, Subcommand};
-use cnitool::leases::{self, Leased, Selector};
 use common::cni::{Context as _, NetworkName, report};
 use common::{Error, Errors, Result};
 use std::io::IsTerminal as _;
