@@ -11,7 +11,7 @@ TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH:/usr/sbin:/sbin")
 
-.PHONY: build linked demo test test-vm torture lint bench install clean
+.PHONY: build girder demo test test-vm torture lint bench install clean
 
 build:
 	$(BUILD) $(PROGRAMS:%=--bin %)
@@ -20,25 +20,26 @@ build:
 		cp target/$(TARGET)/dist/$$program bin/.$$program && mv -f bin/.$$program bin/$$program; \
 	done
 
-# All of them in one executable, in bin/linked: each name is a hard link to it.
-linked:
+# All of them in one executable.
+girder:
 	$(BUILD) --bin girder
-	@mkdir -p bin/linked
-	@cp target/$(TARGET)/dist/girder bin/linked/.girder && mv -f bin/linked/.girder bin/linked/girder
-	@for program in $(PROGRAMS); do ln -f bin/linked/girder bin/linked/$$program; done
+	@mkdir -p bin && cp target/$(TARGET)/dist/girder bin/.girder && mv -f bin/.girder bin/girder
 
 # Two pods on one bridge, in a throw-away host.
 demo: build
 	@cargo build --locked --quiet --package tests --bin demo
 	@$(SUDO) target/debug/demo
 
-# CNI_BIN_DIR=/usr/lib/cni runs the same suite against the Go plugins.
-test: build
+# CNI_BIN_DIR=/usr/lib/cni runs the same suite against the Go plugins, LINKED=1 against `girder`.
+test: build girder
 	@$(SUDO) tests/prepare
 	cargo test --locked --workspace --exclude tests
 	cargo test --locked --package tests --no-run
 	@rm -f target/left-to-the-vm && touch target/left-to-the-vm
+	@$(if $(LINKED),mkdir -p target/linked && cd target/linked && ln -sf ../../bin/girder girder && \
+		for program in $(PROGRAMS); do ln -sf girder $$program; done)
 	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} $(if $(TORTURE),TORTURE=1) \
+		$(if $(LINKED),CNI_BIN_DIR=$(CURDIR)/target/linked) \
 		cargo test --locked --package tests
 	@tests/vm left
 
@@ -60,15 +61,15 @@ lint:
 
 # Ours, the Go plugins (if they are installed) and the bare kernel, interleaved.
 # ARGS="--only masq --rounds 100" measures less, or more often.
-bench: build
+bench: build girder
 	@cargo build --locked --quiet --release --package tests --bin bench
 	@$(SUDO) target/release/bench $(ARGS)
 
 # Replaces each file by a rename: a plugin that is running keeps its own. LINKED=1 installs one
 # executable, and under each name a hard link to it.
-install: $(if $(LINKED),linked,build)
+install: $(if $(LINKED),girder,build)
 	install -d $(DESTDIR)$(BINDIR)
-	$(if $(LINKED),install -m 0755 bin/linked/girder $(DESTDIR)$(BINDIR)/.girder.new && \
+	$(if $(LINKED),install -m 0755 bin/girder $(DESTDIR)$(BINDIR)/.girder.new && \
 		mv -f $(DESTDIR)$(BINDIR)/.girder.new $(DESTDIR)$(BINDIR)/girder)
 	@for program in $(PROGRAMS); do \
 		$(if $(LINKED),ln -f $(DESTDIR)$(BINDIR)/girder,install -m 0755 bin/$$program) \

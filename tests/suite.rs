@@ -31,6 +31,7 @@ mod limits;
 mod link_ipv6;
 mod link_life;
 mod link_versions;
+mod linked;
 mod loopback;
 mod lost_answers;
 mod lost_links;

@@ -13,7 +13,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
-use testbed::{SYSTEM_PATH, Sandbox, Testbed, bin_dir};
+use testbed::{SYSTEM_PATH, Sandbox, Testbed, bin_dir, linked::LINKED};
 
 use crate::{
     cases::{Case, Load, portmap},
@@ -29,6 +29,8 @@ const ONLY_NFT: &str = "/run/only-nft";
 pub(crate) enum Who {
     /// Our plugins.
     Ours,
+    /// The same in one executable.
+    Linked,
     /// The Go plugins, where they are installed: with iptables.
     Reference,
     /// A later version of them, where `tests/prepare` has found one: with nft.
@@ -61,7 +63,7 @@ impl Attached<'_, '_> {
         let Self { contender, case, sandbox, chain, add } = self;
         let del = contender.inside(|| match contender.who {
             Who::Kernel => kernel::delete(),
-            Who::Ours | Who::Reference | Who::Later => {
+            _ => {
                 let del = |config| Ok(contender.call(case, "DEL", config, &sandbox)?.0);
                 chain.iter().rev().map(del).sum()
             }
@@ -86,6 +88,11 @@ impl Contender {
     pub(crate) fn all(case: &Case) -> Result<Vec<Self>, String> {
         let reference = Path::new(testbed::REFERENCE);
         let mut all = vec![Self::new(Who::Ours, bin_dir())];
+        if bin_dir().join("girder").exists() {
+            let linked = Self::new(Who::Linked, Path::new(LINKED));
+            linked.bed.link_plugins();
+            all.push(linked);
+        }
         // It would be hours until these are there.
         let takes_ages = matches!(case.load, Load::Ports(_) | Load::Rules(_));
         let filters = |config: &Value| {
@@ -191,7 +198,7 @@ impl Contender {
         let sandbox = self.sandbox();
         let (add, chain) = self.inside(|| match self.who {
             Who::Kernel => Ok((kernel::create(sandbox.path())?, Vec::new())),
-            Who::Ours | Who::Reference | Who::Later => self.attach_chain(case, &sandbox),
+            _ => self.attach_chain(case, &sandbox),
         })?;
         Ok(Attached { contender: self, case, sandbox, chain, add })
     }

@@ -7,6 +7,8 @@ use crate::{
     contender::{Pair, Who},
 };
 
+const COLUMNS: usize = 9;
+
 /// What was measured: by case and contender.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(BTreeMap<(String, Who), [Vec<Duration>; 2]>);
@@ -60,8 +62,18 @@ fn number(ms: f64) -> String {
 /// Markdown that can be read as it is.
 pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples) {
     let mut rows = vec![
-        ["", "Girder", "Go, iptables", "Go, nft", "bare veth pair", "Girder / Go", "goal"]
-            .map(String::from),
+        [
+            "",
+            "Girder",
+            "in one",
+            "Go, iptables",
+            "Go, nft",
+            "bare veth pair",
+            "Girder / Go",
+            "in one / Girder",
+            "goal",
+        ]
+        .map(String::from),
     ];
     for case in cases {
         for (verb, name) in ["ADD", "DEL"].into_iter().enumerate() {
@@ -69,7 +81,7 @@ pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3, 4, 5, 6].map(|column| width(column).unwrap_or_default());
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or_default());
     for (number, row) in rows.iter().enumerate() {
         print_row(row, &widths);
         if number == 0 {
@@ -79,7 +91,7 @@ pub(crate) fn print<'a>(cases: impl Iterator<Item = &'a Case>, samples: &Samples
     }
 }
 
-fn print_row(row: &[String; 7], widths: &[usize; 7]) {
+fn print_row(row: &[String; COLUMNS], widths: &[usize; COLUMNS]) {
     let [name, figures @ ..] = row;
     let name = name.replace(':', "-");
     print!("| {name:width$} |", width = widths[0]);
@@ -89,22 +101,27 @@ fn print_row(row: &[String; 7], widths: &[usize; 7]) {
     println!();
 }
 
-fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; 7] {
+fn row(case: &Case, samples: &Samples, verb: usize, name: &str) -> [String; COLUMNS] {
     let of = |who| samples.summary(&case.name, who, verb);
-    let [ours, reference, later] = [Who::Ours, Who::Reference, Who::Later].map(of);
-    let ratio = |other: &Option<Summary>| {
-        let both = ours.as_ref().zip(other.as_ref());
-        both.map(|(ours, other)| format!("{:.2}", ours.median / other.median))
+    let [ours, linked, reference, later] =
+        [Who::Ours, Who::Linked, Who::Reference, Who::Later].map(of);
+    let ratio = |one: &Option<Summary>, other: &Option<Summary>| {
+        let both = one.as_ref().zip(other.as_ref());
+        both.map(|(one, other)| format!("{:.2}", one.median / other.median))
     };
-    let ratios: Vec<_> = [&reference, &later].into_iter().filter_map(ratio).collect();
+    let ratios = [&reference, &later].map(|other| ratio(&ours, other));
+    let ratios: Vec<_> = ratios.into_iter().flatten().collect();
+    let saved = ratio(&linked, &ours).unwrap_or_default();
     let cell = |summary: Option<Summary>| summary.map_or(String::new(), |summary| summary.cell());
     [
         format!("{} {name}", case.name),
         cell(ours),
+        cell(linked),
         cell(reference),
         cell(later),
         cell(of(Who::Kernel)),
         ratios.join(", "),
+        saved,
         goal(case, samples, verb),
     ]
 }

@@ -42,6 +42,12 @@ impl<'bed> Call<'bed> {
         self
     }
 
+    /// What the executable is called.
+    pub(crate) fn program_name(&self) -> String {
+        let name = self.program.file_name().expect("an executable has a name");
+        name.to_string_lossy().into_owned()
+    }
+
     /// Has another program run it: these words come before its own.
     pub fn under(mut self, words: &str) -> Self {
         self.wrapper = words.split_whitespace().map(str::to_owned).collect();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::bed::Testbed;
 
 /// The first directory of every `CNI_PATH`.
-pub(crate) const DIR: &str = "/run/test/plugins";
+pub const DIR: &str = "/run/test/plugins";
 
 impl Testbed {
     /// Puts an executable script where plugins are looked for first.

@@ -6,7 +6,7 @@
 //! | [`kernel`] | what not every kernel has, and the tests that need it |
 //! | [`place`] | [`Place`]: somewhere to stand - the host itself or one of its [`Sandbox`]es |
 //! | [`bus`] | a system bus, and a firewalld on it that only remembers |
-//! | [`programs`] | which binaries are under test |
+//! | [`programs`], [`linked`] | which binaries are under test, and all of them as one |
 //! | **calls** | |
 //! | [`call`] | one call of one plugin, and what came of it |
 //! | [`config`] | network configurations, and how they are changed |
@@ -71,6 +71,7 @@ pub mod ipam;
 pub mod iptables;
 pub mod kernel;
 pub mod leases;
+pub mod linked;
 pub mod network;
 pub mod node;
 pub mod place;
