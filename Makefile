@@ -11,7 +11,7 @@ TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH:/usr/sbin:/sbin")
 
-.PHONY: build girder demo test test-vm torture lint bench install clean
+.PHONY: build girder demo test test-vm torture lint bench image install clean
 
 build:
 	$(BUILD) $(PROGRAMS:%=--bin %)
@@ -64,6 +64,10 @@ lint:
 bench: build girder
 	@cargo build --locked --quiet --release --package tests --bin bench
 	@$(SUDO) target/release/bench $(ARGS)
+
+# A container image of that executable, which `girder install` is run by: conf/kubernetes.
+image: girder
+	@cnitool/image bin/girder target/girder.tar
 
 # Replaces each file by a rename: a plugin that is running keeps its own. LINKED=1 installs one
 # executable, and under each name a hard link to it.

@@ -12,6 +12,7 @@ use testbed::{
     programs::plugins,
     reach::seen_by_tcp,
     result::addresses,
+    step,
     warm::Warm,
 };
 
@@ -173,5 +174,96 @@ fn a_tap_of_another_label_is_made_by_itself() {
         let run = format!("GIRDER_TAP='tap7 - - false' exec {LINKED}/girder");
         bed.succeed("sh", &["-c", &run]);
         assert!(bed.ip("link show tap7").contains("tap7"));
+    });
+}
+
+/// A directory of the host that has two of the Go plugins' names.
+fn directory_of_theirs(bed: &Testbed) -> &'static str {
+    let dir = "/run/opt/cni/bin";
+    bed.succeed("mkdir", &["-p", dir]);
+    for name in ["bridge", "theirs"] {
+        bed.write(&format!("{dir}/{name}"), "#!/bin/sh\necho theirs\n");
+        bed.succeed("chmod", &["755", &format!("{dir}/{name}")]);
+    }
+    dir
+}
+
+#[test]
+fn an_installation_is_each_plugin_and_ends_without_a_trace() {
+    case(|bed| {
+        let dir = directory_of_theirs(bed);
+        let files =
+            || bed.succeed("sh", &["-c", &format!("cd {dir} && find . | sort | xargs ls -ld")]);
+        let before = files();
+        let install = format!("{LINKED}/girder install {dir}");
+        bed.succeed("sh", &["-c", &install]);
+        for plugin in plugins() {
+            let answer = bed.succeed(&format!("{dir}/{plugin}"), &["--version"]);
+            assert!(answer.starts_with(&format!("CNI {plugin} plugin ")), "{answer}");
+        }
+        assert_eq!(bed.succeed(&format!("{dir}/theirs"), &[]), "theirs\n");
+        let installed = files();
+        bed.succeed("sh", &["-c", &install]);
+        assert_eq!(files(), installed, "it is there already");
+        bed.succeed(&format!("{dir}/girder"), &["uninstall", dir]);
+        assert_eq!(files(), before);
+        bed.succeed(&format!("{LINKED}/girder"), &["uninstall", dir]);
+        assert_eq!(files(), before);
+    });
+}
+
+#[test]
+fn an_installation_that_was_killed_is_finished_and_undone() {
+    case(|bed| {
+        let dir = directory_of_theirs(bed);
+        let files =
+            || bed.succeed("sh", &["-c", &format!("cd {dir} && find . | sort | xargs ls -ld")]);
+        let before = files();
+        let girder = format!("{LINKED}/girder");
+        for number in (1..120).step_by(step(13)) {
+            let calls = "rename,link,linkat,unlink,openat,fsync,chmod";
+            let killed = format!("-e trace={calls} -e inject={calls}:signal=KILL:when={number}");
+            let words = format!("strace -o /dev/null {killed} {girder} install {dir}");
+            bed.run("sh", &["-c", &words]);
+            for plugin in plugins() {
+                // Whatever has the name is whole.
+                let place = format!("{dir}/{plugin}");
+                let is_there = bed.run("test", &["-e", &place]).status.success();
+                assert!(!is_there || bed.run(&place, &["--version"]).status.success(), "{plugin}");
+            }
+            bed.succeed(&girder, &["install", dir]);
+            bed.succeed(&girder, &["uninstall", dir]);
+            assert_eq!(files(), before, "killed before call {number}");
+        }
+    });
+}
+
+#[test]
+fn an_installation_does_as_it_is_told() {
+    case(|bed| {
+        let dir = directory_of_theirs(bed);
+        let run = |variable: &str, words: &[&str]| {
+            bed.run("env", &[&[variable, &format!("{LINKED}/girder")], words].concat())
+        };
+        let says = |name: &str| bed.run(&format!("{dir}/{name}"), &["--version"]);
+        run("UPDATE_CNI_BINARIES=false", &["install", dir]);
+        assert_eq!(says("bridge").stdout, b"theirs\n");
+        assert!(says("ptp").stdout.starts_with(b"CNI ptp plugin "));
+        run("SKIP_CNI_BINARIES=bridge, tap", &["install", dir]);
+        assert_eq!(says("bridge").stdout, b"theirs\n");
+        run("A=b", &["install", dir]);
+        assert!(says("bridge").stdout.starts_with(b"CNI bridge plugin "));
+        // What somebody has put there since is theirs, and stays.
+        bed.succeed(
+            "cp",
+            &["--remove-destination", &format!("{dir}/theirs"), &format!("{dir}/vlan")],
+        );
+        run("A=b", &["uninstall", dir]);
+        assert_eq!(says("vlan").stdout, b"theirs\n");
+        assert_eq!(says("bridge").stdout, b"theirs\n");
+        let refused = run("A=b", &["install", "/run/nowhere"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("cannot use /run/nowhere as a directory of plugins"), "{said}");
     });
 }

@@ -18,6 +18,7 @@
 //! | [`doctor`] | what is wrong with this node |
 //! | [`validate`] | a configuration read by somebody who knows the plugins; touches nothing |
 //! | [`finding`] | what the last two have to say |
+//! | [`install`] | the executable that is all of them, in a directory of plugins |
 //! | [`plugins`] | the one list of the plugins of this suite |
 //! | `bin/girder.rs` | all of them and this in one executable |
 //!
@@ -41,6 +42,7 @@ pub mod directory;
 pub mod doctor;
 pub mod finding;
 pub mod gc;
+pub mod install;
 pub mod leases;
 pub mod list;
 pub mod living;
