@@ -92,3 +92,22 @@ fn after_a_killed_del_the_next_add_finds_it_whole() {
         });
     });
 }
+
+#[test]
+fn an_answer_that_nobody_reads_gives_it_back() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        bed.script("deaf", "#!/bin/sh\n{ \"$@\"; echo $? > /run/test/status; } | :\n");
+        bed.script("full", "#!/bin/sh\n\"$@\" > /dev/full\necho $? > /run/test/status\n");
+        for runtime in ["deaf", "full"] {
+            let under = format!("/run/test/plugins/{runtime}");
+            let add = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+            drop(add.under(&under).run());
+            assert_eq!(bed.read("/run/test/status").trim(), "1", "{runtime}");
+            bed.succeed("rm", &["/run/test/status"]);
+            bed.assert_unchanged_since(&before);
+            assert!(pod.has_only_lo() && bed.leases("cards").is_empty());
+        }
+    });
+}

@@ -64,8 +64,9 @@ pub(crate) fn create(
         let link = netlink.create_link(&spec)?;
         // Before it is on: the kernel would wait for the packets of the queue that it has then.
         netlink.create_shaper(link.index, shaper)?;
-        let alias = Some(format!("{} {}", alias(owner, GRACE_AGE), host_end.name));
-        let change = LinkChange { alias, up: true, group: Some(0), ..LinkChange::default() };
+        let alias = format!("{} {}", alias(owner, GRACE_AGE), host_end.name);
+        let (alias, group) = (Some(alias.as_str()), Some(0));
+        let change = LinkChange { alias, up: true, group, ..LinkChange::default() };
         netlink.change_link(link.index, &change)?;
         return Ok(link);
     }
