@@ -36,6 +36,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "It lets a pod send half a gigabyte before any limit of an annotation is felt.",
     ),
     ("bandwidth::odd_values_are_taken_or_refused_by_name", Differs, LARGE),
+    (
+        "bandwidth::others::a_filter_of_somebody_elses_in_the_same_place_stays",
+        Differs,
+        "It cannot be used beside clsact.",
+    ),
     ("bandwidth::others::a_link_of_somebody_elses_of_that_name_stays", Differs, ONE),
     (
         "bandwidth::others::a_queue_of_somebody_elses_is_named_and_stays",
@@ -47,7 +52,13 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It cannot be used beside clsact.",
     ),
-    ("bandwidth::others::their_limits_of_another_interface_stay", Differs, ONE),
+    ("bandwidth::theirs::their_limits_of_another_interface_stay", Differs, ONE),
+    (
+        "bandwidth::theirs::what_a_del_of_theirs_has_left_loses_no_packets",
+        Differs,
+        "Its DEL leaves the filter, whose link is gone.",
+    ),
+    ("bandwidth::theirs::without_a_result_theirs_of_another_interface_stay", Differs, ONE),
     (
         "bandwidth::rates::only_what_is_exchanged_with_some_networks_is_limited",
         Differs,
