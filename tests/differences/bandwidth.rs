@@ -19,6 +19,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It sets such a burst, and the pod loses packets for a reason that nobody tells.",
     ),
+    (
+        "bandwidth::check::a_plugin_behind_it_may_change_the_mtu",
+        Differs,
+        "Its tuning changes one end, and larger packets to it are lost.",
+    ),
     ("bandwidth::check::it_compares_with_the_configuration_of_today", Differs, NUMBERS),
     ("bandwidth::check::it_finds_what_is_wrong_with_a_bucket", Differs, NUMBERS),
     ("bandwidth::check::it_finds_what_is_wrong_with_classes", Differs, NUMBERS),

@@ -101,7 +101,9 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("host_device::crash::a_killed_add_is_cleaned_up_by_gc", Differs, OLD),
     ("host_device::crash::a_killed_add_is_cleaned_up_by_one_del", Differs, LOST_CARD),
     ("host_device::crash::a_killed_del_is_repeated", Differs, LOST_CARD),
+    ("host_device::crash::a_del_whose_calls_fail_is_repeated", Differs, BARE),
     ("host_device::crash::after_a_killed_del_the_next_add_finds_it_whole", Differs, LOST_CARD),
+    ("host_device::crash::an_add_whose_calls_fail_gives_it_back", Differs, KEPT),
     ("host_device::crash::an_answer_that_nobody_reads_gives_it_back", Differs, KEPT),
     ("host_device::selectors::by_a_name_on_the_auxiliary_bus", Older, YOUNGER),
     (

@@ -1,7 +1,9 @@
 //! ADD and DEL that are killed before any of their system calls lose nothing of the link.
 
 use serde_json::json;
-use testbed::{Death, Network, SYSTEM_PATH, Sandbox, Testbed, attachment::host_device};
+use testbed::{
+    Death, Fault, Network, SYSTEM_PATH, Sandbox, Testbed, attachment::host_device, step,
+};
 
 use crate::differences::case;
 
@@ -109,5 +111,59 @@ fn an_answer_that_nobody_reads_gives_it_back() {
             bed.assert_unchanged_since(&before);
             assert!(pod.has_only_lo() && bed.leases("cards").is_empty());
         }
+    });
+}
+
+#[test]
+fn an_add_whose_calls_fail_gives_it_back() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        let mut failures = 0;
+        for (call, error) in
+            [("sendto", "ENOBUFS"), ("recvfrom", "ENOMEM"), ("write", "ENOSPC"), ("rename", "EIO")]
+        {
+            Fault::each(call, error, step(2), |fault| {
+                let add = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+                let (outcome, was_struck) = fault.strike_alone(bed, add);
+                if outcome.status.success() {
+                    network.call("DEL", "c1").netns(pod.path()).run().silent();
+                } else {
+                    failures += 1;
+                }
+                bed.assert_unchanged_since(&before);
+                assert_eq!(bed.link("card")["ifalias"], "uplink-7", "{fault:?}");
+                assert!(pod.has_only_lo(), "{fault:?}");
+                was_struck
+            });
+        }
+        assert!(failures > 10, "it hardly ever failed: {failures}");
+    });
+}
+
+#[test]
+fn a_del_whose_calls_fail_is_repeated() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        let mut failures = 0;
+        for (call, error) in
+            [("sendto", "ENOBUFS"), ("recvfrom", "ENOMEM"), ("unlink", "EIO"), ("openat", "EMFILE")]
+        {
+            Fault::each(call, error, step(2), |fault| {
+                network.add(&pod, "c1").success();
+                let del = network.call("DEL", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+                let (outcome, was_struck) = fault.strike_alone(bed, del);
+                if !outcome.status.success() {
+                    failures += 1;
+                    network.del(&pod, "c1").silent();
+                }
+                bed.assert_unchanged_since(&before);
+                assert_eq!(bed.link("card")["ifalias"], "uplink-7", "{fault:?}");
+                assert!(pod.has_only_lo(), "{fault:?}");
+                was_struck
+            });
+        }
+        assert!(failures > 5, "it hardly ever failed: {failures}");
     });
 }

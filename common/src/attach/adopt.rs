@@ -77,7 +77,7 @@ pub fn recover(records: &Records, host: &Host, owner: &Owner) -> Result<()> {
 /// addresses.
 pub fn delete(records: &Records, request: &Del<'_>) -> Result<()> {
     let owner = request.owner();
-    if records.find(&owner).is_none() {
+    if records.find(&owner)?.is_none() {
         give_back_unrecorded(records, request, &owner)?;
     }
     give_back(records, &owner, request.netns.as_ref(), PATIENCE)
@@ -100,7 +100,7 @@ fn give_back(
     netns: Option<&NetnsPath>,
     patience: Duration,
 ) -> Result<()> {
-    let Some(record) = records.find(owner) else {
+    let Some(record) = records.find(owner)? else {
         // It may have been killed while it was written, or somebody may have broken it.
         if let Err(error) = records.remove(owner) {
             report(error);
@@ -232,15 +232,16 @@ fn restore(
         ..LinkChange::default()
     };
     host.change_link(link.index, &change)?;
+    // First, because the kernel gives a link that is down no route to the peer of an IPv6 address.
+    if record.is_up {
+        host.set_up(link.index)?;
+    }
     for address in &record.addresses {
         match host.restore_address(link.index, address) {
             // The link is of more use without it than not at all, which repeating DEL would not change.
             Err(error) if error.is_denied() || error.is_unsupported() => report(error),
             outcome => outcome?,
         }
-    }
-    if record.is_up {
-        host.set_up(link.index)?;
     }
     host.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() })?;
     records.remove(owner)

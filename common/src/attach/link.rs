@@ -148,10 +148,8 @@ pub(super) fn delete(
 /// Whether the result of ADD, as far as the runtime hands it to DEL, has a link of the container.
 pub(super) fn is_listed(request: &Del<'_>, link: &Link) -> bool {
     let listed = request.prev_result.iter().flat_map(|result| &result.interfaces);
-    listed.filter(|entry| entry.is_in_sandbox() && entry.name == link.name).any(|entry| {
-        let mac = entry.mac.as_deref();
-        mac_difference(link, mac).is_none()
-    })
+    let mut named = listed.filter(|entry| entry.is_in_sandbox() && entry.name == link.name);
+    named.any(|entry| mac_difference(link, entry.mac.as_deref()).is_none())
 }
 
 /// The container's link, if there is one of this kind, and every difference from the result of ADD.

@@ -192,7 +192,10 @@ pub fn find_host_end(
 /// When the kernel cannot be asked.
 pub fn find_other_end(host: &Host, link: &Link) -> Result<Option<Link>> {
     let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
-    let Some(peer) = link.peer.filter(|_| is_veth(link)) else { return Ok(None) };
+    // One that is in the same namespace as the link is in no other one.
+    let Some(peer) = link.peer.filter(|_| is_veth(link) && link.peer_netns.is_some()) else {
+        return Ok(None);
+    };
     match host.netlink.read_link(peer) {
         Ok(end) => Ok(Some(end).filter(|end| is_veth(end) && end.peer == Some(link.index))),
         Err(error) if error.is_gone() => Ok(None),

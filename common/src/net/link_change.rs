@@ -1,4 +1,4 @@
-//! Changing links: one message changes all of a link that is to be another, its namespace included.
+//! Changing links: one message for all that is to be different, the namespace included.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;

@@ -124,6 +124,11 @@ impl Error {
             .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
     }
 
+    /// There is no room for one more of something, as an open file: see [`is_exhausted`].
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.errno.is_some_and(is_exhausted)
+    }
+
     /// It may not be done, even by root (EACCES, EPERM).
     pub fn is_denied(&self) -> bool {
         self.errno.is_some_and(|errno| [nix::libc::EACCES, nix::libc::EPERM].contains(&errno))
@@ -137,6 +142,13 @@ impl Error {
         let all = [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, ENOTSUPP];
         self.errno.is_some_and(|errno| all.contains(&errno))
     }
+}
+
+/// Whether a call has failed for want of files or memory (EMFILE, ENFILE, ENOMEM), which says nothing about
+/// what it was for.
+pub(crate) fn is_exhausted(errno: i32) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    [EMFILE, ENFILE, ENOMEM].contains(&errno)
 }
 
 /// The text of the C library, which every other tool on the machine prints.

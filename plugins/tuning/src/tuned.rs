@@ -32,7 +32,8 @@ pub(crate) struct Setting<'a> {
 /// The values of these settings, and of those that the kernel overwrites. Also of one that has its value
 /// already: it may lose that by another one, which is for all links.
 fn former(settings: &[Setting<'_>]) -> BTreeMap<String, String> {
-    let others = settings.iter().flat_map(|setting| sysctl::list_overwritten(&setting.path));
+    let written = settings.iter().filter(|setting| !setting.is_set());
+    let others = written.flat_map(|setting| sysctl::list_overwritten(&setting.path));
     let others = others.filter_map(|path| {
         let found = sysctl::read(&path).ok()??;
         Some((path, found))
