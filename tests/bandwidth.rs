@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod others;
 mod rates;
+mod theirs;
 mod undo;
 
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
 //! Pods that have a link of the host: which one, how it goes, and how it comes back.
 
+mod addresses;
 mod back;
 mod crash;
 mod selectors;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    Death, Network, Place, SYSTEM_PATH, Sandbox, Testbed, attachment::tap, reach::seen,
-    result::addresses,
+    Death, Network, Place, SYSTEM_PATH, Sandbox, Testbed, attachment::tap, config::changed,
+    later_reference, reach::seen, result::addresses,
 };
 
 use crate::differences::case;
@@ -76,7 +76,7 @@ fn all_that_is_asked_for_is_kept() {
         {
             let pod = bed.sandbox(&format!("p{number}"));
             let more = json!({"ipam": null, "mtu": 1300, "mac": "02:00:00:00:00:11"});
-            let network = bed.network(testbed::config::changed(tap(&changes), &more));
+            let network = bed.network(changed(tap(&changes), &more));
             network.add(&pod, "c1").success();
             let link = pod.link("eth0");
             assert_eq!((&link["mtu"], &link["address"]), (&json!(1300), &more["mac"]));
@@ -299,6 +299,36 @@ fn del_leaves_what_is_another_networks() {
         other.add(&pod, "c1").fails_with(4, "eth0");
         other.del(&pod, "c1").silent();
         network.check(&pod, "c1").silent();
+    });
+}
+
+#[test]
+fn del_after_a_refused_add_leaves_the_link_of_a_program() {
+    case(|bed| {
+        let (network, pod) = bare(bed, &json!({}));
+        for mode in ["tun", "tap"] {
+            for alias in ["", "vpn", "machines c2 eth0"] {
+                pod.ip(&format!("tuntap add dev eth0 mode {mode}"));
+                pod.succeed("ip", &["link", "set", "eth0", "alias", alias]);
+                network.add(&pod, "c1").fails_with(4, "eth0");
+                network.del(&pod, "c1").silent();
+                assert!(pod.has_link("eth0"), "{mode} {alias:?}");
+                pod.ip("link del eth0");
+            }
+        }
+    });
+}
+
+#[test]
+fn ours_deletes_what_theirs_has_made() {
+    let Some(dir) = later_reference() else { return };
+    case(|bed| {
+        let (network, pod) = bare(bed, &json!({}));
+        let add = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+        let result = add.program(format!("{dir}/tap")).run().result();
+        let config = changed(network.config().clone(), &json!({"prevResult": result}));
+        network.call("DEL", "c1").netns(pod.path()).config(&config).run().silent();
+        assert!(pod.has_only_lo() && bed.leases("machines").is_empty());
     });
 }
 

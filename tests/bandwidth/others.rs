@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    Outcome, REFERENCE, Sandbox, Testbed,
+    Testbed,
     bandwidth::{host_end, ifb, on_bridge, on_ptp, rates},
     chain::with_result,
-    later_reference,
     rate::Way,
     reach::seen,
     result::addresses,
@@ -133,76 +132,32 @@ fn a_link_of_somebody_elses_of_that_name_stays() {
     });
 }
 
-/// The directories of the Go plugins that are on this machine.
-fn theirs() -> Vec<&'static str> {
-    [REFERENCE].into_iter().chain(later_reference()).collect()
-}
-
-fn run(bed: &Testbed, dir: &str, verb: &str, pod: &Sandbox, config: &Value) -> Outcome {
-    let call = bed.call(verb, "c1", config).program(format!("{dir}/bandwidth"));
-    call.netns(pod.path()).cni_path(dir).run()
-}
-
 #[test]
-fn del_and_check_of_ours_know_what_theirs_have_made() {
-    for dir in theirs() {
-        case(|bed| {
-            let (chain, pod) = (on_bridge(bed, &keys()), bed.sandbox("pod"));
-            for is_told in [true, false] {
-                let before = bed.snapshot();
-                let result = chain.run("ADD", &chain.plugins[0], &pod, "c1").result();
-                let config = with_result(&chain.plugins[1], &result);
-                let result = run(bed, dir, "ADD", &pod, &config).result();
-                assert!(ifb(&result).is_some());
-                let told = if is_told { result.clone() } else { Value::Null };
-                if is_told {
-                    chain.check(&pod, "c1", &result);
-                    assert_ne!(chain.run("ADD", &config, &pod, "c1").error_code(), 0);
-                    chain.check(&pod, "c1", &result);
-                }
-                chain.del(&pod, "c1", &told);
-                chain.del(&pod, "c1", &told);
-                let links = |snapshot: &testbed::Snapshot| snapshot.lines("link \"bwp").count();
-                assert_eq!((links(&before), links(&bed.snapshot())), (0, 0));
-            }
-        });
-    }
-}
-
-#[test]
-fn check_and_del_of_theirs_know_what_ours_have_made() {
-    for dir in theirs() {
-        case(|bed| {
-            let (chain, pod) = (on_bridge(bed, &keys()), bed.sandbox("pod"));
-            let result = chain.add(&pod, "c1");
-            let config = with_result(&chain.plugins[1], &result);
-            run(bed, dir, "CHECK", &pod, &config).silent();
-            run(bed, dir, "DEL", &pod, &config).silent();
-            assert!(!bed.has_link(&ifb(&result).unwrap()));
-            chain.del(&pod, "c1", &result);
-        });
-    }
-}
-
-#[test]
-fn their_limits_of_another_interface_stay() {
-    for dir in theirs() {
-        case(|bed| {
-            let (chain, pod) = (on_bridge(bed, &keys()), bed.sandbox("pod"));
+fn a_filter_of_somebody_elses_in_the_same_place_stays() {
+    case(|bed| {
+        for is_first in [true, false] {
+            let (chain, pod) = (on_ptp(bed, &keys()), bed.sandbox("pod"));
+            sink(bed);
             let result = chain.run("ADD", &chain.plugins[0], &pod, "c1").result();
-            let config = with_result(&chain.plugins[1], &result);
-            let their_own = ifb(&run(bed, dir, "ADD", &pod, &config).result()).unwrap();
-            let call = |verb: &str, plugin: &Value| {
-                bed.call(verb, "c1", plugin).ifname("eth1").netns(pod.path()).run()
+            let end = host_end(&result);
+            let mirror = || {
+                bed.tc_quiet(&format!(
+                    "filter add dev {end} ingress protocol all pref 65535 u32 match u32 0 0 action mirred egress mirror dev sink"
+                ));
             };
-            let result = call("ADD", &chain.plugins[0]).result();
-            let result = call("ADD", &with_result(&chain.plugins[1], &result)).result();
-            let own = ifb(&result).unwrap();
-            assert_ne!(own, their_own);
-            call("DEL", &with_result(&chain.plugins[1], &result)).silent();
-            // Its result tells that the other one is not its own.
-            call("DEL", &with_result(&chain.plugins[1], &result)).silent();
-            assert!(bed.has_link(&their_own) && !bed.has_link(&own));
-        });
-    }
+            bed.succeed("tc", &["qdisc", "add", "dev", &end, "clsact"]);
+            if is_first {
+                mirror();
+            }
+            let config = with_result(&chain.plugins[1], &result);
+            let result = chain.run("ADD", &config, &pod, "c1").result();
+            if !is_first {
+                mirror();
+            }
+            chain.run("DEL", &with_result(&chain.plugins[1], &result), &pod, "c1").silent();
+            assert_eq!(bed.redirects(&end), ["sink"], "{is_first}");
+            chain.run("DEL", &chain.plugins[0], &pod, "c1").silent();
+            pod.destroy();
+        }
+    });
 }

@@ -19,6 +19,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It sets such a burst, and the pod loses packets for a reason that nobody tells.",
     ),
+    (
+        "bandwidth::check::a_plugin_behind_it_may_change_the_mtu",
+        Differs,
+        "Its tuning changes one end, and larger packets to it are lost.",
+    ),
     ("bandwidth::check::it_compares_with_the_configuration_of_today", Differs, NUMBERS),
     ("bandwidth::check::it_finds_what_is_wrong_with_a_bucket", Differs, NUMBERS),
     ("bandwidth::check::it_finds_what_is_wrong_with_classes", Differs, NUMBERS),
@@ -36,6 +41,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "It lets a pod send half a gigabyte before any limit of an annotation is felt.",
     ),
     ("bandwidth::odd_values_are_taken_or_refused_by_name", Differs, LARGE),
+    (
+        "bandwidth::others::a_filter_of_somebody_elses_in_the_same_place_stays",
+        Differs,
+        "It cannot be used beside clsact.",
+    ),
     ("bandwidth::others::a_link_of_somebody_elses_of_that_name_stays", Differs, ONE),
     (
         "bandwidth::others::a_queue_of_somebody_elses_is_named_and_stays",
@@ -47,7 +57,13 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It cannot be used beside clsact.",
     ),
-    ("bandwidth::others::their_limits_of_another_interface_stay", Differs, ONE),
+    ("bandwidth::theirs::their_limits_of_another_interface_stay", Differs, ONE),
+    (
+        "bandwidth::theirs::what_a_del_of_theirs_has_left_loses_no_packets",
+        Differs,
+        "Its DEL leaves the filter, whose link is gone.",
+    ),
+    ("bandwidth::theirs::without_a_result_theirs_of_another_interface_stay", Differs, ONE),
     (
         "bandwidth::rates::only_what_is_exchanged_with_some_networks_is_limited",
         Differs,

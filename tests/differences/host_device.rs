@@ -36,6 +36,13 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "Its STATUS looks at nothing but the IPAM plugin.",
     ),
+    (
+        "host_device::addresses::a_record_of_an_earlier_version_is_understood",
+        Differs,
+        "It keeps no records.",
+    ),
+    ("host_device::addresses::they_come_back_as_they_were", Differs, BARE),
+    ("host_device::addresses::what_the_host_refuses_by_now_keeps_nothing_else", Differs, BARE),
     ("host_device::back::a_failed_add_gives_it_back", Differs, KEPT),
     ("host_device::back::an_answer_that_cannot_be_written_gives_it_back", Differs, KEPT),
     (
@@ -94,7 +101,10 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("host_device::crash::a_killed_add_is_cleaned_up_by_gc", Differs, OLD),
     ("host_device::crash::a_killed_add_is_cleaned_up_by_one_del", Differs, LOST_CARD),
     ("host_device::crash::a_killed_del_is_repeated", Differs, LOST_CARD),
+    ("host_device::crash::a_del_whose_calls_fail_is_repeated", Differs, BARE),
     ("host_device::crash::after_a_killed_del_the_next_add_finds_it_whole", Differs, LOST_CARD),
+    ("host_device::crash::an_add_whose_calls_fail_gives_it_back", Differs, KEPT),
+    ("host_device::crash::an_answer_that_nobody_reads_gives_it_back", Differs, KEPT),
     ("host_device::selectors::by_a_name_on_the_auxiliary_bus", Older, YOUNGER),
     (
         "host_device::selectors::what_belongs_to_a_program_is_not_moved",
@@ -113,10 +123,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "Its STATUS looks at nothing but the IPAM plugin.",
     ),
     ("host_device::stale::a_directory_that_was_changed_since_loses_nothing", Differs, BARE),
+    ("host_device::stale::another_link_of_the_name_stays_as_the_administrator_made_it", Older, OLD),
     (
-        "host_device::stale::another_link_of_the_name_stays_as_the_administrator_made_it",
+        "host_device::stale::del_after_a_refused_add_takes_no_link_that_somebody_gave_an_alias",
         Differs,
-        BARE,
+        CODES,
     ),
     ("host_device::stale::del_during_add_is_told_to_wait", Differs, "It keeps no records."),
     (

@@ -53,6 +53,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "It just fails, and whatever the IPAM plugin has done stays.",
     ),
     (
+        "macvlan::undo::del_after_a_refused_add_leaves_a_link_that_somebody_gave_an_alias",
+        Differs,
+        "It deletes whatever has the interface's name.",
+    ),
+    (
         "macvlan::undo::del_after_a_refused_add_leaves_what_another_plugin_made",
         Differs,
         "It deletes whatever has the interface's name.",

@@ -25,6 +25,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "Its CHECK looks at addresses and routes only.",
     ),
+    ("tap::del_after_a_refused_add_leaves_the_link_of_a_program", Differs, HIJACKED),
     ("tap::del_leaves_what_is_another_networks", Differs, HIJACKED),
     (
         "tap::what_a_killed_add_has_left_is_nobody_elses_tap",

@@ -1,7 +1,9 @@
 //! ADD and DEL that are killed before any of their system calls lose nothing of the link.
 
 use serde_json::json;
-use testbed::{Death, Network, SYSTEM_PATH, Sandbox, Testbed, attachment::host_device};
+use testbed::{
+    Death, Fault, Network, SYSTEM_PATH, Sandbox, Testbed, attachment::host_device, step,
+};
 
 use crate::differences::case;
 
@@ -90,5 +92,78 @@ fn after_a_killed_del_the_next_add_finds_it_whole() {
             [pod, other].iter().for_each(Sandbox::destroy);
             survived
         });
+    });
+}
+
+#[test]
+fn an_answer_that_nobody_reads_gives_it_back() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        bed.script("deaf", "#!/bin/sh\n{ \"$@\"; echo $? > /run/test/status; } | :\n");
+        bed.script("full", "#!/bin/sh\n\"$@\" > /dev/full\necho $? > /run/test/status\n");
+        for runtime in ["deaf", "full"] {
+            let under = format!("/run/test/plugins/{runtime}");
+            let add = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+            drop(add.under(&under).run());
+            assert_eq!(bed.read("/run/test/status").trim(), "1", "{runtime}");
+            bed.succeed("rm", &["/run/test/status"]);
+            bed.assert_unchanged_since(&before);
+            assert!(pod.has_only_lo() && bed.leases("cards").is_empty());
+        }
+    });
+}
+
+#[test]
+fn an_add_whose_calls_fail_gives_it_back() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        let mut failures = 0;
+        for (call, error) in
+            [("sendto", "ENOBUFS"), ("recvfrom", "ENOMEM"), ("write", "ENOSPC"), ("rename", "EIO")]
+        {
+            Fault::each(call, error, step(2), |fault| {
+                let add = network.call("ADD", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+                let (outcome, was_struck) = fault.strike_alone(bed, add);
+                if outcome.status.success() {
+                    network.call("DEL", "c1").netns(pod.path()).run().silent();
+                } else {
+                    failures += 1;
+                }
+                bed.assert_unchanged_since(&before);
+                assert_eq!(bed.link("card")["ifalias"], "uplink-7", "{fault:?}");
+                assert!(pod.has_only_lo(), "{fault:?}");
+                was_struck
+            });
+        }
+        assert!(failures > 10, "it hardly ever failed: {failures}");
+    });
+}
+
+#[test]
+fn a_del_whose_calls_fail_is_repeated() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), network(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        let mut failures = 0;
+        for (call, error) in
+            [("sendto", "ENOBUFS"), ("recvfrom", "ENOMEM"), ("unlink", "EIO"), ("openat", "EMFILE")]
+        {
+            Fault::each(call, error, step(2), |fault| {
+                network.add(&pod, "c1").success();
+                let del = network.call("DEL", "c1").netns(pod.path()).env("PATH", SYSTEM_PATH);
+                let (outcome, was_struck) = fault.strike_alone(bed, del);
+                if !outcome.status.success() {
+                    failures += 1;
+                    network.del(&pod, "c1").silent();
+                }
+                bed.assert_unchanged_since(&before);
+                assert_eq!(bed.link("card")["ifalias"], "uplink-7", "{fault:?}");
+                assert!(pod.has_only_lo(), "{fault:?}");
+                was_struck
+            });
+        }
+        assert!(failures > 5, "it hardly ever failed: {failures}");
     });
 }

@@ -207,3 +207,19 @@ fn a_device_that_nobody_has_is_missed_whatever_others_have() {
         assert_eq!(status(json!({"hwaddr": "02:00:00:00:00:99"})).error_code(), 50);
     });
 }
+
+#[test]
+fn del_after_a_refused_add_takes_no_link_that_somebody_gave_an_alias() {
+    case(|bed| {
+        let (_wire, network) = (bed.card(), bare(bed));
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        pod.ip("link add eth0 type veth peer name other");
+        for alias in ["uplink", "card", "wan0"] {
+            pod.ip(&format!("link set eth0 alias {alias}"));
+            network.add(&pod, "c1").fails_with(4, "eth0");
+            network.del(&pod, "c1").silent();
+            assert!(pod.has_link("eth0"), "{alias}");
+            bed.assert_unchanged_since(&before);
+        }
+    });
+}

@@ -331,3 +331,15 @@ fn status_misses_a_master() {
         network.status().silent();
     });
 }
+
+#[test]
+fn del_after_a_refused_add_leaves_a_link_that_somebody_gave_an_alias() {
+    case(|bed| {
+        let (network, pod, _) = settled(bed, &json!({}));
+        bed.ip("link add eth0 link lan netns pod type macvlan mode bridge");
+        pod.ip("link set eth0 alias uplink");
+        network.add(&pod, "c1").fails_with(4, "eth0");
+        network.del(&pod, "c1").silent();
+        assert!(pod.has_link("eth0"));
+    });
+}

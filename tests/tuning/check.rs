@@ -63,6 +63,9 @@ fn values_are_the_same_however_they_are_written() {
             json!({"mac": "02-00-00-00-00-ab"}),
             json!({"sysctl": {"net.ipv4.ip_local_port_range": "20000 60000"}}),
             json!({"sysctl": {"net.core.somaxconn": " 500 "}}),
+            json!({"sysctl": {"net.core.somaxconn": "0x1f4"}}),
+            json!({"sysctl": {"net.ipv4.ip_local_port_range": "0x4e20  60000"}}),
+            json!({"sysctl": {"net.ipv4.ip_local_reserved_ports": "9001,8080,9000"}}),
         ] {
             let network = bed.network(config(&pod, &keys));
             network.add(&pod, "c1").success();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    Testbed,
+    Sandbox, Testbed,
     config::changed,
     tuning::{DATA_DIR, config, tuning},
 };
@@ -69,6 +69,69 @@ fn del_sets_them_back() {
             bed.assert_unchanged_since(&host);
             pod.destroy();
         }
+    });
+}
+
+/// Those of every link of a place that the kernel overwrites.
+fn of_all_links(pod: &Sandbox) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    for link in ["all", "default", "lo", "eth0", "peer0"] {
+        for setting in [
+            "ipv4/conf/*/forwarding",
+            "ipv4/conf/*/accept_redirects",
+            "ipv4/conf/*/arp_filter",
+            "ipv6/conf/*/forwarding",
+            "ipv6/conf/*/disable_ipv6",
+            "ipv6/conf/*/addr_gen_mode",
+        ] {
+            let key = format!("net/{}", setting.replace('*', link));
+            found.push((key.clone(), pod.sysctl(&key)));
+        }
+    }
+    found
+}
+
+#[test]
+fn del_sets_back_what_the_kernel_has_overwritten() {
+    case(|bed| {
+        for keys in [
+            &[("net.ipv4.ip_forward", "1")][..],
+            &[("net.ipv4.conf.all.forwarding", "1"), ("net.ipv4.conf.all.accept_redirects", "1")],
+            &[("net.ipv6.conf.all.forwarding", "1"), ("net.ipv6.conf.all.disable_ipv6", "1")],
+            &[("net.ipv6.conf.all.addr_gen_mode", "1"), ("net.ipv4.conf.default.arp_filter", "1")],
+            &[("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.IFNAME.forwarding", "0")],
+        ] {
+            let (network, pod) = tuning(bed, &sysctls(keys));
+            for (key, value) in [
+                ("ipv4/conf/all/forwarding", "0"),
+                ("ipv4/conf/all/accept_redirects", "0"),
+                ("ipv4/conf/default/forwarding", "1"),
+                ("ipv4/conf/peer0/forwarding", "1"),
+                ("ipv6/conf/peer0/forwarding", "1"),
+                ("ipv6/conf/lo/disable_ipv6", "1"),
+                ("ipv6/conf/peer0/addr_gen_mode", "3"),
+            ] {
+                pod.set_sysctl(&format!("net/{key}"), value);
+            }
+            let before = of_all_links(&pod);
+            network.add(&pod, "c1").success();
+            assert_ne!(of_all_links(&pod), before);
+            network.check(&pod, "c1").silent();
+            network.call("DEL", "c1").netns(pod.path()).run().silent();
+            assert_eq!(of_all_links(&pod), before, "{keys:?}");
+            pod.destroy();
+        }
+    });
+}
+
+#[test]
+fn a_secret_has_no_value_before_it_is_set() {
+    case(|bed| {
+        let keys = sysctls(&[("net.ipv6.conf.IFNAME.stable_secret", "2001:db8::1")]);
+        let (network, pod) = tuning(bed, &keys);
+        network.add(&pod, "c1").success();
+        network.check(&pod, "c1").silent();
+        network.del(&pod, "c1").silent();
     });
 }
 

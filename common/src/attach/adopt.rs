@@ -5,9 +5,9 @@
 //! given back as it was also when its container, or the ADD, was killed.
 
 use super::record::Record;
-use super::{Host, Kept, Owner, Records, Sandbox, Site, host_end};
-use crate::cni::{Error, Errors, IfName, NetnsPath, Result, Undo, report};
-use crate::net::{AddressOptions, Link, Mac, Netlink, Netns, Relink};
+use super::{Host, Kept, Owner, Records, Sandbox, Site, host_end, link};
+use crate::cni::{Del, Error, Errors, IfName, NetnsPath, Result, Undo, report};
+use crate::net::{Link, LinkChange, Mac, Netlink, Netns};
 use std::time::Duration;
 
 /// The kernel moves the links of a namespace that is gone in its own time, which is a second at most.
@@ -32,13 +32,13 @@ pub fn create(
         give_back(&kept, &owner, Some(&path), Duration::ZERO)
     });
     records.write(&record)?;
-    let change = Relink {
+    let change = LinkChange {
         netns: Some(&inside.netns),
         name: Some(site.owner.ifname().as_str()),
         alias: Some(&link.name),
-        ..Relink::default()
+        ..LinkChange::default()
     };
-    site.host.netlink.relink(link.index, &change)?;
+    site.host.netlink.change_link(link.index, &change)?;
     let ifname = site.owner.ifname();
     let moved = inside.netlink.find_link(ifname.as_str())?.ok_or_else(|| {
         Error::internal(format!("{:?} was renamed while it became {ifname}", link.name))
@@ -75,8 +75,12 @@ pub fn recover(records: &Records, host: &Host, owner: &Owner) -> Result<()> {
 /// # Errors
 /// When the host has another link of that name; then the container keeps it, up and with its
 /// addresses.
-pub fn delete(records: &Records, owner: &Owner, netns: Option<&NetnsPath>) -> Result<()> {
-    give_back(records, owner, netns, PATIENCE)
+pub fn delete(records: &Records, request: &Del<'_>) -> Result<()> {
+    let owner = request.owner();
+    if records.find(&owner)?.is_none() {
+        give_back_unrecorded(records, request, &owner)?;
+    }
+    give_back(records, &owner, request.netns.as_ref(), PATIENCE)
 }
 
 /// Gives back the links of attachments that are not left alone.
@@ -96,8 +100,7 @@ fn give_back(
     netns: Option<&NetnsPath>,
     patience: Duration,
 ) -> Result<()> {
-    let Some(record) = records.find(owner) else {
-        give_back_unrecorded(records, owner, netns)?;
+    let Some(record) = records.find(owner)? else {
         // It may have been killed while it was written, or somebody may have broken it.
         if let Err(error) = records.remove(owner) {
             report(error);
@@ -137,22 +140,30 @@ fn give_back(
     records.remove(owner)
 }
 
-/// A link that the Go plugin has moved has no record, so its state is unknown: it stays down.
-fn give_back_unrecorded(records: &Records, owner: &Owner, netns: Option<&NetnsPath>) -> Result<()> {
-    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
+/// A link that the Go plugin has moved has no record, so its state is unknown: it stays down. An
+/// administrator may have given an alias to a link of the container's own, which kept ADD from taking
+/// the name: so either the result of ADD or the configuration must tell of it as well.
+fn give_back_unrecorded(records: &Records, request: &Del<'_>, owner: &Owner) -> Result<()> {
+    let Some(sandbox) = Sandbox::find(request.netns.as_ref())? else { return Ok(()) };
     let Some(link) = sandbox.netlink.find_link(owner.ifname().as_str())? else { return Ok(()) };
     let Some(name) = link.alias.as_deref().and_then(|alias| alias.parse::<IfName>().ok()) else {
         return Ok(());
     };
+    let host = Host::open()?;
+    let device = request.call.network.tolerant::<String>(&["device"]);
+    let is_missed = device.as_deref() == Some(name.as_str())
+        && host.netlink.find_link(name.as_str())?.is_none();
+    if !is_missed && !link::is_listed(request, &link) {
+        return Ok(());
+    }
     // Another attachment has the interface, and this one's ADD was refused for that, or has ended.
     let mut others = records.others(owner)?.into_iter();
     if others.any(|it| owner.is_same_interface(&it.owner) || it.is_of(&sandbox, &link)) {
         return Ok(());
     }
-    let host = Host::open()?;
     let link = move_back(&host, &sandbox, &link, name.as_str(), None)?;
-    let change = Relink { alias: Some(""), ..Relink::default() };
-    Ok(host.netlink.relink(link.index, &change)?)
+    let change = LinkChange { alias: Some(""), ..LinkChange::default() };
+    Ok(host.netlink.change_link(link.index, &change)?)
 }
 
 /// Moves a link to the host under the name and with the hardware address that it had there. It keeps its
@@ -175,15 +186,15 @@ fn move_back(
         ));
     }
     let own = Netns::current()?;
-    let change = Relink {
+    let change = LinkChange {
         netns: Some(&own),
         name: Some(name),
         alias: Some(name),
         // A driver may refuse even the one that it has.
         mac: mac.filter(|mac| link.mac != Some(*mac)),
-        ..Relink::default()
+        ..LinkChange::default()
     };
-    sandbox.netlink.relink(link.index, &change)?;
+    sandbox.netlink.change_link(link.index, &change)?;
     host.netlink.find_link(name)?.ok_or_else(|| {
         Error::internal(format!("{name:?} was renamed while it came back from {}", sandbox.path()))
     })
@@ -211,22 +222,27 @@ fn restore(
                 host.set_down(link.index)?;
             }
             let name = Some(record.name.as_str());
-            host.relink(link.index, &Relink { name, ..Relink::default() })?;
+            host.change_link(link.index, &LinkChange { name, ..LinkChange::default() })?;
         }
     }
     // A driver may refuse even the values that it has.
-    let change = Relink {
+    let change = LinkChange {
         mac: record.mac().filter(|mac| link.mac != Some(*mac)),
         mtu: Some(record.mtu).filter(|mtu| link.mtu != *mtu),
-        ..Relink::default()
+        ..LinkChange::default()
     };
-    host.relink(link.index, &change)?;
-    for address in &record.addresses {
-        host.ensure_address(link.index, **address, &AddressOptions::default())?;
-    }
+    host.change_link(link.index, &change)?;
+    // First, because the kernel gives a link that is down no route to the peer of an IPv6 address.
     if record.is_up {
         host.set_up(link.index)?;
     }
-    host.relink(link.index, &Relink { alias: Some(alias), ..Relink::default() })?;
+    for address in &record.addresses {
+        match host.restore_address(link.index, address) {
+            // The link is of more use without it than not at all, which repeating DEL would not change.
+            Err(error) if error.is_denied() || error.is_unsupported() => report(error),
+            outcome => outcome?,
+        }
+    }
+    host.change_link(link.index, &LinkChange { alias: Some(alias), ..LinkChange::default() })?;
     records.remove(owner)
 }

@@ -8,7 +8,7 @@ use super::layer3::describe;
 use super::sandbox::Routing;
 use super::site::Side;
 use super::{Ipam, Layer3, Owner, Sandbox, Site};
-use crate::cni::{Add, Code, Del, Error, Errors, NetnsPath, Result, Success, Undo};
+use crate::cni::{Add, Code, Del, Error, Errors, Result, Success, Undo};
 use crate::net::{self, Link, LinkChange, LinkKind, LinkSpec, Mac};
 use std::cell::Cell;
 use std::fmt::Display;
@@ -88,15 +88,14 @@ impl ContainerLink<'_> {
         };
         let link = outcome.map_err(|error| explain(&error, name))?;
         made.set(Some(link.index));
-        let (alias, own_name) = (site.owner.as_str().to_owned(), name.to_owned());
         let change = LinkChange {
-            name: Some(own_name.clone()),
-            alias: Some(alias),
+            name: Some(name),
+            alias: Some(site.owner.as_str()),
             group: Some(0),
             ..LinkChange::default()
         };
         inside.netlink.change_link(link.index, &change).map_err(|error| explain(&error, name))?;
-        Ok(Link { name: own_name, ..link })
+        Ok(Link { name: name.to_owned(), ..link })
     }
 }
 
@@ -120,21 +119,37 @@ pub fn detach(request: &Del<'_>, errors: &mut Errors, kind: &str) {
     let owner = request.owner();
     let _running = announce_del(&owner);
     Ipam::del_with(request.call, errors, |errors| {
-        errors.note(delete(request.netns.as_ref(), &owner, kind));
+        errors.note(delete(request, &owner, kind, |_| true));
     });
 }
 
-/// Deletes the owner's link in the container, if it is of this kind and its alias names no other owner.
-pub(super) fn delete(netns: Option<&NetnsPath>, owner: &Owner, kind: &str) -> Result<()> {
-    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
+/// Deletes the owner's link in the container, if it is of this kind: the one whose alias says so, or one
+/// without an alias, as the Go plugins make them, if `is_own`.
+pub(super) fn delete(
+    request: &Del<'_>,
+    owner: &Owner,
+    kind: &str,
+    is_own: impl Fn(&Link) -> bool,
+) -> Result<()> {
+    let Some(sandbox) = Sandbox::find(request.netns.as_ref())? else { return Ok(()) };
     for name in names(owner) {
         let Some(link) = sandbox.netlink.find_link(&name)? else { continue };
-        let is_anothers = |alias: &str| Owner::is_any(alias) && !owner.is_in(alias);
-        if link.kind.as_deref() == Some(kind) && !link.alias.as_deref().is_some_and(is_anothers) {
+        let is_own = match &link.alias {
+            Some(alias) => owner.is_in(alias),
+            None => is_own(&link),
+        };
+        if is_own && link.kind.as_deref() == Some(kind) {
             sandbox.netlink.delete_link(link.index)?;
         }
     }
     Ok(())
+}
+
+/// Whether the result of ADD, as far as the runtime hands it to DEL, has a link of the container.
+pub(super) fn is_listed(request: &Del<'_>, link: &Link) -> bool {
+    let listed = request.prev_result.iter().flat_map(|result| &result.interfaces);
+    let mut named = listed.filter(|entry| entry.is_in_sandbox() && entry.name == link.name);
+    named.any(|entry| mac_difference(link, entry.mac.as_deref()).is_none())
 }
 
 /// The container's link, if there is one of this kind, and every difference from the result of ADD.

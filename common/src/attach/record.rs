@@ -5,9 +5,8 @@
 
 use super::kept::{is_young, now};
 use super::{Owner, Sandbox, Site};
-use crate::cni::{Cidr, NetnsPath, Result};
+use crate::cni::{NetnsPath, Result};
 use crate::net::{Link, Mac, Netlink, Netns};
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,8 +40,8 @@ pub struct Record {
     pub mtu: u32,
     /// Whether it was switched on.
     pub is_up: bool,
-    /// Those of its addresses that nobody renews, but for the link-local ones of the kernel.
-    pub addresses: Vec<Cidr>,
+    /// Those of its addresses that nobody renews, as [`Netlink::save_addresses`] writes them.
+    pub(super) addresses: Vec<String>,
 }
 
 impl Record {
@@ -52,8 +51,6 @@ impl Record {
     /// When the kernel cannot be asked.
     pub(super) fn new(site: &Site, link: &Link, grace_age: Duration) -> Result<Self> {
         let host = &site.host.netlink;
-        let addresses = host.list_addresses(link.index)?.into_iter();
-        let own = addresses.filter(|one| one.is_permanent && !is_link_local(&one.address));
         Ok(Self {
             owner: site.owner.as_str().to_owned(),
             since: now(),
@@ -68,7 +65,7 @@ impl Record {
             permanent_mac: host.read_permanent_mac(link.index)?.map(|mac| mac.to_string()),
             mtu: link.mtu,
             is_up: link.is_up,
-            addresses: own.map(|one| one.address.into()).collect(),
+            addresses: host.save_addresses(link.index)?,
         })
     }
 
@@ -233,11 +230,6 @@ impl Record {
         let found = netlink.read_permanent_mac(link.index).ok().flatten();
         found.is_some_and(|found| found.to_string() == *mac)
     }
-}
-
-/// Whether it is one that the kernel gives every link by itself.
-fn is_link_local(address: &IpNetwork) -> bool {
-    matches!(address, IpNetwork::V6(address) if address.ip().is_unicast_link_local())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::record::Record;
 use super::{Owner, Site, host_end};
 use crate::cni::{Code, Context as _, Error, Network, Result, report};
 use crate::file;
-use crate::net::Link;
+use crate::net::{Link, is_exhausted};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Records {
     /// # Errors
     /// Code 5 when the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Record>> {
-        Ok(self.files("json")?.iter().filter_map(|path| read(path)).collect())
+        self.files("json")?.iter().filter_map(|path| read(path).transpose()).collect()
     }
 
     /// The records of all other attachments.
@@ -112,9 +112,17 @@ impl Records {
     }
 
     /// The record of a link that the owner has.
-    pub(super) fn find(&self, owner: &Owner) -> Option<Record> {
-        let mut found = self.directories().filter_map(|it| read(&path(it, owner.as_str())));
-        found.find(|record| record.owner == owner.as_str())
+    ///
+    /// # Errors
+    /// Code 5 when it cannot be opened for want of files or memory.
+    pub(super) fn find(&self, owner: &Owner) -> Result<Option<Record>> {
+        for directory in self.directories() {
+            let found = read(&path(directory, owner.as_str()))?;
+            if let Some(record) = found.filter(|record| record.owner == owner.as_str()) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a record in the place of an earlier one of its owner.
@@ -153,15 +161,19 @@ fn remove(path: &Path) -> Result<()> {
     file::remove(path).context(format!("cannot remove {}", path.display()))
 }
 
-/// `None` if it is gone, or cannot be read.
-fn read(path: &Path) -> Option<Record> {
+/// `None` if it is gone, or is no record.
+fn read(path: &Path) -> Result<Option<Record>> {
     let opened = file::open_own(path, OpenOptions::new().read(true));
     let text = match opened.and_then(|opened| file::read(opened, LONGEST)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error().is_some_and(is_exhausted) => {
+            return Err(error).context(format!("cannot read {}", path.display()));
+        }
         text => text,
     };
     let record = text
         .map_err(|error| error.to_string())
         .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-    record.map_err(|error| report(format_args!("{} is no record: {error}", path.display()))).ok()
+    let told = |error| report(format_args!("{} is no record: {error}", path.display()));
+    Ok(record.map_err(told).ok())
 }

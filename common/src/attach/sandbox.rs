@@ -65,7 +65,11 @@ impl Sandbox {
     /// Code 4 when the path is not a network namespace.
     pub fn open(path: &NetnsPath) -> Result<Self> {
         let netns = Netns::open(path.as_path()).map_err(|error| {
-            Error::new(Code::BadEnvironment, format!("failed to open netns \"{path}\": {error}"))
+            let msg = format!("failed to open netns \"{path}\": {error}");
+            if error.is_exhausted() {
+                return Error::internal(msg);
+            }
+            Error::new(Code::BadEnvironment, msg)
                 .details("CNI_NETNS must be the path of a network namespace")
         })?;
         let netlink = Netlink::open_in(&netns)?;

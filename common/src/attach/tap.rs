@@ -2,8 +2,8 @@
 
 use super::{Owner, Sandbox, Site, link};
 use crate::cni::args::{TAP, requested_tap};
-use crate::cni::{Code, Error, NetnsPath, Result, Undo, delegate};
-use crate::net::{Link, Mac, Relink, Tap, label_next_program};
+use crate::cni::{Code, Del, Error, Result, Undo, delegate};
+use crate::net::{Link, LinkChange, Mac, Tap, label_next_program};
 use std::cell::Cell;
 use std::io::Write as _;
 use std::path::Path;
@@ -57,15 +57,15 @@ impl ContainerTap<'_> {
         let missing = || Error::internal(format!("{unfinished:?} was deleted again"));
         let link = inside.netlink.find_link(&unfinished)?.ok_or_else(missing)?;
         made.set(Some(link.index));
-        let change = Relink {
+        let change = LinkChange {
             name: Some(site.owner.ifname().as_str()),
             alias: Some(site.owner.as_str()),
             mac: self.mac,
             mtu: self.mtu,
             master: self.bridge.map(|bridge| bridge.index),
-            netns: None,
+            ..LinkChange::default()
         };
-        inside.netlink.relink(link.index, &change)?;
+        inside.netlink.change_link(link.index, &change)?;
         Ok(inside.netlink.read_link(link.index)?)
     }
 }
@@ -112,13 +112,14 @@ pub fn probe() -> Result<()> {
     Tap::probe().map_err(|error| Error::new(Code::Unavailable, error.to_string()))
 }
 
-/// Deletes the owner's tap, and what an ADD that was killed has left of one.
+/// Deletes the owner's tap, and what an ADD that was killed has left of one. Programs in the container
+/// make such links as well, so one without an alias must be in the result of ADD.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn delete(netns: Option<&NetnsPath>, owner: &Owner) -> Result<()> {
-    link::delete(netns, owner, KIND)?;
-    let Some(sandbox) = Sandbox::find(netns)? else { return Ok(()) };
+pub fn delete(request: &Del<'_>, owner: &Owner) -> Result<()> {
+    link::delete(request, owner, KIND, |link| link::is_listed(request, link))?;
+    let Some(sandbox) = Sandbox::find(request.netns.as_ref())? else { return Ok(()) };
     if let Some(link) = sandbox.netlink.find_link(&unfinished_name(owner))? {
         sandbox.netlink.delete_link(link.index)?;
     }

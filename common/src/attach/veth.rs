@@ -1,6 +1,6 @@
 //! A veth pair between the host and a sandbox: one attachment's own.
 
-use super::host_end::{self, alias, host_name, is_end_of, is_unfinished, link_names};
+use super::host_end::{alias, host_name, is_end_of, is_unfinished, link_names};
 use super::link::{self, mac_difference};
 use super::{Host, Kept, Owner, Sandbox, Site};
 use crate::cni::{Error, NetnsPath, Result, Success, Undo};
@@ -69,7 +69,16 @@ impl Veth {
             site.refuse_existing().err().unwrap_or_else(|| error.into())
         })?;
         ignore_router_advertisements(&name);
-        host.change_link(link.index, &self.change(&site.owner))?;
+        let (alias, of_port) = (alias(&site.owner, self.grace_age), self.master.is_some());
+        let change = LinkChange {
+            alias: Some(&alias),
+            up: true,
+            group: Some(0),
+            hairpin: of_port.then_some(self.port.hairpin),
+            isolated: of_port.then_some(self.port.isolated),
+            ..LinkChange::default()
+        };
+        host.change_link(link.index, &change)?;
         self.refuse_unknown_isolation(&site.host, link.index)?;
         let index = link.peer.ok_or_else(|| Error::internal(format!("veth {name} has no peer")))?;
         let container = Link { index, name: ifname.to_owned(), mac: Some(mac), ..link.clone() };
@@ -83,18 +92,6 @@ impl Veth {
         }
         Err(Error::config("portIsolation needs Linux 4.18: this kernel isolates no ports")
             .details("take portIsolation out of the configuration, or keep pods apart by firewall"))
-    }
-
-    fn change(&self, owner: &Owner) -> LinkChange {
-        let of_port = |flag: bool| self.master.map(|_| flag);
-        LinkChange {
-            name: None,
-            alias: Some(alias(owner, self.grace_age)),
-            up: true,
-            group: Some(0),
-            hairpin: of_port(self.port.hairpin),
-            isolated: of_port(self.port.isolated),
-        }
     }
 }
 
@@ -148,15 +145,7 @@ fn is_end_of_unowned_pair(
     owner: &Owner,
     attached: Attached,
 ) -> Result<bool> {
-    let Some(peer) = link.peer.filter(|_| link.kind.as_deref() == Some("veth")) else {
-        return Ok(false);
-    };
-    let peer = match host.netlink.read_link(peer) {
-        Ok(peer) if peer.peer == Some(link.index) => peer,
-        Ok(_) => return Ok(false),
-        Err(error) if error.is_gone() => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(peer) = find_other_end(host, link)? else { return Ok(false) };
     let is_attached_so = match peer.master {
         Some(master) => {
             let kind = host.netlink.read_link(master)?.kind;
@@ -189,25 +178,29 @@ pub fn find_host_end(
     owner: &Owner,
     result: &Success,
 ) -> Result<Option<Link>> {
-    let is_other_end = |end: &Link| {
-        end.kind.as_deref() == Some("veth")
-            && end.peer == Some(link.index)
-            && link.peer == Some(end.index)
+    let is_listed = |end: &Link| {
+        result.interfaces.iter().any(|entry| !entry.is_in_sandbox() && entry.name == end.name)
     };
-    if link.kind.as_deref() != Some("veth") {
+    let end = find_other_end(host, link)?;
+    Ok(end.filter(|end| is_end_of(end, owner) || is_listed(end)))
+}
+
+/// The other end of a pair, if that is in the host. It may be in a third namespace, and another pair of
+/// the host have the same two numbers.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn find_other_end(host: &Host, link: &Link) -> Result<Option<Link>> {
+    let is_veth = |link: &Link| link.kind.as_deref() == Some("veth");
+    // One that is in the same namespace as the link is in no other one.
+    let Some(peer) = link.peer.filter(|_| is_veth(link) && link.peer_netns.is_some()) else {
         return Ok(None);
+    };
+    match host.netlink.read_link(peer) {
+        Ok(end) => Ok(Some(end).filter(|end| is_veth(end) && end.peer == Some(link.index))),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    let own = host_end::find(&host.netlink, owner)?;
-    if let Some(end) = own.filter(is_other_end) {
-        return Ok(Some(end));
-    }
-    for entry in result.interfaces.iter().filter(|entry| !entry.is_in_sandbox()) {
-        let end = host.netlink.find_link(&entry.name)?;
-        if let Some(end) = end.filter(is_other_end) {
-            return Ok(Some(end));
-        }
-    }
-    Ok(None)
 }
 
 /// Deletes the pairs of a network that belong to no attachment that GC leaves alone.

@@ -162,7 +162,7 @@ pub struct Address {
 }
 
 impl Address {
-    fn from_message(message: &AddressMessage) -> Option<Self> {
+    pub(super) fn from_message(message: &AddressMessage) -> Option<Self> {
         // The header has room for the first eight flags only; IFA_FLAGS has all of them.
         let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
         let (mut address, mut local) = (None, None);
@@ -316,6 +316,15 @@ impl Netlink {
     }
 
     fn dump_addresses(&self, family: AddressFamily, index: u32) -> Result<Vec<Address>> {
+        let messages = self.dump_address_messages(family, index)?;
+        Ok(messages.iter().filter_map(Address::from_message).collect())
+    }
+
+    pub(super) fn dump_address_messages(
+        &self,
+        family: AddressFamily,
+        index: u32,
+    ) -> Result<Vec<AddressMessage>> {
         let mut message = AddressMessage::default();
         message.header.family = family;
         message.header.index = index;
@@ -326,13 +335,13 @@ impl Netlink {
             Err(error) if error.errno() == Some(libc::ENODEV) => return Ok(Vec::new()),
             outcome => outcome?,
         };
-        let addresses = answer.iter().filter_map(|message| match message {
+        let messages = answer.into_iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
-                Address::from_message(message)
+                Some(message)
             }
             _ => None,
         });
-        Ok(addresses.collect())
+        Ok(messages.collect())
     }
 }
 

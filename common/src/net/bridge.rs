@@ -5,13 +5,11 @@ use std::path::Path;
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 
-use super::link::name_attribute;
 use super::link_data::link_infos;
 use super::{Error, Link, Netlink, Result};
 
@@ -19,7 +17,7 @@ use super::{Error, Link, Netlink, Result};
 const NO_VLANS: &str =
     "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING is not set)";
 
-const NO_PORT: &str = "it is not a port of a bridge";
+pub(super) const NO_PORT: &str = "it is not a port of a bridge";
 
 /// The state of a bridge's port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,23 +26,6 @@ pub struct Port {
     pub hairpin: bool,
     /// Whether it exchanges frames only with ports that are not isolated.
     pub isolated: bool,
-}
-
-/// What [`Netlink::change_link`] changes; `None` leaves it as it is.
-#[derive(Debug, Clone, Default)]
-pub struct LinkChange {
-    /// The link's name, which only a link that is switched off can be given.
-    pub name: Option<String>,
-    /// The link's alias, at most 255 bytes.
-    pub alias: Option<String>,
-    /// Whether to switch the link on; `false` leaves it as it is.
-    pub up: bool,
-    /// The link's group.
-    pub group: Option<u32>,
-    /// See [`Port::hairpin`].
-    pub hairpin: Option<bool>,
-    /// See [`Port::isolated`].
-    pub isolated: Option<bool>,
 }
 
 /// A VLAN of a port.
@@ -106,18 +87,6 @@ impl BridgeStatus {
 }
 
 impl Netlink {
-    /// Changes a link, and its settings as a port of a bridge, with one message.
-    ///
-    /// # Errors
-    /// If the link is no port of a bridge and `hairpin` or `isolated` is asked for.
-    pub fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
-        let message = RouteNetlinkMessage::NewLink(port_message(index, change));
-        let what = || format!("change {}", self.name_of(index));
-        self.change(message, 0, what).map(drop).map_err(|error| {
-            if self.is_no_port(index, &error) { error.because(NO_PORT) } else { error }
-        })
-    }
-
     /// The state of a port.
     ///
     /// # Errors
@@ -266,35 +235,13 @@ impl Netlink {
 
     /// The kernel answers EOPNOTSUPP both when it was built without a feature and when the link is no
     /// port of a bridge: reading the port tells which.
-    fn is_no_port(&self, index: u32, error: &Error) -> bool {
+    pub(super) fn is_no_port(&self, index: u32, error: &Error) -> bool {
         error.is_unsupported() && self.read_port(index).is_err()
     }
 }
 
 pub(super) fn explain_vlans(error: Error) -> Error {
     if error.is_unsupported() { error.because(NO_VLANS) } else { error }
-}
-
-fn port_message(index: u32, change: &LinkChange) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    if change.up {
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-    }
-    message.attributes.extend(change.name.as_deref().map(name_attribute));
-    message.attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
-    message.attributes.extend(change.group.map(LinkAttribute::Group));
-    let hairpin = change.hairpin.map(InfoBridgePort::HairpinMode);
-    let isolated = change.isolated.map(InfoBridgePort::Isolated);
-    let data: Vec<_> = hairpin.into_iter().chain(isolated).collect();
-    if !data.is_empty() {
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(data)),
-        ]));
-    }
-    message
 }
 
 /// The message that `br_afspec` in net/bridge/br_netlink.c reads. Without IFLA_BRIDGE_FLAGS the kernel
@@ -382,13 +329,6 @@ mod tests {
         assert_eq!(vids, [1, 10, 11, 12, 4094]);
         assert_eq!(vlans[0], Vlan { vid: 1, pvid: true, untagged: true });
         assert_eq!(vlans[2], Vlan { vid: 11, pvid: false, untagged: false });
-    }
-
-    #[test]
-    fn a_change_of_nothing_is_an_empty_message() {
-        let message = port_message(3, &LinkChange::default());
-        assert_eq!(message.attributes, []);
-        assert_eq!(message.header.change_mask, LinkFlags::empty());
     }
 
     #[test]

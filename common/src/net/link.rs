@@ -157,12 +157,9 @@ impl Netlink {
     /// # Errors
     /// EINVAL for a size that the link cannot have.
     pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::Mtu(mtu));
-        let message = RouteNetlinkMessage::SetLink(message);
-        self.change(message, 0, || format!("set the MTU of {} to {mtu}", self.name_of(index)))?;
-        Ok(())
+        self.set_attribute(index, LinkAttribute::Mtu(mtu), |link| {
+            format!("set the MTU of {link} to {mtu}")
+        })
     }
 
     /// Sets the hardware address of a link. Even if the link has that address already, the kernel then

@@ -6,6 +6,7 @@ mod clock;
 pub mod ipproto;
 pub mod iptables;
 mod link;
+mod link_change;
 mod link_data;
 mod link_local;
 mod link_spec;
@@ -15,9 +16,9 @@ mod netlink;
 mod netns;
 mod packet;
 mod presence;
-mod relink;
 mod route;
 mod rule;
+mod saved_address;
 mod signals;
 pub mod sysctl;
 pub mod sysfs;
@@ -29,10 +30,11 @@ use std::io;
 
 pub use addr::{Address, AddressOptions, Mac};
 pub(crate) use addr::{list_local, may_be_local};
-pub use bridge::{BridgeStatus, LinkChange, Port, Vlan, has_given_mac};
+pub use bridge::{BridgeStatus, Port, Vlan, has_given_mac};
 pub use clock::since_boot;
 pub(crate) use link::has_link;
 pub use link::{Link, index_of};
+pub use link_change::LinkChange;
 pub use link_data::{IpvlanFlag, IpvlanMode, MacvlanMode, Mode};
 pub use link_local::LinkLocalSocket;
 pub use link_spec::{LinkKind, LinkSpec, Peer};
@@ -42,7 +44,6 @@ pub use netns::Netns;
 pub(crate) use netns::at_home;
 pub use packet::{Datagram, PacketSocket};
 pub(crate) use presence::Presence;
-pub(crate) use relink::Relink;
 pub use route::{Family, MAIN_TABLE, Route};
 pub use rule::{OUR_PROTOCOL, Rule};
 pub use signals::end_requests;
@@ -123,6 +124,11 @@ impl Error {
             .is_some_and(|errno| [ENOENT, ENODEV, ENXIO, ESRCH, EADDRNOTAVAIL].contains(&errno))
     }
 
+    /// There is no room for one more of something, as an open file: see [`is_exhausted`].
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.errno.is_some_and(is_exhausted)
+    }
+
     /// It may not be done, even by root (EACCES, EPERM).
     pub fn is_denied(&self) -> bool {
         self.errno.is_some_and(|errno| [nix::libc::EACCES, nix::libc::EPERM].contains(&errno))
@@ -136,6 +142,13 @@ impl Error {
         let all = [EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, ENOTSUPP];
         self.errno.is_some_and(|errno| all.contains(&errno))
     }
+}
+
+/// Whether a call has failed for want of files or memory (EMFILE, ENFILE, ENOMEM), which says nothing about
+/// what it was for.
+pub(crate) fn is_exhausted(errno: i32) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    [EMFILE, ENFILE, ENOMEM].contains(&errno)
 }
 
 /// The text of the C library, which every other tool on the machine prints.

@@ -29,15 +29,43 @@ pub fn read(path: &str) -> Result<Option<String>> {
 /// If the setting does not exist ([`super::Error::is_gone`]), or the kernel refuses the value.
 pub fn set(path: &str, value: &str) -> Result<bool> {
     at_home()?;
-    match read(path) {
-        Ok(Some(found)) if found == value => return Ok(false),
-        Err(error) if !error.is_denied() => return Err(error),
-        _ => {}
+    if read(path).is_ok_and(|found| found.as_deref() == Some(value)) {
+        return Ok(false);
     }
     // Nothing at all would not reach the kernel, which takes an empty line for an empty value.
     let text = if value.is_empty() { "\n" } else { value };
     fs::write(file(path), text).doing(|| format!("set sysctl {path} to {value}"))?;
     Ok(true)
+}
+
+/// The settings of all links by which the kernel overwrites those of each link, and of links to come
+/// (`addrconf_fixup_forwarding` and its neighbours in net/ipv6/addrconf.c).
+const PASSED_ON: [&str; 5] = [
+    "forwarding",
+    "disable_ipv6",
+    "disable_policy",
+    "addr_gen_mode",
+    "ignore_routes_with_linkdown",
+];
+
+/// The settings that the kernel overwrites when this one is set. Of IPv4, that is `forwarding`, which has
+/// a second name; and whoever forwards accepts no redirects (`inet_forward_change` in
+/// net/ipv4/devinet.c).
+pub fn list_overwritten(path: &str) -> Vec<String> {
+    let path = if path == "net/ipv4/ip_forward" { "net/ipv4/conf/all/forwarding" } else { path };
+    let (family, setting, more) = match path.split('/').collect::<Vec<_>>()[..] {
+        ["net", "ipv4", "conf", "all", "forwarding"] => {
+            ("ipv4", "forwarding", Some("net/ipv4/conf/all/accept_redirects"))
+        }
+        ["net", "ipv6", "conf", "all", setting] if PASSED_ON.contains(&setting) => {
+            ("ipv6", setting, None)
+        }
+        _ => return Vec::new(),
+    };
+    let links = fs::read_dir(file(&format!("net/{family}/conf"))).into_iter().flatten();
+    let names = links.filter_map(|link| link.ok()?.file_name().into_string().ok());
+    let each = names.map(|link| format!("net/{family}/conf/{link}/{setting}"));
+    each.chain(more.map(str::to_owned)).collect()
 }
 
 fn file(path: &str) -> PathBuf {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use netlink_packet_core::Nla as _;
-use netlink_packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::{InfoData, InfoTun};
 use nix::libc;
 use tokio_tun::TunBuilder;
 
@@ -93,16 +93,8 @@ impl Netlink {
     /// # Errors
     /// [`Error::is_gone`] if there is no such link.
     pub fn read_tap(&self, index: u32) -> Result<Option<Tap>> {
-        let message = self.read_link_message(index)?;
-        let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => Some(infos),
-            _ => None,
-        });
-        let data = infos.flatten().find_map(|info| match info {
-            LinkInfo::Data(InfoData::Tun(data)) => Some(data),
-            _ => None,
-        });
-        Ok(data.and_then(|data| decode(&data)))
+        let Some(InfoData::Tun(data)) = self.read_data(index)? else { return Ok(None) };
+        Ok(decode(&data))
     }
 }
 

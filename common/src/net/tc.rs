@@ -19,6 +19,12 @@ pub use shaper::{Remote, Shaped, Shaper};
 /// others, as of network policies, must see a packet before it is redirected, for none does later.
 const LAST: u16 = u16::MAX;
 
+/// The number of our filter among those of that place, by which it is told from those of others.
+const NODE: u16 = 0x764;
+
+/// What the kernel says instead of the link that packets are redirected to, when that is gone.
+const GONE: u32 = 0;
+
 /// Every protocol, as [`libc::ETH_P_IP`] is one.
 const ALL: u16 = 0x0003;
 
@@ -140,7 +146,8 @@ impl Netlink {
             TcActionAttribute::Options(vec![parameters]),
         ];
         let filter = Filter { parent: RECEIVED, priority: LAST, protocol: ALL, keys: Vec::new() };
-        let message = filter.message(index, TcFilterU32Option::Action(vec![action]));
+        let mut message = filter.message(index, TcFilterU32Option::Action(vec![action]));
+        message.header.handle.minor = NODE;
         let what =
             || format!("redirect packets from {} to {}", self.name_of(index), self.name_of(to));
         self.create_filter(message, "cls_u32 or act_mirred", what)
@@ -148,36 +155,37 @@ impl Netlink {
 
     /// The indexes of the links by which packets that a link receives are sent.
     pub fn list_redirects(&self, index: u32) -> Result<Vec<u32>> {
-        let filters = self.list_filters(index, RECEIVED)?;
-        let options = filters.into_iter().flat_map(|filter| u32_options(filter.attributes));
-        let actions = options.filter_map(|option| match option {
-            TcFilterU32Option::Action(actions) => Some(actions),
-            _ => None,
-        });
-        let attributes = actions.flatten().flat_map(|action| action.attributes);
-        let targets = attributes.filter_map(|attribute| match attribute {
-            TcActionAttribute::Options(options) => Some(options),
-            _ => None,
-        });
-        Ok(targets
-            .flatten()
-            .filter_map(|option| match option {
-                TcActionOption::Mirror(TcActionMirrorOption::Parms(to)) => Some(to.ifindex),
-                _ => None,
-            })
-            .collect())
+        let targets = self.list_filters(index, RECEIVED)?.into_iter().flat_map(targets);
+        Ok(targets.filter(|to| *to != GONE).collect())
     }
 
-    /// Takes back [`create_redirect`](Self::create_redirect).
-    pub fn delete_redirect(&self, index: u32) -> Result<()> {
-        let filter = Filter { parent: RECEIVED, priority: LAST, protocol: ALL, keys: Vec::new() };
-        let message = TcMessage::from_parts(filter.header(index), vec![kind("u32")]);
-        let what = || format!("delete the redirection of {}", self.name_of(index));
-        match self.change(RouteNetlinkMessage::DelTrafficFilter(message), 0, what) {
-            // EINVAL: there is neither clsact nor ingress, so no filter.
-            Err(error) if error.is_gone() || error.errno() == Some(libc::EINVAL) => Ok(()),
-            outcome => outcome.map(drop),
+    /// Takes back [`create_redirect`](Self::create_redirect) to a link: deletes the filters that lead
+    /// there, be they the Go plugin's, and those of either plugin whose link is gone, which would drop
+    /// every packet.
+    pub fn delete_redirects(&self, index: u32, to: Option<u32>) -> Result<()> {
+        let filters = self.list_filters(index, RECEIVED)?;
+        let is_due = |filter: &TcMessage| {
+            let found = targets(filter.clone());
+            to.is_some_and(|to| found.contains(&to))
+                || found.contains(&GONE) && is_of_a_plugin(filter.clone())
+        };
+        for TcMessage { header, .. } in filters.iter().filter(|filter| is_due(filter)) {
+            // Those who share a place have one list there, of which each has a number. Without that, the
+            // list is deleted as well, which the kernel keeps while it has others (`u32_delete`).
+            let is_shared = filters.iter().any(|other| {
+                number(other) != 0 && other.header.info == header.info && !is_due(other)
+            });
+            let handle = if is_shared { header.handle } else { TcHandle::UNSPEC };
+            let header = TcHeader { handle, ..header.clone() };
+            let message = TcMessage::from_parts(header, vec![kind("u32")]);
+            let what = || format!("delete the redirection of {}", self.name_of(index));
+            match self.change(RouteNetlinkMessage::DelTrafficFilter(message), 0, what) {
+                // EINVAL: there is neither clsact nor ingress any more.
+                Err(error) if error.is_gone() || error.errno() == Some(libc::EINVAL) => {}
+                outcome => drop(outcome?),
+            }
         }
+        Ok(())
     }
 
     fn create_queue(&self, place: Place, name: &str, options: Vec<TcAttribute>) -> Result<()> {
@@ -305,6 +313,40 @@ fn options(list: Vec<(u16, Vec<u8>)>) -> Vec<TcAttribute> {
 /// Options that are a structure.
 fn structure(value: Vec<u8>) -> Vec<TcAttribute> {
     vec![TcAttribute::Other(DefaultNla::new(OPTIONS, value))]
+}
+
+/// The indexes of the links by which a filter has packets sent.
+fn targets(filter: TcMessage) -> Vec<u32> {
+    let actions = u32_options(filter.attributes).filter_map(|option| match option {
+        TcFilterU32Option::Action(actions) => Some(actions),
+        _ => None,
+    });
+    let attributes = actions.flatten().flat_map(|action| action.attributes);
+    let options = attributes.filter_map(|attribute| match attribute {
+        TcActionAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    let targets = options.flatten().filter_map(|option| match option {
+        TcActionOption::Mirror(TcActionMirrorOption::Parms(to)) => Some(to.ifindex),
+        _ => None,
+    });
+    targets.collect()
+}
+
+/// Whether a filter is one of ours, or as the Go plugin makes them: the first one, which gives packets
+/// the class 1:1.
+fn is_of_a_plugin(filter: TcMessage) -> bool {
+    const FIRST: u32 = 1;
+    let class = TcHandle { major: 1, minor: 1 };
+    let priority = filter.header.info >> 16;
+    priority == u32::from(LAST) && number(&filter) == NODE
+        || priority == FIRST
+            && u32_options(filter.attributes).any(|it| it == TcFilterU32Option::ClassId(class))
+}
+
+/// The number of a filter among those of its list (`TC_U32_NODE` of linux/pkt_cls.h); 0 for the list.
+fn number(filter: &TcMessage) -> u16 {
+    filter.header.handle.minor & 0xfff
 }
 
 fn u32_options(attributes: Vec<TcAttribute>) -> impl Iterator<Item = TcFilterU32Option> {

@@ -1,6 +1,6 @@
 //! VRFs: links that give the links below them a routing table of their own (ip-link(8)).
 
-use netlink_packet_route::link::{InfoData, InfoVrf, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::{InfoData, InfoVrf};
 
 use super::{Link, LinkKind, Netlink, Result};
 
@@ -15,16 +15,8 @@ impl Netlink {
     /// # Errors
     /// [`Error::is_gone`](super::Error::is_gone) if there is no such link.
     pub fn read_vrf_table(&self, index: u32) -> Result<Option<u32>> {
-        let message = self.read_link_message(index)?;
-        let infos = message.attributes.into_iter().filter_map(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => Some(infos),
-            _ => None,
-        });
-        let data = infos.flatten().find_map(|info| match info {
-            LinkInfo::Data(InfoData::Vrf(data)) => Some(data),
-            _ => None,
-        });
-        Ok(data.unwrap_or_default().into_iter().find_map(|info| match info {
+        let Some(InfoData::Vrf(data)) = self.read_data(index)? else { return Ok(None) };
+        Ok(data.into_iter().find_map(|info| match info {
             InfoVrf::TableId(table) => Some(table),
             _ => None,
         }))

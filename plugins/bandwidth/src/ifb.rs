@@ -64,8 +64,9 @@ pub(crate) fn create(
         let link = netlink.create_link(&spec)?;
         // Before it is on: the kernel would wait for the packets of the queue that it has then.
         netlink.create_shaper(link.index, shaper)?;
-        let alias = Some(format!("{} {}", alias(owner, GRACE_AGE), host_end.name));
-        let change = LinkChange { alias, up: true, group: Some(0), ..LinkChange::default() };
+        let alias = format!("{} {}", alias(owner, GRACE_AGE), host_end.name);
+        let (alias, group) = (Some(alias.as_str()), Some(0));
+        let change = LinkChange { alias, up: true, group, ..LinkChange::default() };
         netlink.change_link(link.index, &change)?;
         return Ok(link);
     }
@@ -75,15 +76,17 @@ pub(crate) fn create(
 }
 
 /// Whether its alias names this owner.
-fn is_of(link: &Link, owner: &Owner) -> bool {
+pub(crate) fn is_of(link: &Link, owner: &Owner) -> bool {
     link.alias.as_deref().is_some_and(|alias| owner.is_in(alias))
 }
 
-/// The attachment's, if it exists. The Go plugin gives it no alias: then the result of ADD tells whether
-/// it is of this interface of the container, and without one it is taken for it.
+/// The attachment's, if it exists. The Go plugin gives it no alias, and it may be of another interface of
+/// the container: the result of ADD tells, or else whose packets are redirected to it. Where nobody's
+/// are any more, nobody misses it.
 pub(crate) fn find(
     netlink: &Netlink,
     owner: &Owner,
+    end: Option<&Link>,
     result: Option<&Success>,
 ) -> Result<Option<Link>> {
     let names = names(owner);
@@ -95,16 +98,30 @@ pub(crate) fn find(
     if let Some(own) = links.iter().find(|link| is_of(link, owner)) {
         return Ok(Some(own.clone()));
     }
-    let is_listed = |link: &Link| {
-        result.is_none_or(|result| result.interfaces.iter().any(|one| one.name == link.name))
-    };
-    let is_unowned = |link: &Link| {
-        if is_unfinished(link, owner.network()) {
-            return !is_being_added(&link.name);
+    for link in links.into_iter().filter(|link| link.alias.is_none()) {
+        let is_own = if is_unfinished(&link, owner.network()) {
+            !is_being_added(&link.name)
+        } else if let Some(result) = result {
+            link.name == names[0] && result.interfaces.iter().any(|one| one.name == link.name)
+        } else {
+            link.name == names[0] && !is_of_another(netlink, &link, end)?
+        };
+        if is_own {
+            return Ok(Some(link));
         }
-        link.alias.is_none() && link.name == names[0] && is_listed(link)
-    };
-    Ok(links.into_iter().find(is_unowned))
+    }
+    Ok(None)
+}
+
+/// Whether packets of another link than `end` are redirected to it.
+fn is_of_another(netlink: &Netlink, ifb: &Link, end: Option<&Link>) -> Result<bool> {
+    for link in netlink.list_links()? {
+        let is_end = end.is_some_and(|end| end.index == link.index);
+        if !is_end && netlink.list_redirects(link.index)?.contains(&ifb.index) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Deletes those of a network that belong to no attachment that GC leaves alone.
@@ -120,7 +137,14 @@ pub(crate) fn sweep(host: &Host, kept: &Kept<'_>) -> Result<()> {
             && kept.is_stale_link(link, PREFIX)
             && !is_spared
     });
-    let stale: Vec<_> = stale.map(|link| link.index).collect();
+    let stale: Vec<_> = stale.collect();
+    for ifb in &stale {
+        let end = ifb.alias.as_deref().and_then(|alias| alias.rsplit(' ').next());
+        if let Some(end) = links.iter().find(|link| Some(&*link.name) == end) {
+            host.netlink.delete_redirects(end.index, Some(ifb.index))?;
+        }
+    }
+    let stale: Vec<_> = stale.iter().map(|link| link.index).collect();
     Ok(host.netlink.delete_links(&stale)?)
 }
 

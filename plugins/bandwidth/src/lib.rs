@@ -45,7 +45,7 @@ impl Plugin for Bandwidth {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         if let Some(host) = errors.note(Host::open()) {
-            limits::delete(&host, &request.owner(), request.prev_result.as_ref(), errors);
+            limits::delete(&host, request, errors);
         }
     }
 

@@ -4,11 +4,11 @@
 use crate::config::Plan;
 use crate::ifb;
 use common::attach::sandbox::interface;
-use common::attach::{Site, host_end};
+use common::attach::{Sandbox, Site, host_end, veth};
 use common::cni::{Interface, report};
 use common::net::tc::{Hook, Shaper};
 use common::net::{Link, Netlink};
-use common::{Error, Errors, Host, Owner, Result, Success, Undo};
+use common::{Del, Error, Errors, Host, Owner, Result, Success, Undo};
 
 const WAY_OUT: &str = "if this attachment was made before, DEL it first";
 
@@ -21,18 +21,12 @@ pub(crate) fn find_host_end(site: &Site, result: &Success) -> Result<Link> {
     let ifname = site.owner.ifname();
     let link = site.sandbox.netlink.find_link(ifname.as_str())?;
     let link = link.filter(|link| link.kind.as_deref() == Some("veth"));
-    let Some((index, peer)) = link.and_then(|link| Some((link.index, link.peer?))) else {
+    let Some((peer, link)) = link.and_then(|link| Some((link.peer?, link))) else {
         return Err(Error::config(format!("container interface {ifname} has no veth peer"))
             .details("rates are limited at the host's end of a veth pair, as of bridge and ptp"));
     };
-    let end = match site.host.netlink.read_link(peer) {
-        // Another link may have the number, if that end is in a third namespace.
-        Ok(end) if end.peer == Some(index) => end,
-        Err(error) if !error.is_gone() => return Err(error.into()),
-        _ => {
-            let msg = format!("veth peer with index {peer} is not in host ns");
-            return Err(Error::internal(msg));
-        }
+    let Some(end) = veth::find_other_end(&site.host, &link)? else {
+        return Err(Error::internal(format!("veth peer with index {peer} is not in host ns")));
     };
     let is_listed = |one: &Interface| !one.is_in_sandbox() && one.name == end.name;
     if result.interfaces.iter().any(is_listed) {
@@ -110,34 +104,48 @@ fn refuse_limited(netlink: &Netlink, end: &Link, plan: &Plan) -> Result<()> {
 
 /// Has what one link receives sent by another one.
 fn redirect(netlink: &Netlink, from: &Link, to: &Link, undo: &mut Undo) -> Result<()> {
-    let index = from.index;
+    let (index, target) = (from.index, to.index);
+    // Of an ADD whose link was deleted without it.
+    netlink.delete_redirects(index, None)?;
     let has_filters = netlink.read_qdisc(index, Hook::Filters)?.is_some();
     undo.push(format!("redirection of {}", from.name), move || {
         let netlink = Host::open()?.netlink;
-        netlink.delete_redirect(index)?;
+        netlink.delete_redirects(index, Some(target))?;
         if !has_filters && !netlink.has_filters(index)? {
             netlink.delete_qdisc(index, Hook::Filters)?;
         }
         Ok(())
     });
     netlink.ensure_filters(index)?;
-    Ok(netlink.create_redirect(index, to.index)?)
+    Ok(netlink.create_redirect(index, target)?)
 }
 
-/// Deletes what [`create`] has made. The rest dies with the host's end, be it made by another plugin
-/// that does not say whose it is.
-pub(crate) fn delete(host: &Host, owner: &Owner, result: Option<&Success>, errors: &mut Errors) {
-    let netlink = &host.netlink;
-    let ifb = errors.note(ifb::find(netlink, owner, result)).flatten();
-    if let Some(end) = errors.note(host_end::find(netlink, owner)).flatten() {
-        if ifb.is_some() {
-            errors.note(netlink.delete_redirect(end.index));
+/// Deletes what [`create`] has made. The queue dies with the host's end, if that was made by another
+/// plugin that does not say whose it is.
+pub(crate) fn delete(host: &Host, request: &Del<'_>, errors: &mut Errors) {
+    let (netlink, owner) = (&host.netlink, request.owner());
+    let end = errors.note(find_end(host, request, &owner)).flatten();
+    let result = request.prev_result.as_ref();
+    let ifb = errors.note(ifb::find(netlink, &owner, end.as_ref(), result)).flatten();
+    if let Some(end) = end {
+        errors.note(netlink.delete_redirects(end.index, ifb.as_ref().map(|ifb| ifb.index)));
+        if ifb::is_of(&end, &owner) {
+            errors.note(netlink.delete_shaper(end.index));
         }
-        errors.note(netlink.delete_shaper(end.index));
     }
     if let Some(ifb) = ifb {
         errors.note(netlink.delete_link(ifb.index));
     }
+}
+
+/// The host's end of the interface, whoever has made it, if there is anything left of it.
+fn find_end(host: &Host, request: &Del<'_>, owner: &Owner) -> Result<Option<Link>> {
+    if let Some(end) = host_end::find(&host.netlink, owner)? {
+        return Ok(Some(end));
+    }
+    let Some(sandbox) = Sandbox::find(request.netns.as_ref())? else { return Ok(None) };
+    let link = sandbox.netlink.find_link(owner.ifname().as_str())?;
+    Ok(link.map(|link| veth::find_other_end(host, &link)).transpose()?.flatten())
 }
 
 /// Every difference between the limits and the kernel's.
@@ -153,7 +161,7 @@ pub(crate) fn verify(
         differences.extend(netlink.verify_shaper(end, shaper)?);
     }
     if let Some(shaper) = &plan.egress {
-        let Some(ifb) = ifb::find(netlink, &site.owner, Some(result))? else {
+        let Some(ifb) = ifb::find(netlink, &site.owner, Some(end), Some(result))? else {
             differences.push("get ifb device: no ifb of this attachment found".to_owned());
             return Ok(differences);
         };
@@ -174,10 +182,6 @@ fn verify_egress(
     let mut differences = netlink.verify_shaper(ifb, shaper)?;
     if !ifb.is_up {
         differences.push(format!("{} is down", ifb.name));
-    }
-    if ifb.mtu < end.mtu {
-        let (name, mtu) = (&ifb.name, ifb.mtu);
-        differences.push(format!("{name} has an MTU of {mtu}, and {} {}", end.name, end.mtu));
     }
     if !netlink.list_redirects(end.index)?.contains(&ifb.index) {
         differences.push(format!("packets from {} are not redirected to {}", end.name, ifb.name));

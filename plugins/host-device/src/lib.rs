@@ -67,7 +67,7 @@ impl Plugin for HostDevice {
         }
         let records = Records::of(&request.call.network);
         Ipam::del_with(request.call, errors, |errors| {
-            errors.note(adopt::delete(&records, &owner, request.netns.as_ref()));
+            errors.note(adopt::delete(&records, request));
         });
     }
 

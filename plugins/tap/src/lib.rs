@@ -55,7 +55,7 @@ impl Plugin for Tap {
         let owner = request.owner();
         let _running = host_end::announce_del(&owner);
         Ipam::del_with(request.call, errors, |errors| {
-            errors.note(tap::delete(request.netns.as_ref(), &owner));
+            errors.note(tap::delete(request, &owner));
         });
     }
 

@@ -45,7 +45,7 @@ impl Plugin for Tuning {
         announce_chained(Self::NAME, &owner, undo)?;
         let tuned = Tuned::open(&request.netns, owner, &success, &plan.attributes)?;
         let settings = tuned.read(&plan.sysctls)?;
-        let backup = tuned.backup(plan, &settings);
+        let backup = tuned.backup(plan, &settings)?;
         Store::new(plan.data_dir.clone()).keep(&request.attachment, &backup, undo)?;
         backup.undo(&request.netns, &request.attachment.ifname, undo);
         tuned.apply(plan, &settings)?;

@@ -2,7 +2,8 @@
 
 use common::cni::IfName;
 use common::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 
 /// The word that stands for the name of the container's interface.
 const IFNAME: &str = "IFNAME";
@@ -59,21 +60,68 @@ impl Sysctl {
         self.path.replacen(IFNAME, ifname.as_str(), 1)
     }
 
-    /// Whether a value that the kernel shows is the one that was asked for: it separates several
-    /// with tabs.
+    /// Whether a value that the kernel shows is the one that was asked for.
     pub(crate) fn is(&self, found: &str) -> bool {
-        found.split_whitespace().eq(self.value.split_whitespace())
+        let words = |text: &str| text.split_whitespace().map(Word::new).collect::<Vec<_>>();
+        words(found) == words(&self.value)
     }
+}
+
+/// A word of a value. The kernel shows numbers in decimal, ports in their order and all of an address,
+/// and separates words with tabs.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Number(i64),
+    Ports(BTreeSet<u16>),
+    Address(Ipv6Addr),
+    Other(String),
+}
+
+impl Word {
+    fn new(text: &str) -> Self {
+        let number = number(text).map(Self::Number);
+        let known = number.or_else(|| ports(text).map(Self::Ports));
+        let known = known.or_else(|| text.parse().ok().map(Self::Address));
+        known.unwrap_or_else(|| Self::Other(text.to_owned()))
+    }
+}
+
+/// A number as C writes it.
+fn number(text: &str) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let lower = digits.to_ascii_lowercase();
+    let (digits, radix) = match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => (digits, 8),
+        _ => (&*lower, 10),
+    };
+    Some(sign * i64::from_str_radix(digits, radix).ok()?)
+}
+
+/// Ports and ranges of them, as `8080,9000-9002`.
+fn ports(text: &str) -> Option<BTreeSet<u16>> {
+    let ranges = text.split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
+    });
+    Some(ranges.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 fn is_control(sign: char) -> bool {
     sign.is_control() && sign != '\t'
 }
 
-/// The order in which settings are written. One that is for all links is written before that of a
-/// single link, which it would overwrite.
-pub(crate) fn rank(path: &str) -> (usize, bool, String) {
-    (path.matches('/').count(), !path.contains("/conf/all/"), path.to_owned())
+/// The order in which settings are written. One that is for all links is written before one that is for
+/// links to come, and that before one of a single link, which each of them would overwrite; and
+/// `forwarding` before what it overwrites besides.
+pub(crate) fn rank(path: &str) -> (usize, usize, bool, String) {
+    let words: Vec<_> = path.split('/').collect();
+    let place = match words.get(3) {
+        Some(&"all") => 0,
+        Some(&"default") => 1,
+        _ => 2,
+    };
+    (words.len(), place, !path.ends_with("/forwarding"), path.to_owned())
 }
 
 /// The settings of the configuration and those that were asked for, which count more, as they are
@@ -177,5 +225,19 @@ mod tests {
     fn values_are_compared_word_by_word() {
         let range = Sysctl::new("net.ipv4.ip_local_port_range", "1024 65000").unwrap();
         assert!(range.is("1024\t65000\n") && !range.is("1024 6500"));
+        for (written, shown, is_same) in [
+            ("0x10", "16", true),
+            ("010 -0X1", "8\t-1", true),
+            ("0", "0", true),
+            ("0x10", "10", false),
+            ("9000,9002,9001,80", "80,9000-9002", true),
+            ("80,9000-9001", "80,9000-9002", false),
+            ("2001:db8::1", "2001:0db8:0000:0000:0000:0000:0000:0001", true),
+            ("cubic", "cubic", true),
+            ("cubic", "reno", false),
+        ] {
+            let sysctl = Sysctl::new("net.x.y", written).unwrap();
+            assert_eq!(sysctl.is(shown), is_same, "{written} {shown}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use common::attach::{Owner, veth};
 use common::cni::NetnsPath;
 use common::net::{Link, Netns, sysctl};
 use common::{Error, Errors, Host, Result, Sandbox, Success};
+use std::collections::BTreeMap;
 
 /// An attachment as it is found.
 pub(crate) struct Tuned {
@@ -24,8 +25,21 @@ pub(crate) struct Tuned {
 pub(crate) struct Setting<'a> {
     sysctl: &'a Sysctl,
     path: String,
-    /// `None` if it can be written only.
+    /// `None` if it cannot be read.
     found: Option<String>,
+}
+
+/// The values of these settings, and of those that the kernel overwrites. Also of one that has its value
+/// already: it may lose that by another one, which is for all links.
+fn former(settings: &[Setting<'_>]) -> BTreeMap<String, String> {
+    let written = settings.iter().filter(|setting| !setting.is_set());
+    let others = written.flat_map(|setting| sysctl::list_overwritten(&setting.path));
+    let others = others.filter_map(|path| {
+        let found = sysctl::read(&path).ok()??;
+        Some((path, found))
+    });
+    let own = settings.iter().filter_map(|one| Some((one.path.clone(), one.found.clone()?)));
+    others.chain(own).collect()
 }
 
 impl Tuned {
@@ -72,8 +86,8 @@ impl Tuned {
                     return Err(Error::config(msg)
                         .details("it is a setting of the whole host, or this kernel lacks it"));
                 }
-                Err(error) if error.is_denied() => None,
-                read => read?,
+                // It can be written only, or has no value yet.
+                read => read.ok().flatten(),
             };
             Ok(Setting { sysctl, path, found })
         };
@@ -81,23 +95,27 @@ impl Tuned {
     }
 
     /// What there is of all that is to be set.
-    pub(crate) fn backup(&self, plan: &Plan, settings: &[Setting<'_>]) -> Backup {
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub(crate) fn backup(&self, plan: &Plan, settings: &[Setting<'_>]) -> Result<Backup> {
         let path = self.sandbox.path();
-        // One that has its value already may lose it by another one, which is for all links.
-        let former = settings.iter().filter(|_| settings.iter().any(|setting| !setting.is_set()));
-        let sysctls =
-            former.filter_map(|setting| Some((setting.path.clone(), setting.found.clone()?)));
+        let sysctls = if settings.iter().all(Setting::is_set) {
+            BTreeMap::new()
+        } else {
+            self.sandbox.enter(|| former(settings))?
+        };
         let host_end = self.host_end.as_ref();
         let own = Own {
             owner: self.owner.as_str().to_owned(),
             netns: path.to_string(),
             identity: Netns::identity(path.as_path()),
             link: self.link.as_ref().map(|link| link.index),
-            sysctls: sysctls.collect(),
+            sysctls,
             host_end: host_end.map(|(_, end)| HostEnd { name: end.name.clone(), mtu: end.mtu }),
         };
         let attributes = self.link.as_ref().map(|link| plan.attributes.of(link));
-        Backup { attributes: attributes.unwrap_or_default(), own }
+        Ok(Backup { attributes: attributes.unwrap_or_default(), own })
     }
 
     /// Sets everything.
