@@ -40,7 +40,7 @@ pub(crate) fn find(host: &Host, plan: &Plan) -> Result<Option<Link>> {
                 used = used.or(route.map(|route| format!("the route {route}")));
             }
             if let Some(used) = used {
-                let msg = format!("it has {used}, which would no longer be reached");
+                let msg = format!("it has {used}, which would no longer work");
                 let way_out = format!("give {used} to {}, then attach it", plan.bridge);
                 return Err(refuse(&msg)
                     .details(format!("{way_out}: ip link set {name} master {}", plan.bridge)));
