@@ -68,7 +68,13 @@ fn a_link_that_others_need_is_not_taken() {
             "addr del 2001:db8::1/64 dev wan",
             "2001:db8::1/64",
         );
+        bed.ip("link add other type bridge");
+        refuse("link set wan master other", "link set wan nomaster", "\"other\"");
+        refuse("link set wan name elsewhere", "link set elsewhere name wan", "Link not found");
+        bed.set_sysctl("net/ipv6/conf/wan/accept_dad", "0");
         bed.ip("link set wan up");
+        // The kernel adds it when the wire has a carrier, in its own time.
+        while !bed.ip("-6 route show dev wan").contains("fe80::/64") {}
         for (words, route) in [
             ("default dev wan", "0.0.0.0/0"),
             ("198.51.100.0/24 dev wan", "198.51.100.0/24"),
@@ -78,9 +84,6 @@ fn a_link_that_others_need_is_not_taken() {
             let [add, del] = ["add", "del"].map(|verb| format!("{family} route {verb} {words}"));
             refuse(&add, &del, &format!("uplinkInterface \"wan\": it has the route {route}"));
         }
-        bed.ip("link add other type bridge");
-        refuse("link set wan master other", "link set wan nomaster", "\"other\"");
-        refuse("link set wan name elsewhere", "link set elsewhere name wan", "Link not found");
         for name in ["other", "lo"] {
             let own = json!({"cniVersion": "1.1.0", "uplinkInterface": name});
             let (network, before) = (bed.network(on_wire(&own)), bed.snapshot());
