@@ -4,12 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 use testbed::{
-    Sandbox, Testbed, cnitool,
-    dhcp::Served,
-    kernel::{Feature, has_or_leave},
-    programs::workspace,
-    reach::seen,
-    result::addresses,
+    Sandbox, Testbed, cnitool, dhcp::Served, kernel::has_links_or_leave, programs::workspace,
+    reach::seen, result::addresses,
 };
 
 use crate::differences::case;
@@ -96,12 +92,12 @@ fn add(bed: &Testbed, network: &str, pod: &Sandbox) -> Value {
 /// The examples whose links this kernel can make. If it cannot make all of them, the test of this name
 /// is left to the virtual machine too.
 fn examples_here(test: &str) -> Vec<(&'static str, Use)> {
-    let features = |file| -> Vec<Feature> {
+    let is_here = |(file, _): &(&str, Use)| {
         let list: Value = serde_json::from_slice(&example(file)).unwrap();
         let kinds = list["plugins"].as_array().unwrap().iter();
-        kinds.filter_map(|plugin| Feature::of_plugin(plugin["type"].as_str().unwrap())).collect()
+        has_links_or_leave(test, kinds.map(|plugin| plugin["type"].as_str().unwrap()))
     };
-    EXAMPLES.iter().copied().filter(|(file, _)| has_or_leave(test, &features(file))).collect()
+    EXAMPLES.iter().copied().filter(is_here).collect()
 }
 
 fn talk(purpose: Use, outside: &Sandbox, pods: [&Sandbox; 2], results: [&Value; 2]) {

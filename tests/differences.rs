@@ -79,6 +79,11 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         "It has no command line; ours answers on stdout, for people.",
     ),
     (
+        "protocol::an_error_is_no_result",
+        Differs,
+        "It takes an error in the place of a result for a result with nothing in it.",
+    ),
+    (
         "protocol::an_error_says_its_version",
         Differs,
         "It leaves cniVersion out of errors, which the specification requires.",

@@ -101,6 +101,19 @@ fn gc_and_status_require_only_the_path() {
 }
 
 #[test]
+fn an_error_is_no_result() {
+    case_each(|it| {
+        let mut config = it.with("cniVersion", "1.0.0");
+        config["prevResult"] = json!({"cniVersion": "1.0.0", "code": 11, "msg": "come again"});
+        for verb in ["ADD", "CHECK"] {
+            it.call(verb).config(&config).run().fails_with(6, "it is an error, no result");
+        }
+        // DEL does without.
+        it.call("DEL").config(&config).run().success();
+    });
+}
+
+#[test]
 fn a_bad_container_id_is_refused() {
     case_each(|it| {
         for bad in ["-a", "_a", ".", "..", "a b", "a/b", "../a", "a\n", "é"] {

@@ -3,6 +3,7 @@
 mod crash;
 mod gateways;
 mod owners;
+mod whole;
 
 use serde_json::json;
 use testbed::{
@@ -288,6 +289,10 @@ fn check_finds_what_is_missing() {
             "route del default table 100",
             "-6 route del default table 101",
             "route del 192.168.1.0/24 table 100",
+            "route replace default via 192.168.1.77 dev net1 table 100",
+            "rule add from 192.168.1.209 prohibit pref 5",
+            "rule add from all blackhole pref 5",
+            "-6 rule add from 2001:db8:1::/64 unreachable pref 5",
             "link set net1 down",
             "link del net1",
         ];
@@ -308,6 +313,10 @@ fn check_finds_what_is_missing() {
         pod.ip("rule del from 192.168.1.209");
         pod.ip("rule add from 192.168.1.209 lookup 78");
         assert_ne!(network.check(&pod, "c1").error_code(), 0);
+        pod.ip("rule add from 192.168.1.209 lookup 77");
+        network.check(&pod, "c1").silent();
+        pod.ip("rule add from 192.168.1.209 prohibit pref 5");
+        network.check(&pod, "c1").fails_with(999, "a rule drops packets from 192.168.1.209");
     });
 }
 

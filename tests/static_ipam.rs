@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::{
     Network, Sandbox, Testbed,
-    config::{bridge, changed},
+    config::{bridge, changed, host_local},
     result::{addresses, cidrs},
 };
 
@@ -72,6 +72,28 @@ fn the_answer_is_what_the_configuration_says_in_each_version() {
             if !matches!(version, "0.1.0" | "0.2.0" | "0.3.0" | "0.3.1") {
                 network.check(&pod, "c1").silent();
             }
+            network.del(&pod, "c1").silent();
+        }
+    });
+}
+
+#[test]
+fn an_empty_gateway_is_none() {
+    case(|bed| {
+        let pod = bed.sandbox("pod");
+        let routes = json!([{"dst": "0.0.0.0/0", "gw": ""}]);
+        let addresses = json!([{"address": "10.10.0.1/24", "gateway": ""}]);
+        let subnet = json!({"subnet": "10.10.0.0/24", "gateway": "", "routes": routes});
+        for network in [
+            network(bed, &json!({"addresses": addresses, "routes": routes}), &json!({})),
+            bed.network(host_local("net", &subnet)),
+        ] {
+            let result = network.add(&pod, "c1").result();
+            assert_eq!(result["routes"], json!([{"dst": "0.0.0.0/0"}]));
+            network.check(&pod, "c1").silent();
+            let told = changed(result, &json!({"routes": routes}));
+            let config = changed(network.config().clone(), &json!({"prevResult": told}));
+            network.call("CHECK", "c1").config(&config).netns(pod.path()).run().silent();
             network.del(&pod, "c1").silent();
         }
     });

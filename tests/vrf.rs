@@ -89,6 +89,7 @@ fn addresses_and_routes_come_with_the_interface() {
             for words in [
                 "route add 10.10.10.0/24 via 192.168.1.7 src 192.168.1.209 metric 7",
                 "route add 10.10.11.0/24 dev net1",
+                "route add 10.10.12.0/24 via 192.168.1.7 initcwnd 20",
                 "route add 10.10.13.0/24 via 10.10.0.7",
                 "-6 route add 2001:db8:7::/64 via 2001:db8:1::7 src 2001:db8:1::209 metric 77",
                 "-6 route add 2001:db8:8::/64 dev net1",
@@ -106,6 +107,7 @@ fn addresses_and_routes_come_with_the_interface() {
                 (&v4, "192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209"),
                 (&v4, "10.10.10.0/24 via 192.168.1.7 dev net1 src 192.168.1.209 metric 7"),
                 (&v4, "10.10.11.0/24 dev net1 scope link"),
+                (&v4, "10.10.12.0/24 via 192.168.1.7 dev net1 initcwnd 20"),
                 (&v6, "2001:db8:1::/64 dev net1 proto kernel metric 256"),
                 (&v6, "2001:db8:7::/64 via 2001:db8:1::7 dev net1 src 2001:db8:1::209 metric 77"),
                 (&v6, "2001:db8:8::/64 dev net1 metric 1024"),

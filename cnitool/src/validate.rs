@@ -17,12 +17,13 @@ use crate::directory;
 use crate::finding::{Finding, Findings, Level};
 use crate::list::{ConfigList, PluginConfig};
 use crate::plugins::{self, Known, Role};
-use common::cni::{Version, json};
+use common::cni::{Reading, Version, json};
 use host_local::range::Range;
 use keys::Readers;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Checks files, one after the other, each also against those before it.
 #[derive(Debug)]
@@ -153,12 +154,40 @@ impl<'a> Validator<'a> {
             effect::check(keys, &reading.known(keys).unwrap_or_default(), at, findings);
         }
         capabilities(plugin, &readers, at, findings);
+        if kind == "flannel" {
+            self.delegate(list, &reading, at, findings);
+        }
         match ipam {
             Some(("host-local", Some(_), section, at)) => {
                 ranges::check(section, &at, findings);
                 ranges::of(&document)
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// What flannel hands on. The delegate's `ipam` is made of what stands beside `delegate`.
+    fn delegate(
+        &mut self,
+        list: &ConfigList,
+        reading: &Rc<Reading>,
+        at: &str,
+        findings: &mut Findings,
+    ) {
+        let keys = flannel::Flannel::delegated(reading).map(Value::Object);
+        let Some(Ok(delegate)) = keys.map(PluginConfig::new) else { return };
+        let (mut own, within) = (Findings::default(), join(at, "delegate"));
+        self.plugin(list, &delegate, &within, &mut own);
+        for finding in own.0 {
+            let rest = finding.path.strip_prefix(&join(&within, "ipam"));
+            let path = match rest.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) {
+                Some(rest) => format!("{}{rest}", join(at, "ipam")),
+                None => finding.path.clone(),
+            };
+            let finding = Finding { path, ..finding };
+            if !findings.0.contains(&finding) {
+                findings.0.push(finding);
+            }
         }
     }
 
@@ -503,6 +532,53 @@ mod tests {
                 "note: plugins[1].type: sriov-cni is not one of ours, so its keys are not looked at",
             ]
         );
+    }
+
+    #[test]
+    fn what_flannel_hands_on_is_looked_at() {
+        let bed = Bed::new(&["flannel", "bridge", "host-local"]);
+        let with = |keys: &str| {
+            let text = list(&format!(r#"{{"type": "flannel", {keys}}}"#));
+            check(&bed, &[("a.conflist", &text)])
+        };
+        let good = r#""delegate": {"hairpinMode": true, "ipMasqExclude": ["10.0.0.0/8"]},
+            "ipam": {"dataDir": "/x", "routes": [{"dst": "10.9.0.0/16"}]}"#;
+        assert_eq!(with(good), [""; 0]);
+        for (keys, wrong) in [
+            (
+                r#""delegate": {"hairpinMod": true}"#,
+                "warning: plugins[0].delegate.hairpinMod: bridge does not know this key; did you \
+                 mean `hairpinMode`?",
+            ),
+            (
+                r#""delegate": {"mtu": "1400"}"#,
+                "error: plugins[0].delegate.mtu: must be a number, not a string",
+            ),
+            (
+                r#""delegate": {"hairpinMode": true, "promiscMode": true}"#,
+                "error: plugins[0].delegate: cannot set hairpin mode and promiscuous mode at the \
+                 same time",
+            ),
+            (
+                r#""ipam": {"type": "host-local", "graceage": 5, "stiky": "pod"}"#,
+                "note: plugins[0].ipam.graceage: it is usually written `graceAge`",
+            ),
+            (
+                r#""ipam": {"stiky": "pod"}"#,
+                "warning: plugins[0].ipam.stiky: host-local does not know this key; did you mean \
+                 `sticky`?",
+            ),
+            (
+                r#""delegate": {"type": "brige"}"#,
+                "error: plugins[0].delegate.type: failed to find plugin \"brige\" in path [PATH]; \
+                 did you mean `bridge`?",
+            ),
+        ] {
+            let found = with(keys);
+            assert_eq!(found[0], wrong, "{found:?}");
+            let distinct: std::collections::BTreeSet<_> = found.iter().collect();
+            assert_eq!(distinct.len(), found.len(), "{found:?}");
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! addresses that it forwards.
 
 use serde_json::{Value, json};
-use testbed::{Sandbox, Testbed, config, reach::seen};
+use testbed::{Sandbox, Testbed, config, kernel::Feature, reach::seen};
 
-use crate::differences::case;
+use crate::differences::{case, case_on};
 
 /// A machine with 203.0.113.9 on the wire that the host's link `wan` leads to.
 fn machine(bed: &Testbed) -> Sandbox {
@@ -71,9 +71,63 @@ fn a_link_that_others_need_is_not_taken() {
         bed.ip("link add other type bridge");
         refuse("link set wan master other", "link set wan nomaster", "\"other\"");
         refuse("link set wan name elsewhere", "link set elsewhere name wan", "Link not found");
-        // An address that the kernel has given by itself is no reason.
+        bed.set_sysctl("net/ipv6/conf/wan/accept_dad", "0");
         bed.ip("link set wan up");
+        // The kernel adds it when the wire has a carrier, in its own time.
+        while !bed.ip("-6 route show dev wan").contains("fe80::/64") {}
+        for (words, route) in [
+            ("default dev wan", "0.0.0.0/0"),
+            ("198.51.100.0/24 dev wan", "198.51.100.0/24"),
+            ("default via fe80::9 dev wan", "::/0 via fe80::9"),
+        ] {
+            let family = if route.contains(':') { "-6" } else { "-4" };
+            let [add, del] = ["add", "del"].map(|verb| format!("{family} route {verb} {words}"));
+            refuse(&add, &del, &format!("uplinkInterface \"wan\": it has the route {route}"));
+        }
+        for name in ["other", "lo"] {
+            let own = json!({"cniVersion": "1.1.0", "uplinkInterface": name});
+            let (network, before) = (bed.network(on_wire(&own)), bed.snapshot());
+            network.status().fails_with(50, "cannot be a port of a bridge");
+            network.add(&pod, "c1").fails_with(7, "cannot be a port of a bridge");
+            bed.assert_unchanged_since(&before);
+        }
+        // An address that the kernel has given by itself is no reason.
         network.add(&pod, "c1").success();
+    });
+}
+
+#[test]
+fn a_failed_add_detaches_what_it_has_attached() {
+    case(|bed| {
+        let _machine = machine(bed);
+        let [pod, other] = ["pod", "other"].map(|name| bed.sandbox(name));
+        let refusal = "echo '{\"code\": 53, \"msg\": \"no\"}'; exit 1";
+        bed.script("none", &format!("#!/bin/sh\ncat >/dev/null\n{refusal}\n"));
+        let failing = bed.network(on_wire(&json!({"ipam": {"type": "none", "ranges": null}})));
+        let working = bed.network(on_wire(&json!({"uplinkInterface": null})));
+        working.add(&other, "other").success();
+        working.del(&other, "other").silent();
+        let before = bed.snapshot();
+        failing.add(&pod, "c1").fails_with(53, "no");
+        bed.assert_unchanged_since(&before);
+        bed.ip("link set wan up");
+        // Who is there by then may need it.
+        working.add(&other, "other").success();
+        failing.add(&pod, "c1").fails_with(53, "no");
+        assert_eq!(bed.link("wan")["master"], "br0");
+    });
+}
+
+#[test]
+fn check_misses_the_vlan_of_the_uplink() {
+    case_on(&[Feature::BridgeVlans], |bed| {
+        let (_machine, pod) = (machine(bed), bed.sandbox("pod"));
+        let network = bed.network(on_wire(&json!({"vlan": 9})));
+        network.add(&pod, "c1").success();
+        network.check(&pod, "c1").silent();
+        bed.succeed("bridge", &["vlan", "del", "dev", "wan", "vid", "9"]);
+        network.check(&pod, "c1").fails_with(999, "uplink wan is not in VLAN 9");
+        network.del(&pod, "c1").silent();
     });
 }
 

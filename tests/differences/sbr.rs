@@ -69,4 +69,6 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Older,
         "1.1.1 fails where the interface is not there any more.",
     ),
+    ("sbr::whole::a_route_moves_with_all_that_the_kernel_says_of_it", Differs, MOVED),
+    ("sbr::whole::a_route_that_another_interface_shares_stays", Differs, MOVED),
 ];

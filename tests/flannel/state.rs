@@ -1,7 +1,11 @@
 //! What flannel keeps of each attachment, so that DEL knows who has made it: beside the Go plugin, and
 //! for several interfaces of a container.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use testbed::{
@@ -161,6 +165,52 @@ fn the_state_of_a_second_interface_is_found_when_the_first_one_is_gone() {
             network.check(&pod, "c1").silent();
             network.del(&pod, "c1").silent();
         }
+        assert!(names(bed).is_empty() && pod.has_only_lo());
+    });
+}
+
+#[test]
+fn interfaces_that_come_at_once_have_a_state_each() {
+    case(|bed| {
+        bed.lease_subnet();
+        let pod = bed.sandbox("pod");
+        let call = |verb: &str, name: &str| {
+            let network = bed.network(flannel(&json!({}))).ifname(name);
+            network.call(verb, "c1").netns(pod.path())
+        };
+        // The first one has chosen its file, and has not put it there yet.
+        let slow = "-e trace=rename -e inject=rename:delay_enter=1500000:when=1";
+        thread::scope(|threads| {
+            let add = threads.spawn(|| bed.strace(call("ADD", "eth0"), slow).0);
+            let start = Instant::now();
+            while names(bed).is_empty() {
+                assert!(start.elapsed() < Duration::from_secs(10), "nothing is written");
+            }
+            call("ADD", "eth1").run().success();
+            add.join().unwrap().success();
+        });
+        assert_eq!(names(bed), ["c1", "c1:eth1"]);
+        for name in ["eth1", "eth0"] {
+            call("DEL", name).run().silent();
+        }
+        assert!(names(bed).is_empty() && pod.has_only_lo() && bed.leases("cbr0").is_empty());
+    });
+}
+
+#[test]
+fn a_network_that_was_refused_takes_nothing_of_the_one_that_is_there() {
+    case(|bed| {
+        bed.lease_subnet();
+        let (network, pod) = (bed.network(flannel(&json!({}))), bed.sandbox("pod"));
+        network.add(&pod, "c1").success();
+        let (kept, other) = (names(bed), bed.network(flannel(&json!({"name": "other"}))));
+        other.add(&pod, "c1").fails_with(4, "CNI_IFNAME");
+        assert_eq!(names(bed), kept);
+        // As runtimes do after a failure.
+        other.del(&pod, "c1").silent();
+        assert_eq!(names(bed), kept);
+        network.check(&pod, "c1").silent();
+        network.del(&pod, "c1").silent();
         assert!(names(bed).is_empty() && pod.has_only_lo());
     });
 }

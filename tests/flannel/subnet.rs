@@ -122,6 +122,23 @@ fn new_pods_have_the_new_subnet_and_old_ones_go_completely() {
 }
 
 #[test]
+fn a_failed_add_leaves_the_former_subnet_to_its_pods() {
+    case(|bed| {
+        bed.write(SUBNET_ENV, DUAL);
+        let (network, old) = (bed.network(flannel(&json!({}))), bed.sandbox("old"));
+        let own = addresses(&network.add(&old, "old").result());
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        other_subnet(bed);
+        let refusal = "echo '{\"code\": 53, \"msg\": \"no\"}'; exit 1";
+        bed.script("bridge", &format!("#!/bin/sh\ncat >/dev/null\n{refusal}\n"));
+        network.add(&pod, "c1").fails_with(53, "no");
+        bed.write(SUBNET_ENV, DUAL);
+        bed.assert_unchanged_since(&before);
+        reaches(bed, &old, &own);
+    });
+}
+
+#[test]
 fn a_bridge_that_serves_nobody_takes_the_addresses_of_a_new_cluster() {
     case(|bed| {
         bed.write(SUBNET_ENV, DUAL.replace("10.5.", "10.244."));

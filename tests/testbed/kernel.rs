@@ -33,18 +33,6 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// What a plugin needs.
-    #[must_use]
-    pub fn of_plugin(kind: &str) -> Option<Self> {
-        match kind {
-            "dummy" => Some(Self::Dummy),
-            "ipvlan" => Some(Self::Ipvlan),
-            "vlan" => Some(Self::Vlan),
-            "vrf" => Some(Self::Vrf),
-            _ => None,
-        }
-    }
-
     /// What `ip link add probe` is followed by to make such a link on top of `below` or of nothing.
     fn words(self) -> &'static str {
         match self {
@@ -98,18 +86,36 @@ pub fn has_or_leave(test: &str, features: &[Feature]) -> bool {
 /// When the list of such tests cannot be written.
 #[must_use]
 pub fn plugins_to_try(test: &str) -> Vec<String> {
+    let (left, tried) = sorted();
+    if !left.is_empty() {
+        leave(test, &left.join(" "));
+    }
+    tried.clone()
+}
+
+/// Whether the kernel has the links of all these plugins. Otherwise the test of this name is left to
+/// `make test-vm`, too.
+///
+/// # Panics
+/// When the list of such tests cannot be written.
+#[must_use]
+pub fn has_links_or_leave<'a>(test: &str, mut plugins: impl Iterator<Item = &'a str>) -> bool {
+    let (left, _) = sorted();
+    let Some(lack) = plugins.find(|kind| left.iter().any(|one| one == kind)) else { return true };
+    leave(test, lack);
+    false
+}
+
+/// The plugins whose links this kernel cannot make, and the others: asked once.
+fn sorted() -> &'static (Vec<String>, Vec<String>) {
     static ALL: OnceLock<(Vec<String>, Vec<String>)> = OnceLock::new();
-    let (left, tried) = ALL.get_or_init(|| {
+    ALL.get_or_init(|| {
         let chosen = env::var("TRY").ok();
         let is_chosen = |plugin: &String| {
             chosen.as_ref().is_none_or(|words| words.split(' ').any(|word| word == plugin))
         };
         plugins().into_iter().filter(is_chosen).partition(|plugin| lacks(plugin))
-    });
-    if !left.is_empty() {
-        leave(test, &left.join(" "));
-    }
-    tried.clone()
+    })
 }
 
 /// Whether an ADD of this plugin fails because the kernel lacks something, which the plugin says.

@@ -5,10 +5,10 @@
 
 use super::host_end::{announce_del, host_name};
 use super::layer3::describe;
-use super::sandbox::Routing;
+use super::sandbox::{Routing, no_differences};
 use super::site::Side;
 use super::{Ipam, Layer3, Owner, Sandbox, Site};
-use crate::cni::{Add, Code, Del, Error, Errors, Result, Success, Undo};
+use crate::cni::{Add, Check, Code, Del, Error, Errors, Result, Success, Undo};
 use crate::net::{self, Link, LinkChange, LinkKind, LinkSpec, Mac};
 use std::cell::Cell;
 use std::fmt::Display;
@@ -150,6 +150,26 @@ pub(super) fn is_listed(request: &Del<'_>, link: &Link) -> bool {
     let listed = request.prev_result.iter().flat_map(|result| &result.interfaces);
     let mut named = listed.filter(|entry| entry.is_in_sandbox() && entry.name == link.name);
     named.any(|entry| mac_difference(link, entry.mac.as_deref()).is_none())
+}
+
+/// The CHECK of a plugin whose only link is the container's, of this kind: `verify_own` gets the link,
+/// if it is there, and tells the differences that only this kind can have.
+///
+/// # Errors
+/// One that names every difference; and those of the IPAM plugin, unchanged.
+pub fn check(
+    request: &Check<'_>,
+    layer3: &Layer3,
+    kind: &str,
+    verify_own: impl FnOnce(&Site, Option<&Link>) -> Result<Vec<String>>,
+) -> Result<()> {
+    let result = &request.prev_result;
+    let site = Site::open(request)?;
+    Ipam::of(request.call, Some(layer3))?.check()?;
+    let (link, mut differences) = verify(&site, kind, result)?;
+    differences.extend(verify_own(&site, link.as_ref())?);
+    differences.extend(site.sandbox.verify(site.owner.ifname(), result, Routing::Connected)?);
+    no_differences(&differences)
 }
 
 /// The container's link, if there is one of this kind, and every difference from the result of ADD.

@@ -69,14 +69,15 @@ impl Master {
         Ok(misplaced.map(|link| format!("{} is not on master {name:?}", link.name)))
     }
 
-    /// For STATUS: whether ADD would find it.
+    /// For STATUS: whether ADD would find the one that is named. Otherwise the plugin before this one may
+    /// tell ADD which one it is.
     ///
     /// # Errors
     /// Code 50 when it would not.
     pub fn status(&self) -> Result<()> {
         // Which container's links are meant is not known yet.
-        if self.side == Side::Host {
-            let found = find(&Host::open()?.netlink, self.name.as_deref());
+        if let Some(name) = self.name.as_deref().filter(|_| self.side == Side::Host) {
+            let found = find(&Host::open()?.netlink, Some(name));
             found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
         }
         Ok(())

@@ -14,7 +14,7 @@
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`tap`] | a link of the container whose other end is a program |
 //! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host, [`records`]: where that is kept |
-//! | [`lock`] | the lock of a container's namespace |
+//! | [`lock`] | the lock of a container's namespace, or of a directory |
 //! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |

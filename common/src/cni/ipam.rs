@@ -26,6 +26,14 @@ impl<'de> Deserialize<'de> for OptionalIp {
     }
 }
 
+/// Reads an address that may be missing, as [`OptionalIp`] does: so an address of Go's library reads.
+pub(super) fn empty_is_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<IpAddr>, D::Error> {
+    let ip = Option::<OptionalIp>::deserialize(deserializer)?;
+    Ok(ip.and_then(|ip| ip.0))
+}
+
 /// The error of a configuration without the section `ipam`.
 pub fn no_ipam() -> Error {
     Error::config("IPAM config missing 'ipam' key")

@@ -1,5 +1,6 @@
 //! The result of an ADD, as of specification 1.1.0. Other versions are converted at the edge.
 
+use super::ipam::empty_is_none;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
@@ -59,7 +60,7 @@ pub struct Ip {
     /// The address and the length of its subnet's prefix.
     pub address: Cidr,
     /// The subnet's gateway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "empty_is_none", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// Index into [`Success::interfaces`]; IPAM plugins leave it out, -1 is legal and means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +73,7 @@ pub struct Route {
     /// Destination.
     pub dst: Cidr,
     /// Next hop.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "empty_is_none", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// In bytes, 0 = not set.
     #[serde(default, skip_serializing_if = "is_zero")]

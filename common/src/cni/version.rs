@@ -1,5 +1,6 @@
 //! The seven versions of the specification, and results converted from and to each of them.
 
+use super::ipam::empty_is_none;
 use super::json;
 use super::{Code, Error, Ip, Result, Route, Success};
 use serde::Deserialize;
@@ -73,6 +74,7 @@ impl FromStr for Version {
 #[derive(Deserialize)]
 struct LegacyIp {
     ip: super::Cidr,
+    #[serde(default, deserialize_with = "empty_is_none")]
     gateway: Option<std::net::IpAddr>,
     #[serde(default)]
     routes: Vec<Route>,
@@ -101,8 +103,11 @@ impl Success {
     /// Reads a result of any version; `default` is for one that does not name its own.
     ///
     /// # Errors
-    /// Code 1 for an unknown version, 6 for a shape that is not that version's.
+    /// Code 1 for an unknown version, 6 for a shape that is not that version's, as that of an error.
     pub fn decode(value: &Value, default: Version) -> Result<Self> {
+        if let Ok(error) = json::from_value::<Error>(value) {
+            return Err(Error::new(Code::Decode, format!("it is an error, no result: {error}")));
+        }
         let version = match value.get("cniVersion") {
             None | Some(Value::Null) => default,
             Some(Value::String(version)) if version.is_empty() => default,
@@ -246,6 +251,9 @@ mod tests {
     fn unknown_versions_are_refused() {
         let error = Success::decode(&json!({"cniVersion": "9.9.9"}), Version::V1_1_0).unwrap_err();
         assert_eq!(error.code(), Code::IncompatibleVersion);
+        let refused = json!({"cniVersion": "1.1.0", "code": 11, "msg": "later"});
+        let error = Success::decode(&refused, Version::V1_1_0).unwrap_err();
+        assert_eq!(error.to_string(), "it is an error, no result: later");
         assert!("1.1".parse::<Version>().is_err());
     }
 }

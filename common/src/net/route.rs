@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -143,7 +143,7 @@ impl Route {
     }
 
     /// A route for each next hop; an empty list if the message is about another kind than unicast.
-    fn from_message(message: RouteMessage) -> Vec<Self> {
+    pub(super) fn from_message(message: RouteMessage) -> Vec<Self> {
         let RouteHeader {
             address_family,
             destination_prefix_length: prefix,
@@ -253,38 +253,17 @@ impl Netlink {
     pub fn create_route(&self, route: &Route) -> Result<()> {
         // Neither EXCL, which refuses a second next hop, nor APPEND, which makes IPv4 prefer the
         // old one (fib_table_insert in net/ipv4/fib_trie.c, fib6_add_rt2node in ip6_fib.c).
-        self.new_route(route, NLM_F_CREATE)
+        self.new_route(route.message(), route, NLM_F_CREATE)
     }
 
-    /// Adds a route behind those to the same destination with the same metric, unless it is there
-    /// already; IPv6 balances over all of them.
-    ///
-    /// # Errors
-    /// As [`Netlink::create_route`], but for a route that is there.
-    pub fn append_route(&self, route: &Route) -> Result<()> {
-        match self.new_route(route, NLM_F_CREATE | NLM_F_APPEND) {
-            Err(error) if error.is_exists() => Ok(()),
-            outcome => outcome,
-        }
-    }
-
-    fn new_route(&self, route: &Route, flags: u16) -> Result<()> {
-        self.change(RouteNetlinkMessage::NewRoute(route.message()), flags, || {
+    pub(super) fn new_route(&self, message: RouteMessage, route: &Route, flags: u16) -> Result<()> {
+        self.change(RouteNetlinkMessage::NewRoute(message), flags, || {
             self.describe_route("add", route)
         })
         .map(drop)
     }
 
-    /// Removes a route; one that is gone already is success.
-    pub fn delete_route(&self, route: &Route) -> Result<()> {
-        let message = RouteNetlinkMessage::DelRoute(route.message());
-        match self.change(message, 0, || self.describe_route("delete", route)) {
-            Err(error) if !error.is_gone() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn describe_route(&self, verb: &str, route: &Route) -> String {
+    pub(super) fn describe_route(&self, verb: &str, route: &Route) -> String {
         let dev = route.oif.map(|index| format!(" dev {}", self.name_of(index)));
         format!("{verb} route {route}{}", dev.unwrap_or_default())
     }
@@ -320,6 +299,13 @@ impl Netlink {
 
     /// The unicast routes of one table; an empty list for a table that does not exist.
     pub fn list_routes(&self, family: Family, table: u32) -> Result<Vec<Route>> {
+        let messages = self.dump_table(family, table)?.into_iter();
+        let routes = messages.flat_map(Route::from_message);
+        Ok(routes.filter(|route| route.table == Some(table)).collect())
+    }
+
+    /// What the kernel says of a table; kernels before 4.20 say it of all of them.
+    pub(super) fn dump_table(&self, family: Family, table: u32) -> Result<Vec<RouteMessage>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family.into();
         message.header.kind = RouteType::Unicast;
@@ -331,9 +317,11 @@ impl Netlink {
             Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
             outcome => outcome?,
         };
-        let mut routes: Vec<Route> = answer.into_iter().flat_map(new_routes).collect();
-        routes.retain(|route| route.table == Some(table));
-        Ok(routes)
+        let message = |answer| match answer {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
+            _ => None,
+        };
+        Ok(answer.into_iter().filter_map(message).collect())
     }
 
     /// The route that a packet to `address` would take; its `dst` is `address` alone. `None` if there
@@ -362,7 +350,7 @@ fn is_unreachable(error: &Error) -> bool {
 }
 
 /// The header has one byte for the table; the attribute takes any number.
-fn set_table(message: &mut RouteMessage, table: u32) {
+pub(super) fn set_table(message: &mut RouteMessage, table: u32) {
     message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.attributes.push(RouteAttribute::Table(table));
 }

@@ -18,13 +18,13 @@ pub const OUR_PROTOCOL: u8 = 71;
 /// The tables that the kernel made (`RT_TABLE_DEFAULT` to `RT_TABLE_LOCAL`).
 const KERNELS: std::ops::RangeInclusive<u32> = 253..=255;
 
-/// A rule that sends packets into a table.
+/// A rule that sends packets into a table, or drops them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Where the packets come from; `None` for anywhere.
     pub source: Option<IpNetwork>,
-    /// The number of the table.
-    pub table: u32,
+    /// The number of the table; `None` if the packets are dropped.
+    pub table: Option<u32>,
     /// Who has made it, as in [`Route::protocol`](super::Route).
     pub protocol: u8,
     /// A number that its maker has given it. A rule has no room for a text, but a firewall mark whose
@@ -51,14 +51,16 @@ impl Rule {
             RuleAttribute::FwMark(tag),
             RuleAttribute::FwMask(0),
         ];
-        let (source, tag) = (Some(source.into()), Some(tag));
+        let (source, table, tag) = (Some(source.into()), Some(table), Some(tag));
         Self { source, table, protocol: OUR_PROTOCOL, tag, is_plain: true, message }
     }
 
     fn from_message(message: RuleMessage) -> Option<Self> {
-        if message.header.action != RuleAction::ToTable {
-            return None;
-        }
+        let has_table = match message.header.action {
+            RuleAction::ToTable => true,
+            RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => false,
+            _ => return None,
+        };
         let (mut source, mut table) = (None, message.header.table.into());
         let (mut protocol, mut mark, mut mask) = (0, None, None);
         let header = &message.header;
@@ -77,6 +79,7 @@ impl Rule {
         is_plain &= mask.unwrap_or_default() == 0 && (mark.is_none() || mask.is_some());
         let source = source.and_then(|ip| IpNetwork::new(ip, message.header.src_len).ok());
         let tag = mark.filter(|_| mask == Some(0) && protocol == OUR_PROTOCOL);
+        let table = has_table.then_some(table);
         Some(Self { source, table, protocol, tag, is_plain, message })
     }
 
@@ -85,9 +88,18 @@ impl Rule {
         self.source == Some(address.into())
     }
 
+    /// Whether it drops all packets of an address.
+    pub fn drops(&self, address: IpAddr) -> bool {
+        self.table.is_none()
+            && self.is_plain
+            && self.message.header.family == Family::of(address).into()
+            && self.source.is_none_or(|source| source.contains(address))
+    }
+
     fn what(&self, verb: &str) -> String {
         let source = self.source.map_or("all".to_owned(), |source| source.ip().to_string());
-        format!("{verb} rule from {source} lookup {}", self.table)
+        let table = self.table.map_or("none".to_owned(), |table| table.to_string());
+        format!("{verb} rule from {source} lookup {table}")
     }
 }
 
@@ -107,7 +119,8 @@ impl Netlink {
         }
     }
 
-    /// The rules of both families that send packets into tables, in the order in which they are asked.
+    /// The rules of both families that send packets into tables or drop them, in the order in which they
+    /// are asked.
     ///
     /// # Errors
     /// [`Error::is_unsupported`](super::Error::is_unsupported) on a kernel without policy rules.
@@ -135,7 +148,7 @@ impl Netlink {
     /// The tables, from `first` on, that no rule, route or VRF of the namespace uses.
     pub fn list_free_tables(&self, first: u32) -> Result<impl Iterator<Item = u32> + use<>> {
         let mut used: BTreeSet<u32> = KERNELS.collect();
-        used.extend(self.list_rules()?.iter().map(|rule| rule.table));
+        used.extend(self.list_rules()?.iter().filter_map(|rule| rule.table));
         for family in Family::ALL {
             used.extend(self.list_tables_of_routes(family)?);
         }

@@ -50,7 +50,7 @@ impl Plugin for Bridge {
             addresses.wait_before_link()?;
         }
         let bridge = switch::ensure(&site.host, plan, found)?;
-        uplink::ensure(&site.host.netlink, plan, uplink.as_ref(), &bridge)?;
+        uplink::ensure(&site.host.netlink, plan, uplink.as_ref(), &bridge, undo)?;
         let pair = self.veth(&bridge).create(&site, undo)?;
         if let Some(vlans) = &plan.vlans {
             vlans.apply(&site.host.netlink, pair.host.index)?;

@@ -95,14 +95,19 @@ impl Vlans {
     /// Lets frames of these VLANs through a port that leads to other switches, tagged. What the port does
     /// with them already stays as it is.
     pub(crate) fn ensure_tagged(&self, host: &Netlink, port: u32) -> Result<()> {
-        let found = host.list_vlans(port)?;
-        let mut missing = self.wanted();
-        missing.retain(|vlan| !found.iter().any(|found| found.vid == vlan.vid));
+        let missing = self.list_missing(host, port)?;
         if missing.is_empty() {
             return Ok(());
         }
         let tagged = |vlan: &Vlan| Vlan { vid: vlan.vid, pvid: false, untagged: false };
         Ok(host.create_vlans(port, &missing.iter().map(tagged).collect::<Vec<_>>())?)
+    }
+
+    /// The VLANs that such a port is not in.
+    pub(crate) fn list_missing(&self, host: &Netlink, port: u32) -> Result<Vec<Vlan>> {
+        let (found, mut missing) = (host.list_vlans(port)?, self.wanted());
+        missing.retain(|vlan| !found.iter().any(|found| found.vid == vlan.vid));
+        Ok(missing)
     }
 
     /// Every difference between these VLANs and those of the ports that the result of ADD names.

@@ -8,17 +8,19 @@
 use crate::config::{Object, kind_of};
 use crate::subnet_env::SubnetEnv;
 use common::cni::{IfName, json, report};
-use common::{Host, Result};
+use common::net::AddressOptions;
+use common::{Host, Result, Undo};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 /// Removes addresses of the bridge that are the cluster's and not this node's, and, from the `cni0` that
 /// nobody has named and that serves nobody, every other address that `bridge` would refuse to replace.
-/// What else has an address there may be another network's, and is left to `bridge` to refuse.
+/// What else has an address there may be another network's, and is left to `bridge` to refuse. They come
+/// back if the ADD fails, because pods of the former subnet may still use them.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn delete_former(config: &Object, subnet: &SubnetEnv) -> Result<()> {
+pub(crate) fn delete_former(config: &Object, subnet: &SubnetEnv, undo: &mut Undo) -> Result<()> {
     let is_told = json::get(config, "forceAddress").is_some();
     if kind_of(config) != "bridge" || is_told {
         return Ok(());
@@ -44,7 +46,15 @@ pub(crate) fn delete_former(config: &Object, subnet: &SubnetEnv) -> Result<()> {
             report(format_args!(
                 "{address} of {name} is no address of this node's subnet any more"
             ));
-            netlink.delete_address(bridge.index, address)?;
+            let index = bridge.index;
+            undo.push(format!("{address} of {name}"), move || {
+                let options = AddressOptions { nodad: true, noprefixroute: false };
+                match Host::open()?.netlink.ensure_address(index, address, &options) {
+                    Err(error) if !error.is_gone() => Err(error.into()),
+                    _ => Ok(()),
+                }
+            });
+            netlink.delete_address(index, address)?;
         }
     }
     Ok(())

@@ -7,14 +7,19 @@ mod state;
 mod subnet_env;
 
 use common::attach::host_end;
-use common::cni::{Attachment, Delegate};
+use common::cni::{Attachment, Delegate, Reading};
 use common::{
     Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo,
 };
 use config::{Object, Plan, kind_of, set};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use state::State;
+use std::rc::Rc;
 use subnet_env::SubnetEnv;
+
+/// What flanneld has written on some node (RFC 5737), where it does not masquerade.
+const EXAMPLE: &str = "FLANNEL_NETWORK=192.0.2.0/24\nFLANNEL_SUBNET=192.0.2.1/25\n\
+                       FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
 
 /// The plugin.
 #[derive(Debug)]
@@ -38,14 +43,15 @@ impl Plugin for Flannel {
         let delegate = open(request.call, &config)?;
         // Of two ADDs of an attachment, the one that is refused must not take the other one's state.
         host_end::announce_chained(Self::NAME, &request.owner(), undo)?;
-        State::of(&self.plan.data_dir, &request.attachment).create(&config, undo)?;
-        gateway::delete_former(&config, &subnet)?;
+        let network = &request.call.network.name;
+        State::of(&self.plan.data_dir, network, &request.attachment).create(&config, undo)?;
+        gateway::delete_former(&config, &subnet, undo)?;
         delegate.start_add(None, None, undo)?.finish()
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let plan = Plan::tolerant(request.call);
-        let state = State::of(&plan.data_dir, &request.attachment);
+        let state = State::of(&plan.data_dir, &request.call.network.name, &request.attachment);
         let running = host_end::announce_chained_del(Self::NAME, &request.owner());
         // Without state, what is configured now finds what ADD has made.
         let mut config = state.read().unwrap_or_else(|| plan.delegate(None));
@@ -86,6 +92,13 @@ impl Plugin for Flannel {
 }
 
 impl Flannel {
+    /// What the delegate would read on a node that has some subnet, if this plugin read this; `None` if
+    /// this one refuses it.
+    pub fn delegated(reading: &Rc<Reading>) -> Option<Map<String, Value>> {
+        let plan = Plan::new(&Call::examined(reading).ok()?).ok()?;
+        Some(plan.delegate(Some(&SubnetEnv::parse(EXAMPLE).ok()?)))
+    }
+
     /// The `type` of the plugin that has made an attachment, and what that one would read for CHECK if
     /// this one read `stdin`.
     ///
@@ -100,7 +113,7 @@ impl Flannel {
 
 /// The configuration by which an attachment was made, or that it would get now.
 fn attached(call: &Call, plan: &Plan, attachment: &Attachment) -> Result<Object> {
-    let mut config = match State::of(&plan.data_dir, attachment).read() {
+    let mut config = match State::of(&plan.data_dir, &call.network.name, attachment).read() {
         Some(config) => config,
         None => plan.delegate(Some(&SubnetEnv::load(&plan.subnet_file)?)),
     };

@@ -4,12 +4,15 @@
 //! The file `<dataDir>/<container ID>` is the Go plugin's, which reads ours and writes its own: with
 //! one interface per container, either plugin detaches what the other one has attached. That of a
 //! container's second interface is `<container ID>:<interface>`, which the Go plugin does not know: it
-//! keeps the last one only. Neither name can be that of anything else, for an ID has no colon.
+//! keeps the last one only. Neither name can be that of anything else, for an ID has no colon. Which of
+//! them an attachment has depends on what is there, so the directory is locked when states change.
 
 use crate::config::{Object, kind_of, set};
 use common::attach::kept::{GRACE_AGE, is_young};
-use common::attach::{host_end, owner::digest};
-use common::cni::{Attachment, ContainerId, Context as _, IfName, Timeout, json, report};
+use common::attach::{host_end, lock::Lock, owner::digest};
+use common::cni::{
+    Attachment, ContainerId, Context as _, IfName, NetworkName, Timeout, json, report,
+};
 use common::{Errors, Gc, Plugin as _, Result, Undo, file};
 use serde_json::Value;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -27,6 +30,7 @@ const IFNAME: &str = "girder/ifname";
 /// Where the state of an attachment may be.
 pub(crate) struct State<'a> {
     directory: &'a Path,
+    network: &'a NetworkName,
     attachment: &'a Attachment,
 }
 
@@ -39,14 +43,21 @@ enum Content {
 }
 
 impl<'a> State<'a> {
-    pub(crate) fn of(directory: &'a Path, attachment: &'a Attachment) -> Self {
-        Self { directory, attachment }
+    pub(crate) fn of(
+        directory: &'a Path,
+        network: &'a NetworkName,
+        attachment: &'a Attachment,
+    ) -> Self {
+        Self { directory, network, attachment }
     }
 
     /// Keeps the delegate's configuration. The state of an earlier ADD of this attachment comes back
     /// if this one fails.
     pub(crate) fn create(&self, config: &Object, undo: &mut Undo) -> Result<()> {
-        let path = self.place(config);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(self.directory);
+        made.context(format!("failed to make {}", self.directory.display()))?;
+        let _lock = lock(self.directory)?;
+        let path = self.place();
         let mut kept = config.clone();
         set(&mut kept, IFNAME, self.ifname().into());
         let (earlier, temporary) = (read(&path).ok(), self.temporary());
@@ -55,8 +66,6 @@ impl<'a> State<'a> {
             Some(earlier) => write(&undone, &beside, &earlier),
             None => remove(&undone),
         });
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(self.directory);
-        made.context(format!("failed to make {}", self.directory.display()))?;
         write(&path, &temporary, Value::from(kept).to_string().as_bytes())
     }
 
@@ -73,32 +82,37 @@ impl<'a> State<'a> {
     }
 
     pub(crate) fn delete(&self) -> Result<()> {
+        if !self.directory.exists() {
+            return Ok(());
+        }
+        let _lock = lock(self.directory)?;
         // What a killed ADD has begun to write.
         remove(&self.temporary())?;
         self.find().map_or(Ok(()), |(path, _)| remove(&path))
     }
 
     fn find(&self) -> Option<(PathBuf, Content)> {
-        if let Some(content) = load(&self.own()) {
-            return Some((self.own(), content));
-        }
-        let content = load(&self.common())?;
-        let is_others =
-            matches!(&content, Content::Config(_, Some(other)) if other != self.ifname());
-        (!is_others).then(|| (self.common(), content))
+        [self.own(), self.common()].into_iter().find_map(|path| {
+            let content = load(&path).filter(|content| !self.is_others(content))?;
+            Some((path, content))
+        })
     }
 
-    /// Where an ADD keeps it: not in place of what is about another interface. What the Go plugin has
+    /// Where an ADD keeps it: not in place of what is about another attachment. What the Go plugin has
     /// written of this network is taken for what it has left of this interface.
-    fn place(&self, config: &Object) -> PathBuf {
-        let is_taken = match load(&self.common()) {
-            Some(Content::Config(_, Some(ifname))) => ifname != self.ifname(),
-            Some(Content::Config(other, None)) => {
-                json::get(&other, "name") != json::get(config, "name")
-            }
-            Some(Content::Broken(_)) | None => false,
-        };
+    fn place(&self) -> PathBuf {
+        let is_taken = load(&self.common()).is_some_and(|content| self.is_others(&content));
         if is_taken || self.own().exists() { self.own() } else { self.common() }
+    }
+
+    fn is_others(&self, content: &Content) -> bool {
+        match content {
+            Content::Config(config, ifname) => {
+                let is_other = |ifname: &String| ifname != self.ifname();
+                !is_of(config, self.network) || ifname.as_ref().is_some_and(is_other)
+            }
+            Content::Broken(_) => false,
+        }
     }
 
     fn ifname(&self) -> &str {
@@ -116,7 +130,8 @@ impl<'a> State<'a> {
     }
 
     fn temporary(&self) -> PathBuf {
-        self.directory.join(format!(":{}", digest(self.own().as_os_str().as_encoded_bytes(), 16)))
+        let owner = self.attachment.owner(self.network);
+        self.directory.join(format!(":{}", digest(owner.as_str(), 16)))
     }
 }
 
@@ -127,6 +142,8 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         entries => entries.context(format!("failed to read {}", directory.display())),
     };
+    let Some(_lock) = errors.note(lock(directory)) else { return };
+    let network = &request.call.network.name;
     for entry in errors.note(entries).into_iter().flatten().flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
@@ -137,7 +154,7 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
                 .map_or((name, None), |(container, ifname)| (container, Some(ifname)))
         });
         let (ifname, grace_age) = match load(&path) {
-            Some(Content::Config(config, kept)) if is_of(&config, request) => {
+            Some(Content::Config(config, kept)) if is_of(&config, network) => {
                 (ifname.map(str::to_owned).or(kept), grace_age(&config))
             }
             // Begun by an ADD that was killed. What else cannot be read may be somebody else's.
@@ -156,7 +173,7 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
         let container = container.parse::<ContainerId>().ok();
         let ifname = ifname.and_then(|ifname| ifname.parse::<IfName>().ok());
         let running = container.zip(ifname).map(|(container, ifname)| {
-            let owner = Attachment { container, ifname }.owner(&request.call.network.name);
+            let owner = Attachment { container, ifname }.owner(network);
             host_end::announce_chained_del(crate::Flannel::NAME, &owner)
         });
         if running.is_none_or(|running| running.is_alone()) {
@@ -172,9 +189,12 @@ fn is_begun(path: &Path) -> bool {
     is_temporary || path.symlink_metadata().is_ok_and(|file| file.len() == 0)
 }
 
-fn is_of(config: &Object, request: &Gc<'_>) -> bool {
-    let name = json::get(config, "name").and_then(Value::as_str);
-    name == Some(request.call.network.name.as_str())
+fn is_of(config: &Object, network: &NetworkName) -> bool {
+    json::get(config, "name").and_then(Value::as_str) == Some(network.as_str())
+}
+
+fn lock(directory: &Path) -> Result<Lock> {
+    Lock::of(directory, &directory.display().to_string())
 }
 
 /// For how many seconds the attachment counts as young.

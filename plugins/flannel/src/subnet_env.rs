@@ -42,7 +42,7 @@ impl SubnetEnv {
     }
 
     /// What is wrong completes "the file ..".
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let [mut networks, mut subnets] = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
         let (mut mtu, mut ip_masq) = (None, None);
         for line in text.lines() {

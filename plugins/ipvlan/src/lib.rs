@@ -3,7 +3,6 @@
 
 mod config;
 
-use common::attach::sandbox::{Routing, no_differences};
 use common::attach::{ContainerLink, Ipam, Site, link};
 use common::net::{LinkKind, Mode};
 use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Status, Success, Undo};
@@ -43,20 +42,18 @@ impl Plugin for Ipvlan {
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let (plan, result) = (&self.plan, &request.prev_result);
-        let site = Site::open(request)?;
-        Ipam::of(request.call, Some(&plan.layer3))?.check()?;
-        let (link, mut differences) = link::verify(&site, Self::NAME, result)?;
-        differences.extend(plan.master.verify(&site, link.as_ref())?);
-        if let Some(link) = link {
-            let (mode, flag) = site.sandbox.netlink.read_ipvlan_mode(link.index)?;
-            let (found, wanted) = (mode.map(Mode::name), plan.mode.name());
-            differences.extend(link::difference(&link, "mode", found, wanted));
-            let (found, wanted) = (flag.map(Mode::name), plan.flag.name());
-            differences.extend(link::difference(&link, "flag", found, wanted));
-        }
-        differences.extend(site.sandbox.verify(site.owner.ifname(), result, Routing::Connected)?);
-        no_differences(&differences)
+        let plan = &self.plan;
+        link::check(request, &plan.layer3, Self::NAME, |site, link| {
+            let mut differences = Vec::from_iter(plan.master.verify(site, link)?);
+            if let Some(link) = link {
+                let (mode, flag) = site.sandbox.netlink.read_ipvlan_mode(link.index)?;
+                let (found, wanted) = (mode.map(Mode::name), plan.mode.name());
+                differences.extend(link::difference(link, "mode", found, wanted));
+                let (found, wanted) = (flag.map(Mode::name), plan.flag.name());
+                differences.extend(link::difference(link, "flag", found, wanted));
+            }
+            Ok(differences)
+        })
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {

@@ -3,7 +3,6 @@
 
 mod config;
 
-use common::attach::sandbox::{Routing, no_differences};
 use common::attach::{ContainerLink, Ipam, Site, link, master};
 use common::net::{LinkKind, Mode};
 use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Status, Success, Undo};
@@ -48,18 +47,16 @@ impl Plugin for Macvlan {
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let (plan, result) = (&self.plan, &request.prev_result);
-        let site = Site::open(request)?;
-        Ipam::of(request.call, Some(&plan.layer3))?.check()?;
-        let (link, mut differences) = link::verify(&site, Self::NAME, result)?;
-        differences.extend(plan.master.verify(&site, link.as_ref())?);
-        if let Some(link) = link {
-            let mode = site.sandbox.netlink.read_macvlan_mode(link.index)?;
-            let (found, wanted) = (mode.map(Mode::name), plan.mode.name());
-            differences.extend(link::difference(&link, "mode", found, wanted));
-        }
-        differences.extend(site.sandbox.verify(site.owner.ifname(), result, Routing::Connected)?);
-        no_differences(&differences)
+        let plan = &self.plan;
+        link::check(request, &plan.layer3, Self::NAME, |site, link| {
+            let mut differences = Vec::from_iter(plan.master.verify(site, link)?);
+            if let Some(link) = link {
+                let mode = site.sandbox.netlink.read_macvlan_mode(link.index)?;
+                let (found, wanted) = (mode.map(Mode::name), plan.mode.name());
+                differences.extend(link::difference(link, "mode", found, wanted));
+            }
+            Ok(differences)
+        })
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {

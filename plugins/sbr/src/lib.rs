@@ -63,11 +63,12 @@ impl Plugin for Sbr {
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
         let sandbox = Sandbox::open(&request.netns)?;
-        let ips = ips(&request.prev_result, request.attachment.ifname.as_str())?;
+        let result = &request.prev_result;
+        let ips = ips(result, request.attachment.ifname.as_str())?;
         let rules = SourceRules::of(&sandbox, request.owner());
         no_differences(&match &self.plan {
             Plan::GivenTable(table) => rules.verify_to_given(&ips, *table)?,
-            Plan::OwnTables(tables) => tables.verify(&rules, &ips)?,
+            Plan::OwnTables(tables) => tables.verify(&rules, &ips, &result.routes)?,
         })
     }
 

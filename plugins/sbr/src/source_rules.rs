@@ -2,7 +2,7 @@
 //! may have lost its addresses, or may be gone.
 
 use common::cni::Ip;
-use common::net::{Family, MAIN_TABLE, Netlink, OUR_PROTOCOL, Route, Rule};
+use common::net::{MAIN_TABLE, Netlink, OUR_PROTOCOL, Rule};
 use common::{Error, Errors, Owner, Result, Sandbox, Undo};
 use std::net::IpAddr;
 
@@ -56,7 +56,7 @@ impl<'a> SourceRules<'a> {
 
     pub(crate) fn refuse_existing(&self) -> Result<()> {
         let Some(rule) = self.list()?.pop() else { return Ok(()) };
-        let (owner, table) = (self.owner.as_str(), rule.table);
+        let (owner, table) = (self.owner.as_str(), rule.table.unwrap_or_default());
         Err(Error::internal(format!(
             "this attachment ({owner}) has a rule to table {table} already"
         ))
@@ -83,14 +83,14 @@ impl<'a> SourceRules<'a> {
     }
 
     /// Empties the tables that are the owner's own: what was in the main table goes back there, and names
-    /// no address to leave with that it did not name before. Then
-    /// deletes the rules, for by them alone the tables are found again by a DEL that comes after one
-    /// that was killed.
+    /// no address to leave with that it did not name before. Then deletes the rules, for by them alone the
+    /// tables are found again by a DEL that comes after one that was killed.
     pub(crate) fn delete(&self, errors: &mut Errors) {
         let Some(rules) = errors.note(self.list()) else { return };
         for rule in &rules {
-            if rule.tag == Some(self.tag() | OWN_TABLE) {
-                errors.note(self.empty(rule.table));
+            let is_own = rule.tag == Some(self.tag() | OWN_TABLE);
+            if let Some(table) = rule.table.filter(|_| is_own) {
+                errors.note(self.empty(table));
             }
         }
         for rule in &rules {
@@ -101,12 +101,12 @@ impl<'a> SourceRules<'a> {
     fn empty(&self, table: u32) -> Result<()> {
         let Some(index) = self.find_link()? else { return Ok(()) };
         let netlink = self.netlink();
-        for route in list_routes(netlink, index, table)? {
+        for route in netlink.list_link_routes(index, table)? {
             if route.protocol != Some(OUR_PROTOCOL) {
-                let before = Route { table: Some(MAIN_TABLE), ..route.clone() };
-                for found in list_routes(netlink, index, MAIN_TABLE)? {
+                let before = route.clone().in_table(MAIN_TABLE);
+                for found in netlink.list_link_routes(index, MAIN_TABLE)? {
                     let is_hint = found.prefsrc.is_some() && before.prefsrc.is_none();
-                    if is_hint && before == (Route { prefsrc: None, ..found.clone() }) {
+                    if is_hint && before == found.clone().with_source(None) {
                         netlink.delete_route(&found)?;
                     }
                 }
@@ -126,7 +126,9 @@ impl<'a> SourceRules<'a> {
         }
         let Some(rules) = errors.note(self.netlink().list_rules()) else { return };
         // What names its maker, or is for some packets only, is not theirs.
-        for rule in rules.iter().filter(|rule| rule.protocol == UNSPECIFIED && rule.is_plain) {
+        let is_theirs =
+            |rule: &&Rule| rule.protocol == UNSPECIFIED && rule.is_plain && rule.table.is_some();
+        for rule in rules.iter().filter(is_theirs) {
             if addresses.iter().any(|address| rule.is_from(*address)) {
                 errors.note(self.netlink().delete_rule(rule));
             }
@@ -135,32 +137,31 @@ impl<'a> SourceRules<'a> {
 
     /// The tables that packets from an address look into, first one first: the owner's, or those of the
     /// Go plugin.
-    pub(crate) fn list_tables(&self, source: IpAddr) -> Result<Vec<u32>> {
+    ///
+    /// # Errors
+    /// A sentence of CHECK, if there is none, or the packets are dropped before.
+    pub(crate) fn find_tables(&self, source: IpAddr) -> Result<Result<Vec<u32>, String>> {
         let rules = self.netlink().list_rules()?;
-        let own = rules.iter().filter(|rule| rule.is_plain && rule.is_from(source));
-        Ok(own.map(|rule| rule.table).collect())
+        let is_its = |rule: &&Rule| rule.drops(source) || rule.is_plain && rule.is_from(source);
+        let tables: Vec<_> = rules.iter().filter(is_its).map(|rule| rule.table).collect();
+        let reached: Vec<_> = tables.iter().map_while(|table| *table).collect();
+        Ok(match tables.first() {
+            None => Err(format!("no rule is for packets from {source}")),
+            Some(None) => Err(format!("a rule drops packets from {source}")),
+            Some(Some(_)) => Ok(reached),
+        })
     }
 
     /// A sentence for each address without a rule to the table.
     pub(crate) fn verify_to_given(&self, ips: &[Ip], table: u32) -> Result<Vec<String>> {
         let mut differences = Vec::new();
         for ip in ips.iter().map(|ip| ip.address.ip()) {
-            if !self.list_tables(ip)?.contains(&table) {
-                differences.push(format!("no rule leads packets from {ip} into table {table}"));
-            }
+            differences.extend(match self.find_tables(ip)? {
+                Ok(tables) if tables.contains(&table) => None,
+                Ok(_) => Some(format!("no rule leads packets from {ip} into table {table}")),
+                Err(difference) => Some(difference),
+            });
         }
         Ok(differences)
     }
-}
-
-/// The routes of both families that a table has on a link. Those without a gateway come first, for the
-/// kernel takes a gateway only where there is a route to it.
-pub(crate) fn list_routes(netlink: &Netlink, link: u32, table: u32) -> Result<Vec<Route>> {
-    let mut routes = Vec::new();
-    for family in Family::ALL {
-        routes.extend(netlink.list_routes(family, table)?);
-    }
-    routes.retain(|route| route.oif == Some(link));
-    routes.sort_by_key(|route| route.gateway.is_some());
-    Ok(routes)
 }

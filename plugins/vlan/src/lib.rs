@@ -2,7 +2,6 @@
 
 mod config;
 
-use common::attach::sandbox::{Routing, no_differences};
 use common::attach::{ContainerLink, Ipam, Site, link, master};
 use common::net::{Link, LinkKind};
 use common::{
@@ -44,22 +43,20 @@ impl Plugin for Vlan {
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        let (plan, result) = (&self.plan, &request.prev_result);
-        let site = Site::open(request)?;
-        Ipam::of(request.call, Some(&plan.layer3))?.check()?;
-        let (link, mut differences) = link::verify(&site, Self::NAME, result)?;
-        differences.extend(plan.master.verify(&site, link.as_ref())?);
-        if let Some(link) = link {
-            let id = site.sandbox.netlink.read_tag(link.index)?;
-            differences.extend(link::difference(&link, "VLAN ID", id, plan.id));
-            // Without the key it is the master's at the time of ADD, which may have changed.
-            if plan.mtu != 0 {
-                let mtu = Some(i64::from(link.mtu));
-                differences.extend(link::difference(&link, "MTU", mtu, plan.mtu));
+        let plan = &self.plan;
+        link::check(request, &plan.layer3, Self::NAME, |site, link| {
+            let mut differences = Vec::from_iter(plan.master.verify(site, link)?);
+            if let Some(link) = link {
+                let id = site.sandbox.netlink.read_tag(link.index)?;
+                differences.extend(link::difference(link, "VLAN ID", id, plan.id));
+                // Without the key it is the master's at the time of ADD, which may have changed.
+                if plan.mtu != 0 {
+                    let mtu = Some(i64::from(link.mtu));
+                    differences.extend(link::difference(link, "MTU", mtu, plan.mtu));
+                }
             }
-        }
-        differences.extend(site.sandbox.verify(site.owner.ifname(), result, Routing::Connected)?);
-        no_differences(&differences)
+            Ok(differences)
+        })
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {

@@ -2,7 +2,7 @@
 //! IPv6 addresses. So both are remembered, and given back.
 
 use common::cni::IfName;
-use common::net::{Address, AddressOptions, Family, Link, MAIN_TABLE, Netlink, Route};
+use common::net::{Address, AddressOptions, Link, LinkRoute, MAIN_TABLE, Netlink};
 use common::{Error, Result, Sandbox, Undo};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) struct Member {
 #[derive(Clone)]
 struct Had {
     addresses: Vec<Address>,
-    routes: Vec<Route>,
+    routes: Vec<LinkRoute>,
 }
 
 impl Member {
@@ -67,13 +67,7 @@ impl Had {
     fn read(netlink: &Netlink, link: u32, table: u32) -> Result<Self> {
         let mut addresses = netlink.list_addresses(link)?;
         addresses.retain(|one| one.address.is_ipv6() && one.scope == EVERYWHERE);
-        let mut routes = Vec::new();
-        for family in Family::ALL {
-            routes.extend(netlink.list_routes(family, table)?);
-        }
-        routes.retain(|route| route.oif == Some(link));
-        // The kernel takes a gateway only where there is a route to it.
-        routes.sort_by_key(|route| route.gateway.is_some());
+        let routes = netlink.list_link_routes(link, table)?;
         Ok(Self { addresses, routes })
     }
 
@@ -92,7 +86,7 @@ impl Had {
             netlink.wait_until_settled(link, SETTLE)?;
         }
         for route in &self.routes {
-            netlink.append_route(&Route { table: Some(table), ..route.clone() })?;
+            netlink.append_route(&route.clone().in_table(table))?;
         }
         Ok(())
     }
