@@ -25,6 +25,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It does not name the route that the kernel refused.",
     ),
+    (
+        "cnitool::doctor::a_dead_dhcp_daemon_and_a_lost_lease_are_problems",
+        Differs,
+        "Distributions do not ship its cnitool, which has no doctor.",
+    ),
     ("dhcp::changes::a_link_has_the_lease_of_its_latest_add", Differs, FORGETS),
     ("dhcp::changes::a_link_that_is_switched_off_is_released_too", Differs, RELEASE),
     ("dhcp::changes::a_route_that_somebody_has_removed_does_not_come_back", Skip, REFUSED),
