@@ -30,6 +30,8 @@ pub(crate) enum Load {
     Rules(u32),
     /// A link of this name, with a carrier.
     Link(&'static str),
+    /// A link of this name to a DHCP server, and a daemon that asks it.
+    Dhcp(&'static str),
 }
 
 /// What our median is to be at most.
@@ -168,7 +170,7 @@ fn port(load: Load, goals: [Goal; 2]) -> Case {
     let name = match load {
         Load::Ports(number) => format!("{PORT}, {number} others"),
         Load::Rules(number) => format!("{PORT}, {number} rules of others"),
-        Load::Nothing | Load::Leases(_) | Load::Link(_) => PORT.to_owned(),
+        Load::Nothing | Load::Leases(_) | Load::Link(_) | Load::Dhcp(_) => PORT.to_owned(),
     };
     let Case { mut chain, .. } = bridge("", true, goals);
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
@@ -197,6 +199,7 @@ pub(crate) fn parallel(number: usize) -> Vec<Case> {
     vec![
         at_once(bridge("bridge", false, [Goal::None; 2]), Goal::None),
         at_once(leases(1_000, Goal::None), Goal::OfReference(0.15)),
+        at_once(dhcp(), Goal::None),
     ]
 }
 
@@ -238,6 +241,14 @@ fn ptp(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
         "ipam": ipam(),
     });
     Case { goals, has_link: true, ..alone(name, "eth0", config) }
+}
+
+/// What most of it waits for is the server, which dnsmasq is.
+fn dhcp() -> Case {
+    const MASTER: &str = "lan";
+    let Case { mut chain, .. } = macvlan([Goal::None; 2]);
+    chain[0]["ipam"] = json!({"type": "dhcp"});
+    Case { chain, load: Load::Dhcp(MASTER), ..alone("dhcp by macvlan", "eth0", Value::Null) }
 }
 
 fn macvlan(goals: [Goal; 2]) -> Case {
