@@ -1,5 +1,6 @@
 //! Addresses of a DHCP server: what the reference tests of it say, and what goes over the wire.
 
+mod changes;
 mod daemon;
 mod ipv6;
 mod lease;
@@ -9,9 +10,10 @@ use std::thread;
 use testbed::{
     Sandbox, Testbed,
     config::changed,
-    dhcp::{DISCOVER, Dnsmasq, RELEASE, REQUEST, Server, network, until, wire},
+    dhcp::{DISCOVER, Dnsmasq, RELEASE, REQUEST, Server, network, wire},
     reach::seen,
     result::addresses,
+    until_so,
 };
 
 use crate::differences::case;
@@ -155,10 +157,8 @@ fn main_plugins_lend_the_link_and_take_it_back_after_the_release() {
             assert_eq!(seen(&pod, &neighbour, "203.0.113.2"), "203.0.113.99");
             network.check(&pod, kind).silent();
             network.del(&pod, kind).silent();
-            until("a release", || {
-                let releases = server.log().matches("DHCPRELEASE(lan) 203.0.113.99").count();
-                (releases == if kind == "bridge" { 2 } else { 1 }).then_some(())
-            });
+            let releases = || server.log().matches("DHCPRELEASE(lan) 203.0.113.99").count();
+            until_so("a release", || releases() == if kind == "bridge" { 2 } else { 1 });
             assert!(pod.has_only_lo() && bed.dhcp_leases().is_empty());
         }
     });
@@ -252,6 +252,22 @@ fn routes_are_classless_or_of_classes() {
         let classless = vec![24, 192, 168, 7, 0, 0, 0, 0, 0, 203, 0, 113, 8];
         server.set(|manners| manners.options.push((121, classless)));
         assert_eq!(routes("two"), ["192.168.7.0/24 0.0.0.0", "0.0.0.0/0 203.0.113.8"]);
+    });
+}
+
+#[test]
+fn a_list_of_routes_may_be_longer_than_an_option() {
+    case(|bed| {
+        let server = Server::new(&bed.neighbour());
+        // RFC 3396: it is cut wherever 255 bytes are full.
+        let routes: Vec<u8> =
+            (0..60).flat_map(|number| [24, 10, 0, number, 203, 0, 113, 9]).collect();
+        let parts = routes.chunks(255).map(|part| (121, part.to_vec()));
+        server.set(|manners| manners.options.extend(parts));
+        let _daemon = bed.dhcp_daemon("");
+        let result = bed.network(dhcp(&json!({}))).add(&pod(bed, "pod"), "c1").result();
+        let found = result["routes"].as_array().unwrap();
+        assert_eq!((found.len(), &found[59]["dst"]), (60, &json!("10.0.59.0/24")));
     });
 }
 

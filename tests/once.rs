@@ -1,15 +1,12 @@
 //! An attachment is made once: of several ADDs at the same time one succeeds, a refused one takes
 //! nothing from who lives, and GC lets one that runs end.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
 use serde_json::{Value, json};
 use testbed::{
     Outcome, REFERENCE, SYSTEM_PATH, Sandbox, Snapshot, Testbed, bin_dir, config,
-    reach::seen_by_tcp, result::addresses, step, warm::Warm,
+    reach::seen_by_tcp, result::addresses, step, until_so, warm::Warm,
 };
 
 use crate::differences::case;
@@ -306,10 +303,7 @@ fn no_add_begins_before_the_one_before_it_is_answered() {
                 format!("-e inject=write:delay_enter=1000000:when={}", writes.lines().count());
             thread::scope(|threads| {
                 let slow = threads.spawn(|| bed.strace(call("ADD"), &last).0);
-                let start = Instant::now();
-                while !pod.ip("route show default").contains("default") {
-                    assert!(start.elapsed() < Duration::from_secs(10), "it has no route");
-                }
+                until_so("a route", || pod.ip("route show default").contains("default"));
                 call("DEL").run().silent();
                 call("ADD").run().fails_with(11, "another ADD or DEL of this attachment");
                 slow.join().unwrap().success();

@@ -52,6 +52,10 @@ impl Node<'_> {
         findings.extend(errors.note(filter::of_others(self.senders(pods))).unwrap_or_default());
         for list in self.lists {
             findings.extend(errors.note(addresses::of(list)).unwrap_or_default());
+            if let Some(living) = &living {
+                let leased = addresses::of_daemon(self.runtime, list, living);
+                findings.extend(errors.note(leased).unwrap_or_default());
+            }
         }
         (findings, errors.into_result())
     }

@@ -21,14 +21,13 @@ use crate::directory;
 use crate::list::{ConfigList, PluginConfig};
 use crate::plugins::{self, Role};
 use crate::request;
-use common::cni::{Attachment, Context as _, Network, NetworkName, json};
+use common::cni::{Attachment, Context as _, Network, NetworkName};
 use common::{Error, Result};
 use host_local::config::{Plan, Pool};
 use host_local::reclaim::State;
 use host_local::record::Lease;
 use host_local::store::{Store, now};
 use serde::Serialize;
-use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -93,9 +92,7 @@ pub fn of_list(list: &ConfigList) -> Result<Option<Leased>> {
         plugins::find(&plugin.kind).is_some_and(|known| known.role == Role::Meta)
     };
     let uses_host_local = |plugin: &&PluginConfig| {
-        let ipam = json::get(&plugin.keys, "ipam").and_then(Value::as_object);
-        let kind = ipam.and_then(|ipam| json::get(ipam, "type"));
-        kind.map_or(is_meta(plugin), |kind| kind == "host-local")
+        plugin.ipam_kind().map_or(is_meta(plugin), |kind| kind == "host-local")
     };
     let Some(plugin) = list.plugins.iter().find(uses_host_local) else { return Ok(None) };
     let mut config = request::of_network(list, plugin);

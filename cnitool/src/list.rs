@@ -49,6 +49,11 @@ impl PluginConfig {
         }
     }
 
+    /// The `type` of its section `ipam`, if it has one.
+    pub fn ipam_kind(&self) -> Option<&Value> {
+        json::get(json::get(&self.keys, "ipam")?.as_object()?, "type")
+    }
+
     /// The capabilities that are switched on.
     pub fn capabilities(&self) -> impl Iterator<Item = &str> {
         let capabilities = json::get(&self.keys, "capabilities").and_then(Value::as_object);

@@ -30,6 +30,8 @@ pub(crate) enum Load {
     Rules(u32),
     /// A link of this name, with a carrier.
     Link(&'static str),
+    /// A link of this name to a DHCP server, and a daemon that asks it.
+    Dhcp(&'static str),
 }
 
 /// What our median is to be at most.
@@ -201,7 +203,7 @@ fn port(load: Load, goals: [Goal; 2]) -> Case {
     let name = match load {
         Load::Ports(number) => format!("{PORT}, {number} others"),
         Load::Rules(number) => format!("{PORT}, {number} rules of others"),
-        Load::Nothing | Load::Leases(_) | Load::Link(_) => PORT.to_owned(),
+        Load::Nothing | Load::Leases(_) | Load::Link(_) | Load::Dhcp(_) => PORT.to_owned(),
     };
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
     Case { name, load, ..bridge("", true, goals).then("portmap", port_mappings(&ports)) }
@@ -227,6 +229,7 @@ pub(crate) fn parallel(number: usize) -> Vec<Case> {
     vec![
         at_once(bridge("bridge", false, [Goal::None; 2]), Goal::None),
         at_once(leases(1_000, Goal::None), Goal::OfReference(0.15)),
+        at_once(dhcp(), Goal::None),
     ]
 }
 
@@ -253,6 +256,9 @@ fn ptp(name: &str, masquerades: bool, goals: [Goal; 2]) -> Case {
     Case { name: name.into(), goals, has_link: true, ..alone("eth0", config("ptp", keys)) }
 }
 
+/// The link of the host that others are made on.
+const MASTER: &str = "lan";
+
 /// A plugin that makes a link of another kind, or takes one.
 fn link(kind: &str, keys: Value) -> Case {
     let mut config = config(kind, keys);
@@ -260,9 +266,20 @@ fn link(kind: &str, keys: Value) -> Case {
     Case { goals: LINK, ..alone("eth0", config) }
 }
 
+/// What most of it waits for is the server, which dnsmasq is.
+fn dhcp() -> Case {
+    let mut case = on_lan("macvlan", json!({}));
+    case.chain[0]["ipam"] = json!({"type": "dhcp"});
+    Case {
+        name: "dhcp by macvlan".into(),
+        goals: [Goal::None; 2],
+        load: Load::Dhcp(MASTER),
+        ..case
+    }
+}
+
 /// The same on one of the host.
 fn on_lan(kind: &str, mut keys: Value) -> Case {
-    const MASTER: &str = "lan";
     keys["master"] = json!(MASTER);
     Case { load: Load::Link(MASTER), ..link(kind, keys) }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
-use testbed::{SYSTEM_PATH, Sandbox, Testbed, bin_dir, linked::LINKED};
+use testbed::{SYSTEM_PATH, Sandbox, Testbed, bin_dir, dhcp::Running, linked::LINKED};
 
 use crate::{
     cases::{Case, Load, portmap},
@@ -77,6 +77,8 @@ impl Attached<'_, '_> {
 pub(crate) struct Contender {
     who: Who,
     bin: PathBuf,
+    /// What runs on the host, and ends before it does.
+    running: Vec<Running>,
     bed: Testbed,
     /// Sandboxes made so far. None is removed before the end: the kernel would do that in the
     /// background, while somebody else is measured.
@@ -113,7 +115,7 @@ impl Contender {
         if case.has_link {
             all.push(Self::new(Who::Kernel, Path::new("/")));
         }
-        all.iter().try_for_each(|contender| contender.fill(case))?;
+        all.iter_mut().try_for_each(|contender| contender.fill(case))?;
         Ok(all)
     }
 
@@ -121,14 +123,15 @@ impl Contender {
         let bed = Testbed::new();
         let link = format!("mkdir {ONLY_NFT} && ln -s \"$(command -v nft)\" {ONLY_NFT}");
         bed.succeed("sh", &["-c", &link]);
-        Self { who, bin: bin.to_owned(), bed, sandboxes: AtomicUsize::new(0) }
+        let (bin, sandboxes) = (bin.to_owned(), AtomicUsize::new(0));
+        Self { who, bin, running: Vec::new(), bed, sandboxes }
     }
 
     pub(crate) fn who(&self) -> Who {
         self.who
     }
 
-    fn fill(&self, case: &Case) -> Result<(), String> {
+    fn fill(&mut self, case: &Case) -> Result<(), String> {
         match case.load {
             _ if self.who == Who::Kernel => Ok(()),
             Load::Nothing => Ok(()),
@@ -138,6 +141,20 @@ impl Contender {
             Load::Link(name) => {
                 self.bed.ip(&format!("link add {name} up type veth peer name {name}-peer"));
                 self.bed.ip(&format!("link set {name}-peer up"));
+                Ok(())
+            }
+            Load::Dhcp(name) => {
+                let server = self.sandbox();
+                let there = server.path().trim_start_matches("/run/netns/");
+                let words = format!("link add {name} up type veth peer name {name} netns {there}");
+                self.bed.ip(&words);
+                server.ip(&format!("addr add 10.85.0.1/16 dev {name}"));
+                server.ip(&format!("link set {name} up"));
+                // The RELEASE of some does not get there, so that there have to be enough for all rounds.
+                let range = "10.85.1.0,10.85.255.254,255.255.0.0,1h";
+                let more = ["--dhcp-lease-max=60000"];
+                self.running.push(self.bed.dnsmasq_runs(&server, name, range, &more));
+                self.running.push(self.bed.dhcp_daemon_of(&self.bin));
                 Ok(())
             }
         }

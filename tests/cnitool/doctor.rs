@@ -4,6 +4,7 @@ use serde_json::json;
 use testbed::{
     REFERENCE, SYSTEM_PATH, Testbed, bin_dir, cnitool,
     config::{self, changed},
+    dhcp::{LEASES, Server},
     node::Node,
 };
 
@@ -243,5 +244,28 @@ fn gc_of_the_gone_spares_who_lives_and_who_may() {
         let text = node.succeeds(&[], &["gc", "pods"]);
         assert!(text.contains("nothing was collected"), "{text}");
         bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
+fn a_dead_dhcp_daemon_and_a_lost_lease_are_problems() {
+    case(|bed| {
+        let (neighbour, pod) = (bed.neighbour(), bed.sandbox("pod"));
+        let _server = Server::new(&neighbour);
+        let plugin = json!({"type": "macvlan", "master": "lan", "ipam": {"type": "dhcp"}});
+        let list = json!({"cniVersion": "1.0.0", "name": "lan", "plugins": [plugin]});
+        bed.write("/etc/cni/net.d/10-lan.conflist", list.to_string());
+        let daemon = bed.dhcp_daemon("");
+        cnitool::succeeds(bed, &[], &["add", "lan", pod.path()]);
+        cnitool::succeeds(bed, &[], &["doctor"]);
+        drop(daemon);
+        let text = cnitool::fails(bed, &["doctor"]);
+        assert!(text.contains("no lease is made or renewed: error dialing DHCP daemon"), "{text}");
+        bed.succeed("rm", &[LEASES]);
+        let _daemon = bed.dhcp_daemon("");
+        let text = cnitool::fails(bed, &["doctor"]);
+        assert!(text.contains("the DHCP daemon keeps no lease for eth0 of cnitool-"), "{text}");
+        cnitool::succeeds(bed, &[], &["del", "lan", pod.path()]);
+        cnitool::succeeds(bed, &[], &["doctor"]);
     });
 }

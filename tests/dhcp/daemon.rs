@@ -7,10 +7,10 @@ use testbed::{
     bin_dir,
     crowd::{add_all, assert_distinct, del_all, sandboxes},
     dhcp::{
-        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, begin_add, network, until, wire,
-        with_socket,
+        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, begin_add, network, wire, with_socket,
     },
     result::addresses,
+    until_so,
 };
 
 use crate::differences::case;
@@ -37,6 +37,49 @@ fn it_writes_its_number_and_tidies_up() {
         }
         let refused = bed.dhcp_daemon_starts("-pidfile run.pid").wait();
         assert_eq!(refused.status.code(), Some(1));
+    });
+}
+
+#[test]
+fn its_number_goes_through_no_link() {
+    case(|bed| {
+        bed.write("/run/victim", "mine");
+        bed.succeed("ln", &["-s", "/run/victim", "/run/dhcp.pid"]);
+        let _daemon = bed.dhcp_daemon("-pidfile /run/dhcp.pid");
+        assert_eq!(bed.read("/run/victim"), "mine");
+        assert!(bed.read("/run/dhcp.pid").parse::<u32>().is_ok());
+    });
+}
+
+#[test]
+fn its_leases_are_not_where_its_socket_is() {
+    case(|bed| {
+        for flags in ["-socketpath /run/a.leases", "-socketpath /run/a.new -leases /run/a.leases"] {
+            let refused = bed.dhcp_daemon_starts(flags).wait();
+            assert_eq!(refused.status.code(), Some(1));
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(said.contains("the leases cannot be at /run/a.leases"), "{said}");
+        }
+    });
+}
+
+#[test]
+fn leases_that_cannot_be_written_down_are_told() {
+    case(|bed| {
+        let server = Server::new(&bed.neighbour());
+        bed.succeed("mkdir", &["/run/full"]);
+        bed.succeed("mount", &["-t", "tmpfs", "-o", "size=16k", "none", "/run/full"]);
+        let _daemon = bed.dhcp_daemon("-leases /run/full/leases");
+        let (pod, network) = (bed.sandbox("pod"), bed.network(later()));
+        wire(bed, &pod, "eth0");
+        network.status().silent();
+        bed.succeed("sh", &["-c", "cat /dev/zero > /run/full/fill || true"]);
+        network.status().fails_with(50, "cannot write /run/full/leases");
+        network.add(&pod, "c1").fails_with(5, "cannot write /run/full/leases");
+        server.hears(RELEASE);
+        bed.succeed("rm", &["/run/full/fill"]);
+        network.status().silent();
+        network.add(&pod, "c1").success();
     });
 }
 
@@ -185,26 +228,30 @@ fn a_killed_add_leaves_no_lease() {
 fn killed_and_started_again_it_goes_on() {
     case(|bed| {
         const COUNT: usize = 100;
-        let server = Server::new(&bed.neighbour());
-        server.set(|manners| manners.times = [600, 12, 300]);
+        let neighbour = bed.neighbour();
+        let (range, more) =
+            ("203.0.113.5,203.0.113.254,255.255.255.0,10m", ["--dhcp-option=58,12"]);
+        let server = bed.dnsmasq(&neighbour, "lan", range, &more);
         let daemon = bed.dhcp_daemon("");
         let network = bed.network(network("macvlan", &json!({"master": "lan"})));
         let pods = sandboxes(bed, COUNT);
         let found: Vec<_> = pods.chunks(10).flat_map(|some| add_all(&network, some)).collect();
         assert_distinct(&found, COUNT);
+        let found: BTreeSet<_> = found.into_iter().collect();
         daemon.end(Signal::SIGKILL);
-        server.forget();
+        let before = server.log().len();
+        // What the server says of whom, since then.
+        let told = |what: &str| -> BTreeSet<String> {
+            let log = server.log();
+            let told = log[before..].lines().filter_map(|line| line.split_once(what));
+            told.filter_map(|(_, rest)| rest.split_whitespace().next().map(str::to_owned)).collect()
+        };
         let _daemon = bed.dhcp_daemon("");
-        let mut renewed = BTreeSet::new();
-        while renewed.len() < COUNT {
-            let said = server.hears(REQUEST);
-            assert!(said.is_unicast && found.contains(&said.ciaddr.to_string()), "{said:?}");
-            renewed.insert(said.ciaddr);
-        }
+        until_so("all renewed", || told("DHCPACK(lan) ") == found);
+        assert_eq!(told("DHCPDISCOVER(lan) "), BTreeSet::new());
         assert_eq!(bed.dhcp_leases().len(), COUNT);
         del_all(&network, &pods);
-        let released: BTreeSet<_> = (0..COUNT).map(|_| server.hears(RELEASE).ciaddr).collect();
-        assert_eq!(released, renewed);
+        until_so("all released", || told("DHCPRELEASE(lan) ") == found);
         assert!(bed.dhcp_leases().is_empty());
     });
 }
@@ -227,15 +274,13 @@ fn what_was_lost_meanwhile_is_noticed() {
             .iter()
             .map(|lease| lease["grants"][0]["v4"]["term"]["expiry"]["secs"].as_u64().unwrap());
         let end = ends.max().unwrap() + 1;
-        until("the end of the lease", || {
-            let uptime = bed.read("/proc/uptime");
-            (uptime.split('.').next()?.parse::<u64>().ok()? >= end).then_some(())
-        });
+        let uptime = || bed.read("/proc/uptime").split('.').next()?.parse::<u64>().ok();
+        until_so("the end of the lease", || uptime().is_some_and(|now| now >= end));
         server.forget();
         let _daemon = bed.dhcp_daemon("-timeout 1s");
         let said = server.hears(DISCOVER);
         assert_eq!(said.option(61), Some(&b"\0late/lan/eth0"[..]));
-        until("the address", || network.check(&late, "late").status.success().then_some(()));
+        until_so("the address", || network.check(&late, "late").status.success());
         assert!(late.ip("-4 -o addr show dev eth0").contains(&own[0]));
         assert_eq!(bed.dhcp_leases().len(), 1);
     });

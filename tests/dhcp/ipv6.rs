@@ -6,10 +6,11 @@ use testbed::{
     Network, Sandbox, Testbed,
     dhcp::{
         Dnsmasq, REBIND, RELEASE, RELEASE6, RENEW, REQUEST6, SERVER6, SOLICIT, Server, Server6,
-        begin_add, network, until, wire,
+        begin_add, network, wire,
     },
     reach::seen,
     result::addresses,
+    until_so,
 };
 
 use crate::differences::case;
@@ -37,10 +38,8 @@ fn has(pod: &Sandbox, address: &str) -> bool {
 }
 
 fn routes_by_a_router(pod: &Sandbox) {
-    until("a default route", || {
-        let routes = pod.route_lines("-6");
-        routes.iter().any(|line| line.starts_with("default via fe80::")).then_some(())
-    });
+    let is_router = |line: &String| line.starts_with("default via fe80::");
+    until_so("a default route", || pod.route_lines("-6").iter().any(is_router));
 }
 
 fn accept_ra(pod: &Sandbox) -> String {
@@ -173,9 +172,30 @@ fn a_refused_address_is_replaced_on_the_interface() {
             manners.status = Some((RENEW, 3));
             manners.next = 0x51;
         });
-        until("the other address", || {
-            (has(&pod, "2001:db8:ffff::51") && !has(&pod, "2001:db8:ffff::50")).then_some(())
+        until_so("the other address", || has(&pod, "2001:db8:ffff::51"));
+        assert!(!has(&pod, "2001:db8:ffff::50"));
+    });
+}
+
+#[test]
+fn another_server_cannot_take_an_address() {
+    case(|bed| {
+        let server = Server6::new(&bed.neighbour());
+        server.set(|manners| manners.times = [1, 16, 60]);
+        let _daemon = bed.dhcp_daemon("-timeout 1s");
+        let pod = bed.sandbox("pod");
+        only_v6(bed, "dhcp").add(&pod, "c1").success();
+        server.set(|manners| {
+            manners.server = vec![0, 3, 0, 1, 2, 0, 0, 0, 0, 66];
+            manners.status = Some((RENEW, 3));
         });
+        server.hears(RENEW);
+        server.set(|manners| manners.status = Some((REBIND, 3)));
+        for _ in 0..2 {
+            server.hears(REBIND);
+        }
+        assert!(server.heard().iter().all(|said| said.kind != SOLICIT));
+        assert!(has(&pod, "2001:db8:ffff::50"));
     });
 }
 
@@ -188,9 +208,9 @@ fn when_it_ends_it_is_taken_and_asked_for_again() {
         let pod = bed.sandbox("pod");
         only_v6(bed, "dhcp").add(&pod, "c1").success();
         server.set(|manners| manners.is_silent = true);
-        until("the end", || (!has(&pod, "2001:db8:ffff::50")).then_some(()));
+        until_so("the end", || !has(&pod, "2001:db8:ffff::50"));
         server.set(|manners| manners.is_silent = false);
-        until("the address", || has(&pod, "2001:db8:ffff::50").then_some(()));
+        until_so("the address", || has(&pod, "2001:db8:ffff::50"));
     });
 }
 
@@ -270,13 +290,12 @@ fn each_family_has_a_life_of_its_own() {
         let pod = bed.sandbox("pod");
         bed.network(lan(&json!({"ipv6": "dhcp"}))).add(&pod, "c1").success();
         v4.set(|manners| manners.is_silent = true);
-        until("the end", || pod.ip("-4 -o addr show dev eth0").is_empty().then_some(()));
+        let ipv4 = || pod.ip("-4 -o addr show dev eth0");
+        until_so("the end", || ipv4().is_empty());
         assert!(has(&pod, "2001:db8:ffff::50"));
         assert!(pod.link("eth0")["flags"].as_array().unwrap().contains(&json!("UP")));
         v4.set(|manners| manners.is_silent = false);
-        until("the IPv4 address", || {
-            (!pod.ip("-4 -o addr show dev eth0").is_empty()).then_some(())
-        });
+        until_so("the IPv4 address", || !ipv4().is_empty());
         drop(server);
     });
 }

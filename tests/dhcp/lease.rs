@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use testbed::{
     Network, Sandbox, Testbed,
-    dhcp::{DISCOVER, REQUEST, Server, network, until},
+    dhcp::{DISCOVER, REQUEST, Server, network},
     result::addresses,
+    until, until_so,
 };
 
 use crate::differences::case;
@@ -108,13 +109,11 @@ fn a_refused_address_is_replaced_on_the_interface() {
         });
         server.hears(DISCOVER);
         server.set(|manners| manners.refuses = false);
-        until("the other address", || {
-            (has(&pod, "203.0.113.77") && !has(&pod, "203.0.113.50")).then_some(())
-        });
-        until("its route", || {
-            let routes = pod.route_lines("-4");
-            routes.iter().any(|line| line == "default via 203.0.113.2 dev eth0").then_some(())
-        });
+        until_so("the other address", || has(&pod, "203.0.113.77"));
+        assert!(!has(&pod, "203.0.113.50"));
+        let routes = || pod.route_lines("-4");
+        let is_default = |line: &String| line == "default via 203.0.113.2 dev eth0";
+        until_so("its route", || routes().iter().any(is_default));
         assert_eq!(testbed::reach::seen(&pod, &neighbour, "203.0.113.2"), "203.0.113.77");
     });
 }
@@ -126,13 +125,13 @@ fn at_its_end_the_interface_is_switched_off_until_there_is_another() {
         let Pod { server, network, pod, result, neighbour } = attach(bed, [4, 1, 2]);
         let own = &addresses(&result)[0];
         server.set(|manners| manners.is_silent = true);
-        until("the end", || (!is_up(&pod) && !has(&pod, own)).then_some(()));
+        until_so("the end", || !is_up(&pod) && !has(&pod, own));
         server.set(|manners| {
             manners.is_silent = false;
             manners.times = [600, 0, 0];
         });
-        until("the address", || (is_up(&pod) && has(&pod, own)).then_some(()));
-        until("the lease", || network.check(&pod, "c1").status.success().then_some(()));
+        until_so("the address", || is_up(&pod) && has(&pod, own));
+        until_so("the lease", || network.check(&pod, "c1").status.success());
         assert_eq!(testbed::reach::seen(&pod, &neighbour, "203.0.113.2"), *own);
         network.del(&pod, "c1").silent();
         server.hears(testbed::dhcp::RELEASE);
@@ -146,7 +145,7 @@ fn it_ends_with_its_namespace() {
         let Pod { pod, network, .. } = attach(bed, [3600, 0, 0]);
         assert_eq!(bed.dhcp_leases().len(), 1);
         pod.destroy();
-        until("the end of the lease", || bed.dhcp_leases().is_empty().then_some(()));
+        until_so("the end of the lease", || bed.dhcp_leases().is_empty());
         network.del(&pod, "c1").silent();
     });
 }
@@ -157,7 +156,7 @@ fn it_ends_with_its_link() {
         let _daemon = bed.dhcp_daemon("");
         let Pod { pod, .. } = attach(bed, [60, 1, 30]);
         pod.ip("link del eth0");
-        until("the end of the lease", || bed.dhcp_leases().is_empty().then_some(()));
+        until_so("the end of the lease", || bed.dhcp_leases().is_empty());
     });
 }
 

@@ -10,6 +10,8 @@ const FORM: &str =
 
 const NO_IPV6: &str = "It has no IPv6.";
 
+const REFUSED: &str = "It goes on asking for the address that was refused, 1.1.1 without a pause.";
+
 const RELEASE: &str = "Its RELEASE does not reach the server, or the server passes over it.";
 
 pub(super) const ROWS: &[(&str, What, &str)] = &[
@@ -22,6 +24,35 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         "dhcp::a_failed_add_gives_the_lease_back",
         Differs,
         "It does not name the route that the kernel refused.",
+    ),
+    (
+        "cnitool::doctor::a_dead_dhcp_daemon_and_a_lost_lease_are_problems",
+        Differs,
+        "Distributions do not ship its cnitool, which has no doctor.",
+    ),
+    ("dhcp::changes::a_link_has_the_lease_of_its_latest_add", Differs, FORGETS),
+    ("dhcp::changes::a_link_that_is_switched_off_is_released_too", Differs, RELEASE),
+    ("dhcp::changes::a_route_that_somebody_has_removed_does_not_come_back", Skip, REFUSED),
+    (
+        "dhcp::changes::another_router_and_another_mask_are_followed",
+        Differs,
+        "It renews, and whatever else the server says then is not applied.",
+    ),
+    ("dhcp::changes::another_server_cannot_take_an_address", Differs, FORM),
+    ("dhcp::changes::routes_that_sbr_has_moved_stay_where_they_are", Skip, REFUSED),
+    ("dhcp::changes::what_a_server_does_not_repeat_stays", Differs, FORM),
+    ("dhcp::daemon::its_leases_are_not_where_its_socket_is", Skip, "It writes no leases."),
+    (
+        "dhcp::daemon::its_number_goes_through_no_link",
+        Differs,
+        "It writes into the file that the link leads to.",
+    ),
+    ("dhcp::daemon::leases_that_cannot_be_written_down_are_told", Differs, FORGETS),
+    ("dhcp::ipv6::another_server_cannot_take_an_address", Differs, NO_IPV6),
+    (
+        "dhcp::a_list_of_routes_may_be_longer_than_an_option",
+        Older,
+        "1.1.1 knows the last part of it only.",
     ),
     ("dhcp::a_lease_without_a_mask_is_given_back", Skip, "1.9 does not release it, 1.1.1 does."),
     ("dhcp::a_release_goes_to_the_server_from_the_address", Differs, RELEASE),
@@ -79,11 +110,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("dhcp::ipv6::other_main_plugins_lend_their_links_too", Differs, NO_IPV6),
     ("dhcp::ipv6::what_is_no_way_to_an_address_is_refused", Differs, NO_IPV6),
     ("dhcp::ipv6::when_it_ends_it_is_taken_and_asked_for_again", Differs, NO_IPV6),
-    (
-        "dhcp::lease::a_refused_address_is_replaced_on_the_interface",
-        Skip,
-        "It goes on asking for the address that was refused, 1.1.1 without a pause.",
-    ),
+    ("dhcp::lease::a_refused_address_is_replaced_on_the_interface", Skip, REFUSED),
     ("dhcp::lease::a_server_that_says_no_times_is_asked_at_half_of_the_lease", Differs, FORM),
     (
         "dhcp::lease::at_its_end_the_interface_is_switched_off_until_there_is_another",

@@ -1,10 +1,11 @@
 //! A record outlives what it tells of: the pod, the link, the attachment. Nobody else's link pays for that.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::{Network, REFERENCE, Sandbox, Testbed, attachment::host_device, config::changed};
+use testbed::{
+    Network, REFERENCE, Sandbox, Testbed, attachment::host_device, config::changed, until_so,
+};
 
 use crate::differences::case;
 
@@ -140,10 +141,7 @@ fn del_during_add_is_told_to_wait() {
         let slow = "-e trace=rename -e inject=rename:delay_exit=1500000:when=1";
         std::thread::scope(|threads| {
             let add = threads.spawn(|| bed.strace(call("ADD"), slow).0);
-            let start = Instant::now();
-            while !bed.file(record("c1")).exists() {
-                assert!(start.elapsed() < Duration::from_secs(10), "there is no record");
-            }
+            until_so("the record", || bed.file(record("c1")).exists());
             call("DEL").run().fails_with(11, "another ADD or DEL of this attachment");
             assert!(bed.file(record("c1")).exists());
             add.join().unwrap().success();

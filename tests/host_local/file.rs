@@ -13,6 +13,7 @@ use testbed::{
     Testbed, bin_dir, config,
     ipam::{DIR, Ipam, SMALL, held},
     leases::{checksum, line},
+    until_so,
 };
 
 use crate::differences::case;
@@ -289,11 +290,7 @@ impl Drop for Holder {
 
 /// Returns when somebody waits for a lock.
 fn await_waiter(bed: &Testbed) {
-    let start = Instant::now();
-    while !bed.read("/proc/locks").contains("-> FLOCK") {
-        assert!(start.elapsed() < Duration::from_secs(10), "nobody waits");
-        std::thread::yield_now();
-    }
+    until_so("who waits", || bed.read("/proc/locks").contains("-> FLOCK"));
 }
 
 #[test]

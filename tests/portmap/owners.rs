@@ -3,13 +3,13 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 use testbed::{
     Sandbox, Snapshot, Testbed, config, config::mappings, portmap::Chain, reach::arrives,
-    ruleset::census,
+    ruleset::census, until_so,
 };
 
 use crate::differences::case;
@@ -161,11 +161,8 @@ fn a_dead_owner_is_replaced() {
         chain.add(&pods[0], "c1", &mappings(&[(8080, 8080)], &json!({})));
         // No DEL: its namespace vanishes, and its links with it, as soon as the kernel gets to it.
         pods[0].destroy();
-        let start = Instant::now();
         let links = || bed.ip("-o link show type veth").lines().count();
-        while links() > 2 && start.elapsed() < Duration::from_secs(5) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        until_so("the end of its links", || links() <= 2);
         chain.add(&pods[1], "c2", &ports());
         let server = pods[1].tcp_server("0.0.0.0:80");
         assert!(neighbour.tcp("203.0.113.1:8080", &server).is_ok());

@@ -1,17 +1,13 @@
 //! Plugins that give each pod one link: their networks, and what is seen of the link.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::{
     bed::Testbed,
     config::changed,
     place::{Place, Sandbox},
+    wait::until_so,
 };
-
-/// Nothing that the kernel does in its own time takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A ptp network of two address families with default routes, and whatever `changes` says.
 #[must_use]
@@ -117,10 +113,8 @@ impl Place {
     /// Waits until no global address of here is probed any more: the Go plugins have those of the
     /// host probed, which goes on after their answer.
     pub fn settle(&self) {
-        let start = Instant::now();
-        while !self.ip("-6 -o addr show scope global tentative").is_empty() {
-            assert!(start.elapsed() < PATIENCE, "an address stays tentative");
-        }
+        let tentative = || self.ip("-6 -o addr show scope global tentative");
+        until_so("the end of the probes", || tentative().is_empty());
     }
 }
 

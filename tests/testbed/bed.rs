@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -29,6 +28,7 @@ use crate::{
     call::Call,
     network::Network,
     place::{Namespaces, Net, Place, Sandbox},
+    wait::until_so,
 };
 
 /// A directory of the bed's own, for whatever a test puts there.
@@ -94,12 +94,9 @@ impl Testbed {
     /// the kernel removes in its own time.
     pub fn destroy(&self, sandbox: &Sandbox) {
         let links = || self.ip("-o link").lines().count();
-        let (all, start) = (links(), Instant::now());
-        let has_pair = !sandbox.has_only_lo();
+        let (all, has_pair) = (links(), !sandbox.has_only_lo());
         sandbox.destroy();
-        while has_pair && links() == all {
-            assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
-        }
+        until_so("the end of the link", || !has_pair || links() != all);
     }
 
     /// A machine on the LAN: 203.0.113.2 and 2001:db8:ffff::2, where the host is .1 and ::1 on
@@ -135,11 +132,8 @@ impl Testbed {
     /// Gives the host the links of [`Testbed::lan`] that it has lost: those that a plugin has put into
     /// a container are gone with it, in the kernel's own time.
     pub fn replug(&self, gateway: &Sandbox) {
-        let start = Instant::now();
         for link in LAN.iter().filter(|(link, ..)| !self.has_link(link)) {
-            while gateway.has_link(link.0) {
-                assert!(start.elapsed() < Duration::from_secs(10), "the link stays");
-            }
+            until_so("the end of the link", || !gateway.has_link(link.0));
             self.plug(link, gateway);
         }
     }

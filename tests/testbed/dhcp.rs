@@ -3,9 +3,8 @@
 use std::{
     io::Write as _,
     os::unix::net::UnixStream,
+    path::Path,
     process::{Child, Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -19,6 +18,7 @@ use crate::{
     config::changed,
     place::{Place, Sandbox},
     programs::bin_dir,
+    wait::{until, until_so},
 };
 
 pub use crate::dhcp_server::{DISCOVER, Manners, RELEASE, REQUEST, Said, Server};
@@ -30,25 +30,6 @@ pub use crate::dhcp6_server::{
 pub const SOCKET: &str = "/run/cni/dhcp.sock";
 /// Where it keeps its leases.
 pub const LEASES: &str = "/run/cni/dhcp.leases";
-
-/// Nothing that is waited for takes longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Asks again and again until there is an answer.
-///
-/// # Panics
-/// When there is none for too long.
-#[track_caller]
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what}: it does not come");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// A program of the host that runs until this is dropped.
 #[derive(Debug)]
@@ -119,36 +100,48 @@ impl Testbed {
         content["leases"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The daemon of these plugins, which listens, and whatever it says is lost.
+    #[must_use]
+    pub fn dhcp_daemon_of(&self, bin: &Path) -> Running {
+        let mut command = Command::new("/bin/sh");
+        // Nobody reads what it says, of which a pipe takes only so much.
+        command.args(["-c", "exec \"$0\" daemon > /dev/null 2>&1"]).arg(bin.join("dhcp"));
+        let daemon = Running::start(self, &mut command);
+        self.dhcp_answers();
+        daemon
+    }
+
     /// dnsmasq on a link of a machine, which leases addresses as `range` says, the lowest first.
     #[must_use]
     pub fn dnsmasq(&self, at: &Sandbox, link: &str, range: &str, more: &[&str]) -> Dnsmasq<'_> {
-        let log = "/run/test/dnsmasq.log";
-        self.write(log, "");
+        let more = [&["--dhcp-sequential-ip", "--log-dhcp"], more].concat();
+        Dnsmasq { bed: self, _running: self.dnsmasq_runs(at, link, range, &more) }
+    }
+
+    /// The same with addresses in no order, so that two who ask at once are not offered the same one.
+    #[must_use]
+    pub fn dnsmasq_runs(&self, at: &Sandbox, link: &str, range: &str, more: &[&str]) -> Running {
+        self.write(LOG, "");
         let mut command = Command::new("dnsmasq");
         command.args(["-k", "-C", "/dev/null", "-p0", "-u", "root", "--no-ping", "-i", link]);
-        command.args([
-            "--bind-interfaces",
-            "--log-dhcp",
-            "--leasefile-ro",
-            "--dhcp-authoritative",
-            "--dhcp-sequential-ip",
-        ]);
+        command.args(["--bind-interfaces", "--leasefile-ro", "--dhcp-authoritative"]);
         command
-            .arg(format!("--log-facility={log}"))
+            .arg(format!("--log-facility={LOG}"))
             .arg(format!("--dhcp-range={range}"))
             .args(more);
         let running = Running::start(at, &mut command);
-        let server = Dnsmasq { bed: self, log, _running: running };
-        server.says("dnsmasq-dhcp[");
-        server
+        until_so("dnsmasq", || self.read(LOG).contains("dnsmasq-dhcp["));
+        running
     }
 }
+
+/// Where dnsmasq says what it does.
+const LOG: &str = "/run/test/dnsmasq.log";
 
 /// A running dnsmasq.
 #[derive(Debug)]
 pub struct Dnsmasq<'bed> {
     bed: &'bed Testbed,
-    log: &'static str,
     _running: Running,
 }
 
@@ -156,14 +149,12 @@ impl Dnsmasq<'_> {
     /// Its log.
     #[must_use]
     pub fn log(&self) -> String {
-        self.bed.read(self.log)
+        self.bed.read(LOG)
     }
 
     /// Waits until its log says this.
     pub fn says(&self, words: &str) {
-        until(&format!("{words:?} in the log of dnsmasq"), || {
-            self.log().contains(words).then_some(())
-        });
+        until_so(&format!("{words:?} in the log of dnsmasq"), || self.log().contains(words));
     }
 }
 

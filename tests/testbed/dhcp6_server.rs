@@ -1,13 +1,11 @@
-//! A DHCPv6 server that does what it is told, and tells what it hears.
+//! A DHCPv6 server that does what it is told.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
-    time::Duration,
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+
+use crate::{
+    place::Sandbox,
+    told::{Answering, Saying, Told},
 };
-
-use crate::{dhcp::PATIENCE, place::Sandbox};
 
 /// Solicit.
 pub const SOLICIT: u8 = 1;
@@ -33,6 +31,7 @@ pub struct Said6 {
     pub address: Option<Ipv6Addr>,
     /// Where it comes from.
     pub source: Ipv6Addr,
+    from: SocketAddrV6,
     number: [u8; 3],
     iaid: [u8; 4],
 }
@@ -50,14 +49,12 @@ pub struct Manners6 {
     pub times: [u32; 3],
     /// The last byte of the address that it gives.
     pub next: u16,
+    /// What it says that it is.
+    pub server: Vec<u8>,
 }
 
 /// A server with an address for everybody.
-#[derive(Debug)]
-pub struct Server6 {
-    manners: Arc<Mutex<Manners6>>,
-    heard: mpsc::Receiver<Said6>,
-}
+pub type Server6 = Told<Manners6>;
 
 /// Its DUID.
 pub const SERVER6: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 1];
@@ -69,10 +66,6 @@ impl Server6 {
     /// When the port is taken.
     #[must_use]
     pub fn new(at: &Sandbox) -> Self {
-        let (tell, heard) = mpsc::channel();
-        let (status, times) = (None, [1800, 2880, 3600]);
-        let manners = Manners6 { is_silent: false, status, is_rapid: false, times, next: 0x50 };
-        let manners = Arc::new(Mutex::new(manners));
         let socket = at.enter(|| {
             let socket = UdpSocket::bind("[::]:547").expect("the port of DHCPv6");
             let lan = nix::net::if_::if_nametoindex("lan").expect("the LAN");
@@ -80,55 +73,34 @@ impl Server6 {
             socket.join_multicast_v6(&servers, lan).expect("a member");
             socket
         });
-        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
-        let weak = Arc::downgrade(&manners);
-        drop(thread::spawn(move || {
-            let mut buffer = [0; 2000];
-            loop {
-                let received = socket.recv_from(&mut buffer);
-                let Some(manners) = weak.upgrade() else { break };
-                let Ok((length, SocketAddr::V6(source))) = received else { continue };
-                let Some(said) = Said6::read(&buffer[..length], source) else { continue };
-                let now = manners.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if !now.is_silent {
-                    // The client may be gone by now.
-                    socket.send_to(&answer(&said, &now), source).ok();
-                }
-                if tell.send(said).is_err() {
-                    break;
-                }
-            }
-        }));
-        Self { manners, heard }
+        let (status, times, server) = (None, [1800, 2880, 3600], SERVER6.to_vec());
+        let (is_silent, is_rapid, next) = (false, false, 0x50);
+        let manners = Manners6 { is_silent, status, is_rapid, times, next, server };
+        Self::at(manners, [(socket, false)])
+    }
+}
+
+impl Saying for Said6 {
+    fn kind(&self) -> u8 {
+        self.kind
+    }
+}
+
+impl Answering for Manners6 {
+    type Said = Said6;
+
+    fn read(packet: &[u8], source: SocketAddr, _: bool) -> Option<Said6> {
+        Said6::read(packet, source)
     }
 
-    /// How it answers from now on.
-    pub fn set(&self, change: impl FnOnce(&mut Manners6)) {
-        change(&mut self.manners.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// The next thing of this kind that a client says.
-    ///
-    /// # Panics
-    /// When none comes.
-    #[track_caller]
-    pub fn hears(&self, kind: u8) -> Said6 {
-        loop {
-            let said = self.heard.recv_timeout(PATIENCE).expect("a packet of a client");
-            if said.kind == kind {
-                return said;
-            }
-        }
-    }
-
-    /// Forgets what was heard.
-    pub fn forget(&self) {
-        while self.heard.try_recv().is_ok() {}
+    fn answer(&mut self, said: &Said6) -> Option<(Vec<u8>, SocketAddr)> {
+        (!self.is_silent).then(|| (answer(said, self), said.from.into()))
     }
 }
 
 impl Said6 {
-    fn read(packet: &[u8], source: SocketAddrV6) -> Option<Self> {
+    fn read(packet: &[u8], source: SocketAddr) -> Option<Self> {
+        let SocketAddr::V6(from) = source else { return None };
         let (head, options) = packet.split_at_checked(4)?;
         let all = read_options(options);
         let find = |code| all.iter().find(|(own, _)| *own == code).map(|(_, value)| *value);
@@ -143,7 +115,8 @@ impl Said6 {
             client: find(1)?.to_vec(),
             server: find(2).map(<[u8]>::to_vec),
             address,
-            source: *source.ip(),
+            source: *from.ip(),
+            from,
             number: head[1..].try_into().ok()?,
             iaid: ia[..4].try_into().ok()?,
         })
@@ -179,7 +152,7 @@ fn answer(said: &Said6, now: &Manners6) -> Vec<u8> {
     let is_offer = said.kind == SOLICIT && !now.is_rapid;
     let mut packet = vec![if is_offer { 2 } else { 7 }];
     packet.extend(said.number);
-    packet.extend([option(1, &said.client), option(2, &SERVER6), option(3, &ia)].concat());
+    packet.extend([option(1, &said.client), option(2, &now.server), option(3, &ia)].concat());
     if said.kind == SOLICIT && now.is_rapid {
         packet.extend(option(14, &[]));
     }

@@ -1,13 +1,14 @@
-//! A DHCP server that does what it is told, and tells what it hears.
+//! A DHCP server that does what it is told.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    thread,
-    time::Duration,
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
 };
 
-use crate::{dhcp::PATIENCE, place::Sandbox};
+use crate::{
+    place::Sandbox,
+    told::{Answering, Saying, Told},
+};
 
 /// What a client has said.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Said {
     pub is_unicast: bool,
     /// Whether answers are to go to all.
     pub wants_broadcast: bool,
+    /// The hardware address that it says it has.
+    pub mac: String,
     /// By the address of the packet.
     pub source: Ipv4Addr,
     /// Codes and values.
@@ -53,6 +56,7 @@ impl Said {
             ciaddr: address(packet.get(12..16)?),
             is_unicast,
             wants_broadcast: packet.get(10)? & 0x80 != 0,
+            mac: packet.get(28..34)?.iter().map(|byte| format!("{byte:02x}")).collect(),
             source: *source.ip(),
             options,
             packet: packet.to_vec(),
@@ -86,25 +90,23 @@ pub struct Manners {
     pub next: u8,
     /// More options of each answer.
     pub options: Vec<(u8, Vec<u8>)>,
+    /// What it says that it is.
+    pub server: Ipv4Addr,
+    /// Its addresses, by client identifier.
+    given: BTreeMap<Vec<u8>, Ipv4Addr>,
 }
 
 impl Default for Manners {
     fn default() -> Self {
         let (is_silent, is_deaf, refuses) = (false, false, false);
         let options = vec![(1, vec![255, 255, 255, 0]), (3, vec![203, 0, 113, 2])];
-        Self { is_silent, is_deaf, refuses, times: [3600, 0, 0], next: 50, options }
+        let (times, given) = ([3600, 0, 0], BTreeMap::new());
+        Self { is_silent, is_deaf, refuses, times, next: 50, options, server: OWN, given }
     }
 }
 
-/// A server at 203.0.113.2 that does what it is told, and tells what it hears.
-#[derive(Debug)]
-pub struct Server {
-    manners: Arc<Mutex<Manners>>,
-    heard: mpsc::Receiver<Said>,
-}
-
-/// Its addresses, by client identifier.
-type Given = Arc<Mutex<Vec<(Vec<u8>, Ipv4Addr)>>>;
+/// A server at 203.0.113.2.
+pub type Server = Told<Manners>;
 
 const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
@@ -116,114 +118,75 @@ impl Server {
     #[must_use]
     pub fn new(at: &Sandbox) -> Self {
         at.ip("route add 255.255.255.255/32 dev lan");
-        let (tell, heard) = mpsc::channel();
-        let manners = Arc::new(Mutex::new(Manners::default()));
-        let given = Given::default();
-        for (own, is_unicast) in [("203.0.113.2:67", true), ("255.255.255.255:67", false)] {
+        let sockets = [("203.0.113.2:67", true), ("255.255.255.255:67", false)];
+        let sockets = sockets.map(|(own, is_unicast)| {
             let socket = at.enter(|| UdpSocket::bind(own)).expect("the port of DHCP");
             socket.set_broadcast(true).expect("a socket that may send to all");
-            socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
-            let (tell, manners) = (tell.clone(), Arc::downgrade(&manners));
-            let given = Arc::clone(&given);
-            drop(thread::spawn(move || {
-                let mut buffer = [0; 2000];
-                loop {
-                    let received = socket.recv_from(&mut buffer);
-                    let Some(manners) = manners.upgrade() else { break };
-                    let Ok((length, source)) = received else { continue };
-                    let Some(said) = Said::read(&buffer[..length], source, is_unicast) else {
-                        continue;
-                    };
-                    let now = lock(&manners).clone();
-                    if let Some(answer) = answer(&said, &now, &manners, &given) {
-                        let to = (Ipv4Addr::BROADCAST, 68);
-                        socket.send_to(&answer, to).expect("send to all");
-                    }
-                    if tell.send(said).is_err() {
-                        break;
-                    }
-                }
-            }));
-        }
-        Self { manners, heard }
-    }
-
-    /// How it answers from now on.
-    pub fn set(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut lock(&self.manners));
-    }
-
-    /// The next thing of this kind that a client says.
-    ///
-    /// # Panics
-    /// When none comes.
-    #[track_caller]
-    pub fn hears(&self, kind: u8) -> Said {
-        loop {
-            let said = self.heard.recv_timeout(PATIENCE).expect("a packet of a client");
-            if said.kind == kind {
-                return said;
-            }
-        }
-    }
-
-    /// Forgets what was heard.
-    pub fn forget(&self) {
-        while self.heard.try_recv().is_ok() {}
-    }
-
-    /// What was heard so far.
-    #[must_use]
-    pub fn heard(&self) -> Vec<Said> {
-        self.heard.try_iter().collect()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn answer(said: &Said, now: &Manners, manners: &Mutex<Manners>, given: &Given) -> Option<Vec<u8>> {
-    if now.is_silent || said.is_unicast && now.is_deaf || said.kind == RELEASE {
-        return None;
-    }
-    let client = said.option(61)?.to_vec();
-    let is_extension = said.kind == REQUEST && said.option(54).is_none();
-    let known = lock(given).iter().find(|(own, _)| *own == client).map(|(_, address)| *address);
-    let (kind, address) = if is_extension && now.refuses {
-        // The address that it gets instead is another one.
-        lock(given).retain(|(own, _)| *own != client);
-        (6, Ipv4Addr::UNSPECIFIED)
-    } else {
-        let address = known.unwrap_or_else(|| {
-            let mut manners = lock(manners);
-            let address = Ipv4Addr::new(203, 0, 113, manners.next);
-            manners.next += 1;
-            lock(given).push((client, address));
-            address
+            (socket, is_unicast)
         });
-        (if said.kind == DISCOVER { 2 } else { 5 }, address)
-    };
-    let mut packet = said.packet[..240].to_vec();
-    packet[0] = 2;
-    packet[16..20].copy_from_slice(&address.octets());
-    let mut option = |code: u8, value: &[u8]| {
-        packet.extend([code, u8::try_from(value.len()).expect("a short value")]);
-        packet.extend(value);
-    };
-    option(53, &[kind]);
-    option(54, &OWN.octets());
-    if kind != 6 {
-        for (code, seconds) in [51, 58, 59].into_iter().zip(now.times) {
-            if seconds > 0 {
-                option(code, &seconds.to_be_bytes());
+        Self::at(Manners::default(), sockets)
+    }
+}
+
+impl Saying for Said {
+    fn kind(&self) -> u8 {
+        self.kind
+    }
+}
+
+impl Answering for Manners {
+    type Said = Said;
+
+    fn read(packet: &[u8], source: SocketAddr, is_unicast: bool) -> Option<Said> {
+        Said::read(packet, source, is_unicast)
+    }
+
+    fn answer(&mut self, said: &Said) -> Option<(Vec<u8>, SocketAddr)> {
+        if self.is_silent || said.is_unicast && self.is_deaf || said.kind == RELEASE {
+            return None;
+        }
+        let client = said.option(61)?.to_vec();
+        let is_extension = said.kind == REQUEST && said.option(54).is_none();
+        if is_extension && self.refuses {
+            // The address that it gets instead is another one.
+            self.given.remove(&client);
+            return Some((self.packet(said, 6, Ipv4Addr::UNSPECIFIED), EVERYBODY));
+        }
+        let next = &mut self.next;
+        let address = *self.given.entry(client).or_insert_with(|| {
+            *next += 1;
+            Ipv4Addr::new(203, 0, 113, *next - 1)
+        });
+        let kind = if said.kind == DISCOVER { 2 } else { 5 };
+        Some((self.packet(said, kind, address), EVERYBODY))
+    }
+}
+
+const EVERYBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 68);
+
+impl Manners {
+    fn packet(&self, said: &Said, kind: u8, address: Ipv4Addr) -> Vec<u8> {
+        let mut packet = said.packet[..240].to_vec();
+        packet[0] = 2;
+        packet[16..20].copy_from_slice(&address.octets());
+        let mut option = |code: u8, value: &[u8]| {
+            packet.extend([code, u8::try_from(value.len()).expect("a short value")]);
+            packet.extend(value);
+        };
+        option(53, &[kind]);
+        option(54, &self.server.octets());
+        if kind != 6 {
+            for (code, seconds) in [51, 58, 59].into_iter().zip(self.times) {
+                if seconds > 0 {
+                    option(code, &seconds.to_be_bytes());
+                }
+            }
+            for (code, value) in &self.options {
+                option(*code, value);
             }
         }
-        for (code, value) in &now.options {
-            option(*code, value);
-        }
+        packet.push(255);
+        packet.resize(packet.len().max(300), 0);
+        packet
     }
-    packet.push(255);
-    packet.resize(packet.len().max(300), 0);
-    Some(packet)
 }

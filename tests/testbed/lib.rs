@@ -21,7 +21,7 @@
 //! | [`ipam`] | a network of nothing but addresses |
 //! | [`attachment`] | networks of plugins that make one link for each pod |
 //! | [`flannel`] | what flanneld does on a node, and two nodes with a wire between them |
-//! | [`dhcp`], [`dhcp_server`], [`dhcp6_server`] | the daemon of dhcp, dnsmasq, and servers that do what they are told |
+//! | [`dhcp`], [`dhcp_server`], [`dhcp6_server`] | the daemon of dhcp, dnsmasq, and servers that do what they are [`told`] |
 //! | [`crowd`] | many pods at once |
 //! | [`firewall`], [`portmap`], [`bandwidth`] | a bridge with one plugin chained behind it |
 //! | [`tuning`] | an interface with nothing around it |
@@ -31,6 +31,7 @@
 //! | [`fault`] | plugins whose system calls fail, or are altered or delayed |
 //! | [`edits`] | configurations that somebody has edited since ADD |
 //! | **what is seen** | |
+//! | [`wait`] | what comes in its own time |
 //! | [`result`] | what stands in the result of an ADD |
 //! | [`reach`] | who reaches whom, and as whom it is seen |
 //! | [`rate`] | how fast packets get through |
@@ -82,10 +83,12 @@ pub mod reach;
 pub mod result;
 pub mod ruleset;
 pub mod snapshot;
+pub mod told;
 pub mod trace;
 pub mod traffic;
 pub mod trial;
 pub mod tuning;
+pub mod wait;
 pub mod warm;
 pub mod wire;
 
@@ -100,3 +103,4 @@ pub use programs::{
 };
 pub use snapshot::Snapshot;
 pub use trial::Trial;
+pub use wait::{until, until_so};

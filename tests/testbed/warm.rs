@@ -1,7 +1,5 @@
 //! A network that somebody has used before: what its attachments share is there already.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
 use crate::{
@@ -32,10 +30,7 @@ impl<'bed> Warm<'bed> {
         let network = bed.network(config);
         network.add(&first, "first").success();
         // The reference has the gateway's address probed, which goes on after its answer.
-        let start = Instant::now();
-        while !bed.ip("-6 -o addr show scope global tentative").is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(10), "an address stays tentative");
-        }
+        bed.settle();
         Self { bed, network, first, neighbour }
     }
 

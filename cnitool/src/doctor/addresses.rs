@@ -1,10 +1,13 @@
-//! Leases that nobody will give back.
+//! Leases that nobody will give back, and such that nobody renews.
 
+use crate::chain::Runtime;
 use crate::finding::Finding;
 use crate::leases;
 use crate::list::ConfigList;
+use crate::living::Living;
+use crate::request;
 use common::Result;
-use common::cni::Context as _;
+use common::cni::{Context as _, Network};
 
 /// The leases of a network, if host-local has them.
 pub(super) fn of(list: &ConfigList) -> Result<Vec<Finding>> {
@@ -31,5 +34,40 @@ pub(super) fn of(list: &ConfigList) -> Result<Vec<Finding>> {
             "add a range, or end what looks leaked: cnitool leases --stats",
         )
     }));
+    Ok(findings)
+}
+
+/// The daemon of a network, if it is dhcp that leases its addresses, and whose lease it has lost.
+pub(super) fn of_daemon(
+    runtime: &Runtime,
+    list: &ConfigList,
+    living: &Living,
+) -> Result<Vec<Finding>> {
+    let is_dhcp = |kind: &serde_json::Value| kind == "dhcp";
+    let mut plugins = list.plugins.iter();
+    let Some(plugin) = plugins.find(|plugin| plugin.ipam_kind().is_some_and(is_dhcp)) else {
+        return Ok(Vec::new());
+    };
+    let name = list.name.as_str();
+    let network = Network::parse(request::of_network(list, plugin).to_string().into_bytes())?;
+    if let Err(error) = dhcp::verify_daemon(&network) {
+        return Ok(vec![Finding::problem(
+            format!("network {name:?}: no lease is made or renewed: {error}"),
+            "systemctl start cni-dhcp.socket, or whatever starts `dhcp daemon` here",
+        )]);
+    }
+    let mut findings = Vec::new();
+    for cached in runtime.cache.list(&list.name)?.into_iter().filter(|cached| living.has(cached)) {
+        let attachment = &cached.target.attachment;
+        if !dhcp::is_leased(&network, attachment)? {
+            let (container, ifname) = (&attachment.container, &attachment.ifname);
+            findings.push(Finding::problem(
+                format!(
+                    "network {name:?}: the DHCP daemon keeps no lease for {ifname} of {container}"
+                ),
+                "add the container anew, unless the daemon is asking for a lease (see its log)",
+            ));
+        }
+    }
     Ok(findings)
 }

@@ -8,6 +8,7 @@
 //! | [`ipam`] | the IPAM plugin, or none |
 //! | [`layer3`] | the keys that every network with addresses has |
 //! | [`sandbox`] | the two sides, and a result applied to the container's |
+//! | `readdress` | what an interface in use gets when its addresses change |
 //! | [`routers`] | what the container's interface takes from the routers of its segment |
 //! | `settings` | the kernel settings of the container's interface |
 //! | [`veth`] | a veth pair between them; [`host_end`]: the name and the alias of its end in the host |
@@ -33,6 +34,7 @@ pub mod link_keys;
 pub mod lock;
 pub mod master;
 pub mod owner;
+mod readdress;
 pub mod record;
 pub mod records;
 pub mod routers;

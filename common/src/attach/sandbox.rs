@@ -146,37 +146,12 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Gives a link that is in use other addresses and routes, as a new lease says, and raises it.
-    ///
-    /// # Errors
-    /// Naming the address or route that the kernel refused.
-    pub fn readdress(&self, link: &Link, old: Option<&Success>, new: &Success) -> Result<()> {
-        // First, because with its last address a link loses the routes by gateways that are not its any more.
-        for ip in old.into_iter().flat_map(|old| &old.ips) {
-            self.netlink.delete_address(link.index, *ip.address)?;
-        }
-        let settings = settings(&link.name, None);
-        self.netns.enter(|| settings.iter().try_for_each(Setting::apply))??;
-        for ip in &new.ips {
-            let options = AddressOptions::default();
-            self.netlink.ensure_address(link.index, *ip.address, &options)?;
-        }
-        self.netlink.set_up(link.index)?;
-        for route in new.kernel_routes(link, Routing::Connected)? {
-            match self.netlink.create_route(&route) {
-                Err(error) if error.is_exists() => {}
-                outcome => outcome?,
-            }
-        }
-        Ok(())
-    }
-
     /// Opens a socket on a link of the container, for datagrams to a port.
     ///
     /// # Errors
     /// When there is no such link, or none with a hardware address.
     pub fn packet_socket(&self, link: &Link, port: u16) -> Result<PacketSocket> {
-        Ok(PacketSocket::open(&self.netns, &link.name, port)?)
+        Ok(PacketSocket::open(&self.netns, link.index, port)?)
     }
 
     /// Every address and route of `success` that the container's interface does not have. Others that
@@ -273,7 +248,7 @@ impl Success {
 
     /// The routes as the kernel gets them: one that names no next hop goes by the gateway of the
     /// first address of its family, if that has one.
-    fn kernel_routes(&self, link: &Link, routing: Routing) -> Result<Vec<net::Route>> {
+    pub(super) fn kernel_routes(&self, link: &Link, routing: Routing) -> Result<Vec<net::Route>> {
         let gateway = |of: &Route| {
             let same = |ip: &&IpAddr| Family::of(**ip) == Family::of(of.dst.ip());
             self.ips.iter().filter_map(|ip| ip.gateway.as_ref()).find(same).copied()

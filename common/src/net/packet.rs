@@ -4,10 +4,14 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::thread;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
+};
+use tokio::io::Interest;
 
 use super::{Context as _, Error, Mac, Netns, Result};
 
@@ -37,8 +41,10 @@ pub struct Datagram {
 /// alive.
 #[derive(Debug)]
 pub struct PacketSocket {
-    /// Of another family than its type says, which is here for its send(2) and recv(2) only.
-    socket: UdpSocket,
+    /// Of another family than its type says. None when it is about to be closed.
+    socket: Option<UdpSocket>,
+    /// The link: what is sent is to leave by it, and what comes by another one is for others.
+    link: LinkAddr,
     mac: Mac,
     port: u16,
     /// The kernel answers with an error of ICMP what comes to its address and to a port without a socket.
@@ -50,23 +56,26 @@ impl PacketSocket {
     ///
     /// # Errors
     /// When there is no such link, or none with a hardware address.
-    pub fn open(netns: &Netns, link: &str, port: u16) -> Result<Self> {
-        let what = || format!("open a packet socket on {link:?}");
+    pub fn open(netns: &Netns, link: u32, port: u16) -> Result<Self> {
+        let what = || format!("open a packet socket on link {link}");
         netns.enter(|| {
             // Among the addresses of a link is its own in the shape that bind(2) wants.
-            let mut all = getifaddrs().doing(what)?.filter(|found| found.interface_name == link);
-            let own = all.find_map(|found| found.address?.as_link_addr().copied());
+            let mut all = getifaddrs().doing(what)?;
+            let own = all.find_map(|found| {
+                let own = *found.address?.as_link_addr()?;
+                (u32::try_from(own.ifindex()) == Ok(link)).then_some(own)
+            });
             let own =
                 own.ok_or_else(|| Error::with_errno(what(), Errno::ENODEV as i32, "no such link"))?;
             let mac = own.addr().filter(|_| own.halen() == 6).map(Mac);
             let mac = mac.ok_or_else(|| Error::new(what(), "it has no hardware address"))?;
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthIp);
+            // Not bound to the link: that would wait for the kernel as closing it does.
             let socket = socket.doing(what)?;
-            bind(socket.as_raw_fd(), &own).doing(what)?;
             // Somebody in the container may have the port, and then there is a socket.
             let silence = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).ok();
-            Ok(Self { socket: socket.into(), mac, port, _silence: silence })
+            Ok(Self { socket: Some(socket.into()), link: own, mac, port, _silence: silence })
         })?
     }
 
@@ -80,12 +89,19 @@ impl PacketSocket {
     /// # Errors
     /// When the link is down or gone.
     pub fn send(&self, datagram: &Datagram) -> Result<()> {
-        match self.socket.send(&frame(datagram, self.mac)) {
-            Err(error) if !is_full(&error) => {
-                Err(error).doing(|| format!("send a datagram to {}", datagram.target))
-            }
+        let what = || format!("send a datagram to {}", datagram.target);
+        let send = |socket: &UdpSocket| {
+            let frame = frame(datagram, self.mac);
+            Ok(sendto(socket.as_raw_fd(), &frame, &self.link, MsgFlags::empty())?)
+        };
+        match self.socket().and_then(send) {
+            Err(error) if !is_full(&error) => Err(error).doing(what),
             _ => Ok(()),
         }
+    }
+
+    fn socket(&self) -> io::Result<&UdpSocket> {
+        self.socket.as_ref().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     /// Waits for the next datagram to the port. To be called within a runtime of tokio.
@@ -94,17 +110,31 @@ impl PacketSocket {
     /// When the link is down or gone.
     pub async fn receive(&self) -> Result<Datagram> {
         let what = || format!("wait for a datagram to port {}", self.port);
-        let socket = self.socket.try_clone().and_then(tokio::net::UdpSocket::from_std);
+        let socket = self.socket().and_then(UdpSocket::try_clone);
+        let socket = socket.and_then(tokio::net::UdpSocket::from_std);
         let (socket, mut buffer) = (socket.doing(what)?, vec![0; FRAME]);
         loop {
-            let length = socket.recv(&mut buffer).await.doing(what)?;
-            let datagram = buffer.get(..length).and_then(parse);
+            let receive = || Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer)?);
+            let (length, from) = socket.async_io(Interest::READABLE, receive).await.doing(what)?;
+            let is_own = from.is_some_and(|from| from.ifindex() == self.link.ifindex());
+            let datagram = buffer.get(..length).filter(|_| is_own).and_then(parse);
             if let Some(found) = datagram.filter(|found| found.target.port() == self.port) {
                 return Ok(found);
             }
             // Much else may come, and must not keep others from their turn.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl Drop for PacketSocket {
+    /// The kernel waits until nobody looks at such a socket any more (`packet_release` in
+    /// net/packet/af_packet.c), which takes longer than all else that is done with one. A thread of its
+    /// own waits too, because one that serves hundreds of links would wait for each of them in turn.
+    fn drop(&mut self) {
+        let socket = self.socket.take();
+        // Without a thread it is closed right here.
+        drop(thread::Builder::new().spawn(move || drop(socket)));
     }
 }
 

@@ -83,6 +83,18 @@ impl Rule {
         Some(Self { source, table, protocol, tag, is_plain, message })
     }
 
+    /// The same for the packets of another address.
+    #[must_use]
+    pub fn with_source(&self, source: IpAddr) -> Self {
+        let mut rule = Self { source: Some(source.into()), ..self.clone() };
+        for attribute in &mut rule.message.attributes {
+            if let RuleAttribute::Source(old) = attribute {
+                *old = source;
+            }
+        }
+        rule
+    }
+
     /// Whether it is for the packets of one address.
     pub fn is_from(&self, address: IpAddr) -> bool {
         self.source == Some(address.into())

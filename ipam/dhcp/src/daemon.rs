@@ -7,8 +7,9 @@ use crate::service::serve;
 use crate::store::Store;
 use common::cni::{Context as _, report};
 use common::net::end_requests;
-use common::{Code, Error, Result};
+use common::{Code, Error, Result, file};
 use std::fs::{DirBuilder, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ fn run(settings: Settings) -> Result<()> {
     for path in [&socket, &leases] {
         make_parent(path)?;
     }
-    let store = Store::open(leases)?;
+    let store = Store::open(leases, &socket)?;
     // Not before the lock, because it may be another daemon's; and not after there is a socket to find.
     if let Some(pidfile) = &settings.pidfile {
         write_pidfile(pidfile)?;
@@ -140,9 +141,12 @@ fn write_pidfile(path: &Path) -> Result<()> {
         let msg = format!("Error writing pidfile: path {path:?} not absolute");
         return Err(Error::new(Code::InvalidConfig, msg));
     }
-    let named = || format!("Error writing pidfile: {path:?}");
-    std::fs::write(path, std::process::id().to_string()).context(named())?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o644)).context(named())
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(".new");
+    let number = std::process::id().to_string();
+    let written =
+        file::replace(path, temporary.as_ref(), 0o644, |file| file.write_all(number.as_bytes()));
+    written.map(drop).context(format_args!("Error writing pidfile: {path:?}"))
 }
 
 fn make_parent(path: &Path) -> Result<()> {

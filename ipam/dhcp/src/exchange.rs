@@ -5,7 +5,7 @@ use crate::message::{Answer, Ask, Client, random};
 use crate::options::Options;
 use crate::place::Wire;
 use crate::protocol::Id;
-use common::net::{Datagram, Mac};
+use common::net::{Datagram, Mac, since_boot};
 use common::{Code, Error, Result};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -105,15 +105,20 @@ impl<'a> Exchange<'a> {
         if whom == Whom::Server {
             question.to = Some((lease.mac(), lease.server));
         }
-        let is_final = |answer: &Answer| answer.is_ack() || answer.is_nak();
+        // Before T2 the address is nobody else's to take, whoever else may extend it.
+        let is_open = whom == Whom::Anybody;
+        let may_refuse = is_open && since_boot() >= lease.term.rebinding;
+        let is_final = |answer: &Answer| {
+            let is_own = answer.server.is_none_or(|server| server == lease.server);
+            answer.is_ack() && (is_own || is_open) || answer.is_nak() && (is_own || may_refuse)
+        };
         let Some((answer, mac)) = self.ask(&question, is_final).await? else {
             return Ok(Extension::Silence);
         };
         if answer.is_nak() {
             return Ok(Extension::Refused);
         }
-        let answer = Answer { server: answer.server.or(Some(lease.server)), ..answer };
-        Ok(Lease::new(&answer, mac).map_or(Extension::Silence, Extension::Granted))
+        Ok(lease.extended(answer, mac).map_or(Extension::Silence, Extension::Granted))
     }
 
     /// Tells the server that the lease is not needed any more; it does not answer.

@@ -45,6 +45,14 @@ impl Grant {
         }
     }
 
+    /// Ends it before its time.
+    pub(crate) fn end(&mut self) {
+        match self {
+            Self::V4(lease) => lease.term.end(),
+            Self::V6(lease) => lease.term.end(),
+        }
+    }
+
     /// Whether it still stands.
     pub(crate) fn is_valid(&self) -> bool {
         self.term().expiry.is_none_or(|expiry| since_boot() < expiry)

@@ -95,31 +95,35 @@ impl Keeper {
     /// # Errors
     /// When the link is gone.
     async fn run(&self) -> Result<()> {
-        // How often a server was asked in vain since the last answer.
-        let mut silences = 0;
+        // How often a server was asked in vain since the last answer, and whether the address was taken.
+        let (mut silences, mut is_given_up) = (0, false);
         let mut backoff = Backoff::new(self.registry.settings.resendmax);
         while let Some(record) = self.registry.find(&self.id) {
-            let Some(grant) = record.grant(self.family) else {
-                if !self.acquire(&record).await? {
-                    sleep(backoff.pause()).await;
-                }
-                continue;
-            };
-            backoff = Backoff::new(self.registry.settings.resendmax);
+            let Some(grant) = record.grant(self.family) else { break };
             let (whom, left) = match State::of(grant.term(), since_boot()) {
                 State::Bound(nap) => {
-                    silences = 0;
+                    (silences, is_given_up) = (0, false);
+                    backoff = Backoff::new(self.registry.settings.resendmax);
                     sleep(nap).await;
+                    // A lease may be longer than its link lives.
+                    let place = record.place.clone();
+                    self.tolerate(self.registry.kernel.run(move || place.verify()).await)?;
                     continue;
                 }
                 // A server that was replaced does not hear what is sent to its predecessor.
                 State::Renewing(left) if silences == 0 => (Whom::Server, left),
                 State::Renewing(left) | State::Rebinding(left) => (Whom::Anybody, left),
                 State::Expired => {
-                    self.lose(&record, "the lease has ended").await?;
+                    if !is_given_up {
+                        self.give_up(&record, grant).await?;
+                        is_given_up = true;
+                    } else if !self.acquire(&record, grant).await? {
+                        sleep(backoff.pause()).await;
+                    }
                     continue;
                 }
             };
+            is_given_up = false;
             if self.extend(&record, grant, whom, left).await? {
                 silences = 0;
             } else {
@@ -141,30 +145,35 @@ impl Keeper {
         let extension = timeout(left, self.registry.extend(record, grant, whom)).await;
         match extension.unwrap_or(Ok(Extension::Silence)) {
             Ok(Extension::Granted(new)) => {
-                self.replace(record, Some(grant), new).await?;
+                self.replace(record, grant, new).await?;
                 Ok(true)
             }
             Ok(Extension::Refused) => {
                 let (id, address) = (&self.id, grant.address());
                 report(format_args!("{id}: a server refuses to extend the lease of {address}"));
                 match self.registry.acquire_once(record, self.family).await {
-                    Ok(new) => self.replace(record, Some(grant), new).await?,
+                    Ok(new) => self.replace(record, grant, new).await?,
                     Err(error) if error.code() == Code::BadEnvironment => return Err(error),
-                    Err(error) => self.lose(record, &error.to_string()).await?,
+                    Err(error) => {
+                        report(format_args!("{id}: {error}"));
+                        let mut ended = grant.clone();
+                        ended.end();
+                        self.registry.update(id, |record| record.set_grant(ended));
+                    }
                 }
                 Ok(true)
             }
             Ok(Extension::Silence) => Ok(false),
             // The link may be switched off for a while.
-            Err(error) => self.tolerate(Err(error)).map(|()| false),
+            Err(error) => self.tolerate::<()>(Err(error)).map(|_| false),
         }
     }
 
     /// Tries to get another lease after one was lost; whether there is one.
-    async fn acquire(&self, record: &Record) -> Result<bool> {
+    async fn acquire(&self, record: &Record, lost: &Grant) -> Result<bool> {
         match self.registry.acquire_once(record, self.family).await {
             Ok(new) => {
-                self.replace(record, None, new).await?;
+                self.replace(record, lost, new).await?;
                 Ok(true)
             }
             Err(error) if error.code() == Code::BadEnvironment => Err(error),
@@ -176,32 +185,34 @@ impl Keeper {
         }
     }
 
-    /// Writes down another lease, and gives the link its address, if that is not the one that it has.
-    async fn replace(&self, record: &Record, old: Option<&Grant>, new: Grant) -> Result<()> {
-        if old.is_none_or(|old| old.address() != new.address()) {
+    /// Writes down another lease, and gives the link what that has and the former one had not.
+    async fn replace(&self, record: &Record, old: &Grant, new: Grant) -> Result<()> {
+        let (before, after) = (old.success(record.priority), new.success(record.priority));
+        let mut table = record.table;
+        if before != after || !old.is_valid() {
             report(format_args!("{}: the address is {} from now on", self.id, new.address()));
             let place = record.place.clone();
-            let old = old.map(|old| old.success(record.priority));
-            let success = new.success(record.priority);
-            let moved =
-                self.registry.kernel.run(move || place.readdress(old.as_ref(), &success)).await;
-            self.tolerate(moved)?;
+            let work = move || place.readdress(&before, &after, table);
+            let known = self.tolerate(self.registry.kernel.run(work).await)?;
+            table = known.unwrap_or(table);
         }
-        self.registry.set_grant(&self.id, self.family, Some(new));
+        self.registry.update(&self.id, |record| {
+            record.table = table;
+            record.set_grant(new);
+        });
         Ok(())
     }
 
-    /// Gives up an address.
-    async fn lose(&self, record: &Record, why: &str) -> Result<()> {
-        if let Some(lost) = record.grant(self.family) {
-            report(format_args!("{}: {} is given up: {why}", self.id, lost.address()));
-            let (place, lost) = (record.place.clone(), lost.success(record.priority));
-            let taken = self.registry.kernel.run(move || place.take(&lost)).await;
-            self.tolerate(taken)?;
+    /// Takes an address from the link, and switches that off.
+    async fn give_up(&self, record: &Record, lost: &Grant) -> Result<()> {
+        report(format_args!("{}: the lease of {} has ended", self.id, lost.address()));
+        let (place, table) = (record.place.clone(), record.table);
+        let success = lost.success(record.priority);
+        let taken = self.registry.kernel.run(move || place.take(&success, table)).await;
+        if let Some(table) = self.tolerate(taken)? {
+            self.registry.update(&self.id, |record| record.table = table);
         }
-        self.lower(record).await?;
-        self.registry.set_grant(&self.id, self.family, None);
-        Ok(())
+        self.lower(record).await
     }
 
     /// Switches the link off, unless it has an address of the other family, or of its own making.
@@ -210,18 +221,17 @@ impl Keeper {
             return Ok(());
         }
         let place = record.place.clone();
-        let lowered = self.registry.kernel.run(move || place.lower()).await;
-        self.tolerate(lowered)
+        self.tolerate(self.registry.kernel.run(move || place.lower()).await).map(drop)
     }
 
-    /// Only the end of the link is the end of its lease.
-    fn tolerate(&self, outcome: Result<()>) -> Result<()> {
+    /// Only the end of the link is the end of its lease: nothing comes of any other failure.
+    fn tolerate<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
             Err(error) if error.code() != Code::BadEnvironment => {
                 report(format_args!("{}: {error}", self.id));
-                Ok(())
+                Ok(None)
             }
-            outcome => outcome,
+            outcome => outcome.map(Some),
         }
     }
 }

@@ -30,6 +30,14 @@ pub(crate) struct Term {
     pub(crate) expiry: Option<Duration>,
 }
 
+impl Term {
+    /// Its end is now.
+    pub(crate) fn end(&mut self) {
+        let now = since_boot();
+        *self = Self { renewal: now, rebinding: now, expiry: Some(now) };
+    }
+}
+
 /// A lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
@@ -89,6 +97,29 @@ impl Lease {
                 expiry: (seconds != FOREVER).then_some(now + length),
             },
         })
+    }
+
+    /// The same after a DHCPACK that extends it. What a server leaves out then is as it was: some tell
+    /// no more than the times.
+    ///
+    /// # Errors
+    /// As [`Lease::new`].
+    pub(crate) fn extended(&self, answer: Answer, mac: Mac) -> Result<Self> {
+        let mask = ipnetwork::Ipv4Network::new(self.address, self.prefix);
+        let mut answer = Answer {
+            server: answer.server.or(Some(self.server)),
+            subnet_mask: answer.subnet_mask.or(mask.ok().map(|own| own.mask())),
+            ..answer
+        };
+        if !answer.has_routes() {
+            answer.routers.clone_from(&self.routers);
+            if self.is_classless {
+                answer.classless_routes = Some(self.routes.clone());
+            } else {
+                answer.static_routes.clone_from(&self.routes);
+            }
+        }
+        Self::new(&answer, mac)
     }
 
     /// The hardware address by which the server is reached.

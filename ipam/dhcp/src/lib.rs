@@ -31,10 +31,11 @@ mod store;
 mod talk;
 mod v6;
 
-use common::cni::{Context as _, words_after};
+use common::cni::{Attachment, Context as _, words_after};
 use common::net::since_boot;
 use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo,
+    Add, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Sandbox, Status,
+    Success, Undo,
 };
 use config::Plan;
 use protocol::{Id, Order, Request};
@@ -114,8 +115,7 @@ impl Plugin for Dhcp {
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
         let network = &request.call.network;
-        let pair =
-            |valid: &common::Attachment| (valid.container.to_string(), valid.ifname.to_string());
+        let pair = |valid: &Attachment| (valid.container.to_string(), valid.ifname.to_string());
         let sweep = Request::Gc {
             network: network.name.to_string(),
             valid: request.valid.iter().map(pair).collect(),
@@ -128,4 +128,21 @@ impl Plugin for Dhcp {
         let answer = client::ask(&self.plan.socket, &Request::Status);
         answer.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
     }
+}
+
+/// Whether the daemon of a network is there and can keep leases.
+///
+/// # Errors
+/// Code 11 without it, 5 when it cannot write them down.
+pub fn verify_daemon(network: &Network) -> Result<()> {
+    client::ask(&config::socket(network), &Request::Status).map(drop)
+}
+
+/// Whether the daemon keeps the leases of an attachment.
+///
+/// # Errors
+/// Code 11 without it.
+pub fn is_leased(network: &Network, attachment: &Attachment) -> Result<bool> {
+    let id = Id::new(attachment, &network.name);
+    Ok(client::ask(&config::socket(network), &Request::Check { id })?.is_some())
 }

@@ -11,6 +11,7 @@ use dhcproto::Encodable as _;
 use dhcproto::v4::borrowed::{self, DhcpOptionIterator};
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// The largest message that the client takes, in bytes (option 57).
@@ -129,22 +130,30 @@ impl Answer {
             return None;
         }
         let address = Some(message.yiaddr()).filter(|address| !address.is_unspecified());
-        let mut answer = Self { address, ..Self::default() };
-        let mut overload = 0;
-        for option in message.opts() {
-            answer.note(option.code().into(), option.data());
-            if let (OVERLOAD, [fields]) = (u8::from(option.code()), option.data()) {
-                overload = *fields;
+        let mut options = BTreeMap::<u8, Vec<u8>>::new();
+        // RFC 3396: what is too long for one option goes on in the next one of the same code.
+        let mut note = |all: DhcpOptionIterator<'_>| {
+            for option in all {
+                options.entry(option.code().into()).or_default().extend(option.data());
             }
-        }
+            options.get(&OVERLOAD).and_then(|value| value.first()).copied().unwrap_or_default()
+        };
+        let overload = note(message.opts());
         // RFC 2132, 9.3: the fields for file and server name may have options as well.
         for (bit, field) in [(1, 108..236), (2, 44..108)] {
             let field = bytes.get(field).filter(|_| overload & bit != 0).unwrap_or_default();
-            for option in DhcpOptionIterator::new(field) {
-                answer.note(option.code().into(), option.data());
-            }
+            note(DhcpOptionIterator::new(field));
         }
+        let mut answer = Self { address, ..Self::default() };
+        options.iter().for_each(|(code, value)| answer.note(*code, value));
         Some(answer)
+    }
+
+    /// Whether it tells a way to other networks.
+    pub(crate) fn has_routes(&self) -> bool {
+        self.classless_routes.is_some()
+            || !self.routers.is_empty()
+            || !self.static_routes.is_empty()
     }
 
     pub(crate) fn is_offer(&self) -> bool {
@@ -160,7 +169,7 @@ impl Answer {
     }
 
     fn note(&mut self, code: u8, data: &[u8]) {
-        let number = || Some(u32::from_be_bytes(data.try_into().ok()?));
+        let number = || Some(u32::from_be_bytes(*data.first_chunk()?));
         match code {
             MESSAGE_TYPE => self.kind = data.first().copied().unwrap_or_default(),
             SERVER => self.server = addresses(data).next(),

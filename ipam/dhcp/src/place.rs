@@ -17,7 +17,9 @@ pub(crate) struct Place {
     netns: PathBuf,
     /// Device and inode of the namespace: its path may lead to another one by now.
     identity: (u64, u64),
-    ifname: String,
+    /// The number of the link: its name may be another link's by now, and its hardware address is one
+    /// that `tuning` may change.
+    index: u32,
 }
 
 /// A link, ready for packets.
@@ -31,18 +33,22 @@ pub(crate) struct Wire {
 
 impl Place {
     /// # Errors
-    /// Code 4 when there is no such namespace.
+    /// Code 4 when there is no such namespace, or no such link in it.
     pub(crate) fn new(netns: PathBuf, ifname: &str) -> Result<Self> {
         let found = std::fs::metadata(&netns).map_err(|error| {
-            let msg = format!("failed to open netns {netns:?}: {error}");
-            Error::new(Code::BadEnvironment, msg).details("the daemon does not see CNI_NETNS")
+            gone(format!("failed to open netns {netns:?}: {error}"))
+                .details("the daemon does not see CNI_NETNS")
         })?;
-        Ok(Self { netns, identity: (found.dev(), found.ino()), ifname: ifname.to_owned() })
+        let sandbox = Sandbox::open(&NetnsPath::from(netns.clone()))?;
+        let link = sandbox.netlink.find_link(ifname)?;
+        let missing = || gone(format!("error looking up {ifname:?} in {}", netns.display()));
+        let index = link.ok_or_else(missing)?.index;
+        Ok(Self { netns, identity: (found.dev(), found.ino()), index })
     }
 
-    /// Whether two are the same namespace.
-    pub(crate) fn is_same_namespace(&self, other: &Self) -> bool {
-        self.identity == other.identity
+    /// Whether two are the same link.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.identity, self.index) == (other.identity, other.index)
     }
 
     /// Whether the namespace is certainly not there any more.
@@ -63,18 +69,25 @@ impl Place {
         Ok(Wire { socket: sandbox.packet_socket(&link, CLIENT_PORT)?, needs_broadcast })
     }
 
-    /// The same, and raises it.
+    /// Raises the link.
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub(crate) fn raise(&self) -> Result<Wire> {
+    pub(crate) fn raise(&self) -> Result<()> {
         let (sandbox, link) = self.find()?;
         if !link.is_up {
             sandbox.netlink.set_up(link.index)?;
         }
         // This makes the kernel notice the carrier, so that the first packet is not lost.
-        sandbox.netlink.read_link(link.index)?;
-        self.open()
+        Ok(sandbox.netlink.read_link(link.index).map(drop)?)
+    }
+
+    /// Whether the link is there.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.find().map(drop)
     }
 
     /// Opens the link for packets of DHCPv6, if it has an address for that by now.
@@ -108,16 +121,13 @@ impl Place {
         sandbox.advertised(&link)
     }
 
-    /// Takes addresses from the link.
+    /// Takes addresses from the link, as [`Sandbox::unaddress`] does.
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub(crate) fn take(&self, lease: &Success) -> Result<()> {
+    pub(crate) fn take(&self, lease: &Success, table: Option<u32>) -> Result<Option<u32>> {
         let (sandbox, link) = self.find()?;
-        for ip in &lease.ips {
-            sandbox.netlink.delete_address(link.index, *ip.address)?;
-        }
-        Ok(())
+        sandbox.unaddress(&link, lease, table)
     }
 
     /// Switches the link off: without a lease nothing may be sent by its address.
@@ -129,25 +139,35 @@ impl Place {
         Ok(sandbox.netlink.set_down(link.index)?)
     }
 
-    /// Gives the link the addresses and routes of another lease.
+    /// Gives the link the addresses and routes of another lease, as [`Sandbox::readdress`] does.
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub(crate) fn readdress(&self, old: Option<&Success>, new: &Success) -> Result<()> {
+    pub(crate) fn readdress(
+        &self,
+        old: &Success,
+        new: &Success,
+        table: Option<u32>,
+    ) -> Result<Option<u32>> {
         let (sandbox, link) = self.find()?;
-        sandbox.readdress(&link, old, new)
+        sandbox.readdress(&link, old, new, table)
     }
 
     fn find(&self) -> Result<(Sandbox, Link)> {
-        let gone = |msg: String| Error::new(Code::BadEnvironment, msg);
         let path = self.netns.display();
         if self.is_gone() {
             return Err(gone(format!("the namespace {path} is gone")));
         }
         let sandbox = Sandbox::open(&NetnsPath::from(self.netns.clone()))?;
-        let link = sandbox.netlink.find_link(&self.ifname)?;
-        let link =
-            link.ok_or_else(|| gone(format!("error looking up {:?} in {path}", self.ifname)))?;
-        Ok((sandbox, link))
+        match sandbox.netlink.read_link(self.index) {
+            Err(error) if error.is_gone() => {
+                Err(gone(format!("link {} in {path} is gone", self.index)))
+            }
+            link => Ok((sandbox, link?)),
+        }
     }
+}
+
+fn gone(msg: String) -> Error {
+    Error::new(Code::BadEnvironment, msg)
 }

@@ -48,7 +48,7 @@ pub enum Request {
         /// In seconds: younger leases stay as well.
         grace_age: u64,
     },
-    /// A sign of life.
+    /// Whether an ADD could be served.
     Status,
 }
 

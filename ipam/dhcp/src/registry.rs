@@ -10,7 +10,7 @@ use crate::protocol::{Id, Ipv6, Order};
 use crate::store::Store;
 use crate::talk::Addressing;
 use common::cni::{Ip, report};
-use common::net::since_boot;
+use common::net::{MAIN_TABLE, since_boot};
 use common::{Code, Error, Result, Success};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -40,16 +40,24 @@ pub(crate) struct Record {
     pub(crate) priority: u32,
     /// What is leased.
     families: Vec<Family>,
-    /// One of each; none after it was lost, until there is another one.
+    /// One of each; after it was lost the former one, until there is another one.
     pub(crate) grants: Vec<Grant>,
+    /// In which table the routes of the leases are, as [`Sandbox::readdress`](common::Sandbox) knows it.
+    pub(crate) table: Option<u32>,
     /// The addresses that the interface has made of prefixes of routers, which the kernel looks after.
     autoconfigured: Vec<Ip>,
 }
 
 impl Record {
-    /// The lease of a family, if there is one.
+    /// The lease of a family, valid or not.
     pub(crate) fn grant(&self, family: Family) -> Option<&Grant> {
         self.grants.iter().find(|grant| grant.family() == family)
+    }
+
+    /// Writes down another lease.
+    pub(crate) fn set_grant(&mut self, grant: Grant) {
+        self.grants.retain(|old| old.family() != grant.family());
+        self.grants.push(grant);
     }
 
     /// Whether the link has IPv6 besides whatever else it has.
@@ -57,11 +65,12 @@ impl Record {
         self.families.contains(&Family::V6) || !self.autoconfigured.is_empty()
     }
 
-    /// As an IPAM plugin answers; `None` if a lease is missing.
+    /// As an IPAM plugin answers; `None` if a lease is missing or lost.
     pub(crate) fn success(&self) -> Option<Success> {
         let mut success = Success::default();
         for family in &self.families {
-            let own = self.grant(*family)?.success(self.priority);
+            let grant = self.grant(*family).filter(|grant| grant.is_valid())?;
+            let own = grant.success(self.priority);
             success.ips.extend(own.ips);
             success.routes.extend(own.routes);
         }
@@ -150,19 +159,29 @@ impl Registry {
         let _running = self.begin(&id)?;
         let mut path = self.settings.hostprefix.clone().into_os_string();
         path.push(netns);
-        let place = Place::new(path.into(), &id.ifname)?;
-        if let Some(found) = self.find(&id) {
-            let is_valid = found.grants.iter().all(Grant::is_valid);
-            let success = found.success().filter(|_| is_valid);
-            if let Some(success) = success.filter(|_| found.place.is_same_namespace(&place)) {
-                return Ok(success);
-            }
-            self.forget(&id);
+        let ifname = id.ifname.clone();
+        let place = self.kernel.run(move || Place::new(path.into(), &ifname)).await?;
+        if let Some(found) = self.find(&id)
+            && let Some(success) = found.success().filter(|_| found.place.is_same(&place))
+        {
+            return Ok(success);
         }
-        let families = if ipv4 { vec![Family::V4] } else { vec![] };
-        let (since, grants, autoconfigured) = (since_boot(), vec![], vec![]);
-        let record =
-            Record { id, place, add, since, options, priority, families, grants, autoconfigured };
+        // A link is that of one attachment, and of each its latest.
+        for stale in self.ids(|record| record.id == id || record.place.is_same(&place)) {
+            self.end(&stale, "its link is that of another ADD");
+        }
+        let record = Record {
+            id,
+            place,
+            add,
+            since: since_boot(),
+            options,
+            priority,
+            families: if ipv4 { vec![Family::V4] } else { vec![] },
+            grants: vec![],
+            table: Some(MAIN_TABLE),
+            autoconfigured: vec![],
+        };
         let mut unfinished = Unfinished { registry: Rc::clone(self), record: Some(record) };
         let outcome = match &mut unfinished.record {
             Some(record) => self.complete(record, ipv6).await,
@@ -260,18 +279,13 @@ impl Registry {
     ) -> Result<()> {
         let valid: BTreeSet<_> =
             valid.iter().map(|(container, ifname)| (container, ifname)).collect();
-        let is_stale = |record: &&Record| {
+        let is_stale = |record: &Record| {
             let Id { container, ifname, network: own } = &record.id;
             let is_old = since_boot().saturating_sub(record.since) >= grace_age;
             own == network && is_old && !valid.contains(&(container, ifname))
         };
-        let stale: Vec<_> = {
-            let entries = self.entries.borrow();
-            let records = entries.values().map(|entry| &entry.record).filter(is_stale);
-            records.map(|record| record.id.clone()).collect()
-        };
         let mut outcome = Ok(());
-        for id in stale {
+        for id in self.ids(is_stale) {
             report(format_args!("{id}: released, because it is not valid any more"));
             outcome = outcome.and(self.del(&id, None).await);
         }
@@ -283,11 +297,10 @@ impl Registry {
         self.entries.borrow().get(id).map(|entry| entry.record.clone())
     }
 
-    /// Writes down that a lease was extended, replaced or lost.
-    pub(crate) fn set_grant(&self, id: &Id, family: Family, grant: Option<Grant>) {
+    /// Writes down what has changed about a lease.
+    pub(crate) fn update(&self, id: &Id, change: impl FnOnce(&mut Record)) {
         if let Some(entry) = self.entries.borrow_mut().get_mut(id) {
-            entry.record.grants.retain(|old| old.family() != family);
-            entry.record.grants.extend(grant);
+            change(&mut entry.record);
         }
         if let Err(error) = self.save() {
             report(error);
@@ -326,21 +339,21 @@ impl Registry {
         }
     }
 
-    fn save(&self) -> Result<()> {
+    /// # Errors
+    /// Code 5.
+    pub(crate) fn save(&self) -> Result<()> {
         let entries = self.entries.borrow();
         self.store.save(&entries.values().map(|entry| &entry.record).collect::<Vec<_>>())
     }
 
+    fn ids(&self, is_meant: impl Fn(&Record) -> bool) -> Vec<Id> {
+        let entries = self.entries.borrow();
+        let records = entries.values().map(|entry| &entry.record).filter(|record| is_meant(record));
+        records.map(|record| record.id.clone()).collect()
+    }
+
     fn sweep_namespaces(&self) {
-        let gone: Vec<_> = {
-            let entries = self.entries.borrow();
-            let records = entries.values().map(|entry| &entry.record);
-            records
-                .filter(|record| record.place.is_gone())
-                .map(|record| record.id.clone())
-                .collect()
-        };
-        for id in gone {
+        for id in self.ids(|record| record.place.is_gone()) {
             self.end(&id, "its namespace is gone");
         }
     }

@@ -75,7 +75,8 @@ async fn answer(registry: &Rc<Registry>, request: Request) -> Result<Option<Succ
             let grace_age = Duration::from_secs(grace_age);
             registry.gc(&network, &valid, grace_age).await.map(|()| None)
         }
-        Request::Status => Ok(None),
+        // What it writes is what is there already.
+        Request::Status => registry.save().map(|()| None),
     }
 }
 

@@ -34,9 +34,15 @@ impl Store {
     /// Locks the file at `path`.
     ///
     /// # Errors
-    /// Code 11 when another daemon has it.
-    pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let lock = path.with_extension("lock");
+    /// Code 11 when another daemon has it, 7 where it, or a file that goes with it, would be `socket`.
+    pub(crate) fn open(path: PathBuf, socket: &Path) -> Result<Self> {
+        let others = ["lock", "new", "unreadable"].map(|extension| path.with_extension(extension));
+        if others.iter().chain([&path]).any(|file| file == socket) {
+            let (path, socket) = (path.display(), socket.display());
+            let msg = format!("the leases cannot be at {path}: the socket is {socket}");
+            return Err(Error::config(msg).details("give the one or the other another name"));
+        }
+        let [lock, ..] = others;
         let named = || format!("cannot lock {}", lock.display());
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -116,7 +122,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("dhcp-store-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("leases");
-        let store = Store::open(path.clone()).unwrap();
+        let store = Store::open(path.clone(), Path::new("/run/socket")).unwrap();
         let content =
             Content { boot: store.boot.clone(), leases: vec![Value::Null, Value::from(7)] };
         fs::write(&path, serde_json::to_vec(&content).unwrap()).unwrap();

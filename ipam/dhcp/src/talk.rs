@@ -33,8 +33,8 @@ impl Registry {
     /// Code 4 when the link is gone, 11 when another try may succeed.
     pub(crate) async fn acquire_once(&self, record: &Record, family: Family) -> Result<Grant> {
         if family == Family::V4 {
-            let place = record.place.clone();
-            let wire = self.kernel.run(move || place.raise()).await?;
+            self.raise(&record.place).await?;
+            let wire = self.wire(&record.place).await?;
             return self.exchange(&wire, record).acquire().await.map(Grant::V4);
         }
         let socket = self.link_local(&record.place).await?;
@@ -76,6 +76,8 @@ impl Registry {
     }
 
     async fn release_one(&self, record: &Record, grant: &Grant) -> Result<()> {
+        // Whoever has switched it off, it is about to go anyway.
+        self.raise(&record.place).await?;
         match grant {
             Grant::V4(lease) => {
                 let wire = self.wire(&record.place).await?;
@@ -116,6 +118,11 @@ impl Registry {
             let msg = format!("no router has advertised an address for {ifname:?}");
             Err(Error::new(Code::TryAgain, msg))
         })
+    }
+
+    async fn raise(&self, place: &Place) -> Result<()> {
+        let place = place.clone();
+        self.kernel.run(move || place.raise()).await
     }
 
     async fn wire(&self, place: &Place) -> Result<Wire> {

@@ -5,7 +5,7 @@ use super::message::{Answer, Ask, Client};
 use crate::exchange::{Extension, FIRST_RESEND, Whom};
 use crate::message::random;
 use crate::protocol::Id;
-use common::net::LinkLocalSocket;
+use common::net::{LinkLocalSocket, since_boot};
 use common::{Code, Error, Result};
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -75,7 +75,15 @@ impl<'a> Exchange<'a> {
             Whom::Server => Ask::Renew { address, server },
             Whom::Anybody => Ask::Rebind { address },
         };
-        let Some(answer) = self.ask(ask, self.patience, |answer| answer.is_final).await? else {
+        // Before T2 the address is nobody else's to take, whoever else may extend it.
+        let is_open = whom == Whom::Anybody;
+        let may_refuse = is_open && since_boot() >= lease.term.rebinding;
+        let is_final = |answer: &Answer| {
+            let is_own = answer.server == lease.server;
+            let is_heard = is_own || may_refuse || is_open && answer.granted.is_some();
+            answer.is_final && is_heard
+        };
+        let Some(answer) = self.ask(ask, self.patience, is_final).await? else {
             return Ok(Extension::Silence);
         };
         Ok(match Lease::new(&answer) {
