@@ -16,12 +16,12 @@ use testbed::{
     warm::Warm,
 };
 
-use crate::differences;
+use crate::differences::case as on_a_host;
 
 /// On a host that has the executable. Who else is under test does not matter.
 #[track_caller]
 fn case(body: impl FnOnce(&Testbed)) {
-    differences::case(|bed| {
+    on_a_host(|bed| {
         if !is_reference() {
             bed.link_plugins();
             body(bed);

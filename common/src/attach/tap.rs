@@ -1,7 +1,7 @@
 //! A tap of the container: a link whose other end is a program, as a virtual machine.
 
 use super::{Owner, Sandbox, Site, link};
-use crate::cni::args::{TAP, requested_tap};
+use crate::cni::environment::{TAP, requested_tap};
 use crate::cni::{Code, Del, Error, Result, Undo, delegate};
 use crate::net::{Link, LinkChange, Mac, Tap, label_next_program};
 use std::cell::Cell;

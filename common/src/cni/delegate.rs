@@ -1,7 +1,7 @@
 //! Other plugins: found in `CNI_PATH`, run with the same environment, and on stdin the same bytes or a
 //! configuration that this plugin makes (specification, section "Plugin Delegation").
 
-use super::args::{ADD, DEPTH, Environment, LINK, SEGMENT};
+use super::environment::{ADD, DEPTH, Environment, LINK, SEGMENT};
 use super::{
     Code, Context as _, Error, Linked, Others, Result, Success, Undo, Verb, Version, report,
 };

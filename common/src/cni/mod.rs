@@ -3,7 +3,8 @@
 //! | module | job |
 //! |---|---|
 //! | [`plugin`] | [`Plugin`]; `request`: what each verb gives it; `run`: the one `main` |
-//! | [`args`] | the environment: `CNI_*`, `CNI_ARGS` |
+//! | [`args`] | what `CNI_*` and `CNI_ARGS` say |
+//! | `environment` | where they say it |
 //! | [`json`] | keys in any case, null as absent, as existing configurations rely on |
 //! | [`config`] | the keys that every network configuration has |
 //! | [`mod@examine`] | which keys of a configuration the plugins know |
@@ -18,6 +19,7 @@
 pub mod args;
 pub mod config;
 pub mod delegate;
+pub(crate) mod environment;
 pub mod error;
 pub mod examine;
 pub mod ipam;

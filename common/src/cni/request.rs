@@ -1,7 +1,7 @@
 //! What a plugin gets for each verb. What the specification makes optional for a verb is an `Option`.
 
-use super::args::Environment;
 use super::config::Keys;
+use super::environment::Environment;
 use super::{
     Attachment, CniArgs, Delegate, Error, IfName, NetnsPath, Network, Result, Success, Verb,
     Version,

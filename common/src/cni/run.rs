@@ -1,7 +1,7 @@
 //! The one `main` of all plugins: reads the request, has it served, answers.
 
-use super::args::Environment;
 use super::config::Keys;
+use super::environment::Environment;
 use super::{Add, Check, Del, Gc, Status};
 use super::{
     Call, Code, Context as _, Error, Errors, Network, Plugin, Result, Undo, Verb, Version, report,
