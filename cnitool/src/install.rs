@@ -62,7 +62,8 @@ impl Directory {
     pub fn install(&self, executable: &Path, wishes: &Wishes) -> Result<usize> {
         let (own, new) = (self.own(), self.new_name(GIRDER));
         let keeps_own = own.exists() && (!wishes.replaces || is_same(executable, &own)?);
-        if !keeps_own && !(new.exists() && is_same(executable, &new)?) {
+        let has_source = keeps_own || (new.exists() && is_same(executable, &new)?);
+        if !has_source {
             copy(executable, &new)?;
         }
         let source = if keeps_own { &own } else { &new };

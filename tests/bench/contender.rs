@@ -20,7 +20,7 @@ use crate::{
     kernel, machine,
 };
 
-/// [`SYSTEM_PATH`] on a host that has nft only. (Where it finds iptables, the DEL of 1.9.1 fails, for it
+/// [`SYSTEM_PATH`] on a host that has no iptables but nft. (Where it finds iptables, the DEL of 1.9.1 fails, for it
 /// asks for chains that its ADD has not made.)
 const ONLY_NFT: &str = "/run/only-nft";
 
@@ -121,7 +121,7 @@ impl Contender {
 
     fn new(who: Who, bin: &Path) -> Self {
         let bed = Testbed::new();
-        let link = format!("mkdir {ONLY_NFT} && ln -s \"$(command -v nft)\" {ONLY_NFT}");
+        let link = format!("mkdir {ONLY_NFT} && ln -s $(command -v nft ip) {ONLY_NFT}");
         bed.succeed("sh", &["-c", &link]);
         let (bin, sandboxes) = (bin.to_owned(), AtomicUsize::new(0));
         Self { who, bin, running: Vec::new(), bed, sandboxes }
