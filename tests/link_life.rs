@@ -169,6 +169,20 @@ fn gc_frees_what_is_not_listed() {
 }
 
 #[test]
+fn a_plugin_that_makes_links_hands_out_no_addresses() {
+    case(|bed| {
+        let (_neighbour, pod) = (bed.neighbour(), bed.sandbox("pod"));
+        let before = bed.snapshot();
+        for kind in ["bridge", "dummy", "ipvlan", "macvlan", "ptp", "tap", "vlan"] {
+            let config = macvlan(&json!({"ipam": {"type": kind}}));
+            bed.network(config).add(&pod, "c1").fails_with(7, "hands out no addresses");
+            assert!(pod.has_only_lo(), "{kind}");
+            bed.assert_unchanged_since(&before);
+        }
+    });
+}
+
+#[test]
 fn status_asks_the_ipam_plugin() {
     case(|bed| {
         let _neighbour = bed.neighbour();

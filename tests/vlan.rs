@@ -148,7 +148,9 @@ fn a_master_that_is_down_is_named() {
         let (_neighbour, pod) = (bed.neighbour(), bed.sandbox("pod"));
         bed.ip("link set lan down");
         let before = bed.snapshot();
-        bed.network(vlan(&json!({}))).add(&pod, "c1").fails_with(11, "master \"lan\" is down");
+        let network = bed.network(vlan(&json!({"cniVersion": "1.1.0"})));
+        network.add(&pod, "c1").fails_with(11, "master \"lan\" is down");
+        network.status().fails_with(50, "master \"lan\" is down");
         assert!(pod.has_only_lo());
         bed.assert_unchanged_since(&before);
     });

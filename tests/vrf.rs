@@ -1,6 +1,7 @@
 //! A pod's interface gets a routing table of its own: addresses and routes of both families come with
 //! it, and the VRF goes with its last interface.
 
+mod beside_sbr;
 mod crash;
 
 use serde_json::{Value, json};

@@ -2,8 +2,8 @@
 //! takes it out again.
 //!
 //! Each name changes from one whole file to another, so the node may be busy meanwhile. What a name was
-//! before is kept in a directory of its own and comes back with the end of the installation; where there was nothing,
-//! an empty file says so.
+//! before is kept beside it and comes back with the end of the installation; where there was nothing, an
+//! empty file says so.
 
 use crate::plugins;
 use common::cni::Context as _;

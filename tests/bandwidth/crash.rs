@@ -9,6 +9,7 @@ use testbed::{
     chain::{Chain, with_result},
     config::changed,
     crowd::sandboxes,
+    wait::until_so,
 };
 
 use crate::differences::case;
@@ -84,6 +85,29 @@ fn of_two_adds_at_once_one_makes_the_limits() {
             chain.check(&pod, "c1", &won[0].result());
             chain.del(&pod, "c1", &Value::Null);
         }
+    });
+}
+
+#[test]
+fn del_during_add_is_told_to_wait() {
+    case(|bed| {
+        let (chain, pod) = (chain(bed), bed.sandbox("pod"));
+        let result = chain.run("ADD", &chain.plugins[0], &pod, "c1").result();
+        let config = with_result(&chain.plugins[1], &result);
+        let call = |verb: &str| bed.call(verb, "c1", &config).netns(pod.path());
+        // The answer, which comes when all is made.
+        let slow = "-e trace=write -e inject=write:delay_enter=1500000";
+        let ifbs = || bed.snapshot().lines("link \"bwp").count();
+        thread::scope(|threads| {
+            let add = threads.spawn(|| bed.strace(call("ADD"), slow).0);
+            until_so("the ifb", || ifbs() == 1);
+            call("DEL").run().fails_with(11, "another ADD or DEL of this attachment");
+            assert_eq!(ifbs(), 1);
+            let result = add.join().unwrap().result();
+            chain.check(&pod, "c1", &result);
+        });
+        call("DEL").run().silent();
+        assert_eq!(ifbs(), 0);
     });
 }
 

@@ -31,6 +31,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
     ("bandwidth::check::it_needs_a_result_with_the_links", Differs, NUMBERS),
     ("bandwidth::crash::a_killed_add_is_cleaned_up_by_del_and_by_gc", Differs, OLD),
     ("bandwidth::crash::a_killed_del_is_repeated", Older, OLD),
+    (
+        "bandwidth::crash::del_during_add_is_told_to_wait",
+        Differs,
+        "It does not know of an ADD that runs, and takes its ifb.",
+    ),
     ("bandwidth::crash::gc_lets_those_be_that_are_being_added", Older, OLD),
     ("bandwidth::crash::of_two_adds_at_once_one_makes_the_limits", Older, OLD),
     ("bandwidth::it_is_chained_or_refused", Differs, "Without limits and result it crashes."),

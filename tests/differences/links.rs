@@ -55,6 +55,11 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It deletes whatever has the interface's name.",
     ),
+    (
+        "link_life::a_plugin_that_makes_links_hands_out_no_addresses",
+        Differs,
+        "It makes links one in the other, or two of one name, and leaves some.",
+    ),
     ("link_life::gc_frees_what_is_not_listed", Differs, OLD),
     (
         "link_life::nothing_is_left_whatever_has_become_of_the_configuration",

@@ -53,6 +53,7 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         LATER,
     ),
+    ("sbr::gateways::beside_a_table_of_somebody_elses_gateways_mean_nothing", Older, YOUNGER),
     ("sbr::gateways::gateways_may_be_told", Differs, LATER),
     ("sbr::gateways::gateways_that_contradict_each_other_are_refused", Differs, LATER),
     ("sbr::owners::del_does_not_depend_on_todays_configuration", Differs, MOVED),

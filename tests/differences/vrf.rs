@@ -27,6 +27,12 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         "It takes a table that rules and routes use, but no VRF.",
     ),
+    (
+        "vrf::beside_sbr::of_both_the_second_one_is_refused",
+        Differs,
+        "It has both, and the second one loses the routes of the first.",
+    ),
+    ("vrf::beside_sbr::rules_may_lead_into_the_table_of_the_vrf", Differs, SCOPE),
     ("vrf::crash::a_failed_add_puts_everything_back", Skip, LUCK),
     ("vrf::crash::del_is_complete_whatever_is_still_known", Differs, TOLD),
     ("vrf::crash::interfaces_come_and_go_at_once", Skip, LUCK),

@@ -77,6 +77,19 @@ fn gateways_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn beside_a_table_of_somebody_elses_gateways_mean_nothing() {
+    case(|bed| {
+        let pod = bed.sandbox("pod");
+        let wire = bed.wire(&pod, "net1", &DUAL);
+        let keys = json!({"table": 77, "gateways": ["192.168.1.7", "192.168.1.8"]});
+        let network = wire.chained(bed, "sbr", &keys);
+        network.add(&pod, "c1").success();
+        assert!(pod.source_rules().iter().all(|(_, table)| table == "77"));
+        network.check(&pod, "c1").silent();
+    });
+}
+
+#[test]
 fn a_gateway_may_be_outside_of_the_subnet() {
     case(|bed| {
         let pod = bed.sandbox("pod");

@@ -5,7 +5,7 @@
 //! given back as it was also when its container, or the ADD, was killed.
 
 use super::record::Record;
-use super::{Host, Kept, Owner, Records, Sandbox, Site, host_end, link};
+use super::{Host, Kept, Owner, Records, Sandbox, Site, link, running};
 use crate::cni::{Del, Error, Errors, IfName, NetnsPath, Result, Undo, report};
 use crate::net::{Link, LinkChange, Mac, Netlink, Netns};
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub fn recover(records: &Records, host: &Host, owner: &Owner) -> Result<()> {
     for record in records.list()? {
         if record.owner == owner.as_str() {
             give_back(records, owner, None, Duration::ZERO)?;
-        } else if let Some(owner) = record.owner().filter(|owner| !host_end::is_running(owner))
+        } else if let Some(owner) = record.owner().filter(|owner| !running::is_running(owner))
             && let Some(link) = record.find_returned(&host.netlink)?
             && !record.is_in_container()?
             && let Err(error) = restore(records, &owner, &host.netlink, &record, &link)

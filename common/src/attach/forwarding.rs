@@ -25,7 +25,6 @@ fn families(addresses: impl Iterator<Item = IpAddr>) -> Vec<Family> {
 pub fn ensure(addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
     families(addresses).into_iter().try_for_each(|family| {
         sysctl::set(key(family), "1")
-            .map(drop)
             .map_err(|error| Error::internal(format!("failed to enable forwarding: {error}")))
     })
 }

@@ -4,8 +4,8 @@
 //! address, made of that address. The kernel refuses a name that another link has, and removes it
 //! with the link; so two containers never get the same address, even if the lease file was deleted.
 
-use super::host_end::is_being_added;
 use super::owner::{Owner, digest};
+use super::running::is_being_added;
 use crate::cni::{Code, Error, Result, report};
 use crate::net::{Link, Netlink, has_link, index_of, list_local, may_be_local};
 use ipnetwork::IpNetwork;

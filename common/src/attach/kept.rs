@@ -1,7 +1,8 @@
 //! What GC leaves alone, be it a link or an element of the packet filter: what belongs to an attachment
 //! that is listed as valid, or that may have been added after the runtime made the list.
 
-use super::host_end::{is_being_added, is_unfinished, is_young_by, link_names};
+use super::host_end::{is_unfinished, is_young_by, link_names};
+use super::running::is_being_added;
 use crate::attach::Owner;
 use crate::cni::{Attachment, NetworkName, Result};
 use crate::net::{Link, Netlink};

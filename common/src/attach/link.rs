@@ -3,12 +3,13 @@
 //! The alias of a link that [`create`](ContainerLink::create) makes names its owner, so that DEL does
 //! not delete a link of the same name that another plugin has made.
 
-use super::host_end::{announce_del, host_name};
+use super::host_end::host_name;
 use super::layer3::describe;
+use super::running::announce_del;
 use super::sandbox::{Routing, no_differences};
 use super::site::Side;
 use super::{Ipam, Layer3, Owner, Sandbox, Site};
-use crate::cni::{Add, Check, Code, Del, Error, Errors, Result, Success, Undo};
+use crate::cni::{Add, Check, Code, Del, Error, Errors, Gc, Result, Success, Undo};
 use crate::net::{self, Link, LinkChange, LinkKind, LinkSpec, Mac};
 use std::cell::Cell;
 use std::fmt::Display;
@@ -104,7 +105,8 @@ fn explain(error: &net::Error, name: &str) -> Error {
     if !error.is_exists() {
         return Error::internal(said);
     }
-    let way_out = "it is another one's, or that of an ADD that was killed: DEL it first";
+    let way_out =
+        "another attachment has it, or an ADD of this one was killed: DEL that attachment first";
     Error::new(Code::TryAgain, said).details(way_out)
 }
 
@@ -121,6 +123,11 @@ pub fn detach(request: &Del<'_>, errors: &mut Errors, kind: &str) {
     Ipam::del_with(request.call, errors, |errors| {
         errors.note(delete(request, &owner, kind, |_| true));
     });
+}
+
+/// The GC of a plugin whose only link is the container's: the kernel deletes it with the namespace.
+pub fn collect(request: &Gc<'_>, errors: &mut Errors) {
+    errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
 }
 
 /// Deletes the owner's link in the container, if it is of this kind: the one whose alias says so, or one

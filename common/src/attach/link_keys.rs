@@ -1,6 +1,6 @@
 //! The keys about links that several plugins have.
 
-use crate::cni::{Call, CniArgs, Error, Result, Verb};
+use crate::cni::{Call, Error, Result};
 use crate::net::{self, Mac, Mode};
 use serde::Deserialize;
 
@@ -30,8 +30,7 @@ struct Cni {
 /// Code 7 for an invalid address, 4 for invalid `CNI_ARGS`.
 pub fn requested_mac(call: &Call, own: Option<&str>) -> Result<Option<Mac>> {
     let keys: Keys = call.network.config()?;
-    // STATUS is about no attachment, so the environment has no arguments for one.
-    let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
+    let args = call.args()?;
     let sources =
         [keys.runtime_config.mac.as_deref(), keys.args.cni.mac.as_deref(), args.get("MAC"), own];
     let given = sources.into_iter().flatten().find(|mac| !mac.is_empty());

@@ -2,7 +2,7 @@
 
 use super::site::Side;
 use super::{Host, Site};
-use crate::cni::{Add, Call, Code, Error, Result};
+use crate::cni::{Add, Call, Error, Result};
 use crate::net::{Family, Link, MAIN_TABLE, Netlink};
 use serde::Deserialize;
 
@@ -69,18 +69,16 @@ impl Master {
         Ok(misplaced.map(|link| format!("{} is not on master {name:?}", link.name)))
     }
 
-    /// For STATUS: whether ADD would find the one that is named. Otherwise the plugin before this one may
-    /// tell ADD which one it is.
+    /// For STATUS: the one that is named. Otherwise the plugin before this one may tell ADD which one it
+    /// is; and which container's links are meant is not known yet.
     ///
     /// # Errors
-    /// Code 50 when it would not.
-    pub fn status(&self) -> Result<()> {
-        // Which container's links are meant is not known yet.
-        if let Some(name) = self.name.as_deref().filter(|_| self.side == Side::Host) {
-            let found = find(&Host::open()?.netlink, Some(name));
-            found.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
-        }
-        Ok(())
+    /// Code 50 when ADD would not find it.
+    pub fn status(&self) -> Result<Option<Link>> {
+        let Some(name) = self.name.as_deref().filter(|_| self.side == Side::Host) else {
+            return Ok(None);
+        };
+        find(&Host::open()?.netlink, Some(name)).map(Some).map_err(Error::unavailable)
     }
 }
 

@@ -15,12 +15,17 @@
 //! | [`link`] | a link of the container that has no other end, as a macvlan |
 //! | [`tap`] | a link of the container whose other end is a program |
 //! | [`adopt`] | a link of the host that a container has; [`record`]: what it was on the host, [`records`]: where that is kept |
+//! | [`running`] | the ADDs and DELs that are running |
 //! | [`lock`] | the lock of a container's namespace, or of a directory |
 //! | [`master`] | the link below such a link |
 //! | [`link_keys`] | the keys about links that several plugins have |
 //! | [`forwarding`] | whether the host forwards for its containers |
 //! | [`kept`] | what garbage collection leaves alone |
 //! | [`in_use`] | which addresses live on this host, whatever the lease file says |
+//!
+//! What only one plugin needs is in that plugin. `adopt`, `record` and `records` are the exception: only
+//! `host-device` uses them, but they are made of what only this layer has, as the kernel's own words for
+//! addresses and the running ADDs of others.
 
 pub mod adopt;
 pub mod forwarding;
@@ -38,6 +43,7 @@ mod readdress;
 pub mod record;
 pub mod records;
 pub mod routers;
+pub mod running;
 pub mod sandbox;
 mod settings;
 pub mod site;

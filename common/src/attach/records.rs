@@ -1,7 +1,7 @@
 //! The directories of the [`Record`]s.
 
 use super::record::Record;
-use super::{Owner, Site, host_end};
+use super::{Owner, Site, running};
 use crate::cni::{Code, Context as _, Error, Network, Result, report};
 use crate::file;
 use crate::net::{Link, is_exhausted};
@@ -69,7 +69,7 @@ impl Records {
     /// Code 5 when one cannot be removed.
     pub(super) fn supersede(&self, record: &Record, site: &Site, link: &Link) -> Result<()> {
         for other in self.others(&site.owner)? {
-            let Some(theirs) = other.owner().filter(|owner| !host_end::is_running(owner)) else {
+            let Some(theirs) = other.owner().filter(|owner| !running::is_running(owner)) else {
                 continue;
             };
             if other.is_of(&site.sandbox, link)
@@ -88,7 +88,7 @@ impl Records {
     pub(super) fn sweep_unfinished(&self) -> Result<()> {
         for path in self.files(UNFINISHED)? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().replace(':', " ");
-            if Owner::read(&name).is_some_and(|owner| !host_end::is_running(&owner)) {
+            if Owner::read(&name).is_some_and(|owner| !running::is_running(&owner)) {
                 remove(&path)?;
             }
         }
@@ -130,7 +130,7 @@ impl Records {
     /// # Errors
     /// Code 5 when it cannot be written.
     pub(super) fn write(&self, record: &Record) -> Result<()> {
-        fs::create_dir_all(&self.own).context(format!("cannot make {}", self.own.display()))?;
+        file::make_directory(&self.own).context(format!("cannot make {}", self.own.display()))?;
         let path = path(&self.own, &record.owner);
         let text = serde_json::to_vec_pretty(record).map_err(|error| {
             Error::new(Code::Io, format!("cannot write {}: {error}", path.display()))

@@ -28,7 +28,7 @@ impl Sandbox {
         let settings = [("autoconf", autoconf), ("accept_ra", "2"), ("disable_ipv6", "0")];
         self.enter(|| {
             settings.iter().try_for_each(|(key, value)| {
-                sysctl::set(&format!("net/ipv6/conf/{}/{key}", link.name), value).map(drop)
+                sysctl::set(&format!("net/ipv6/conf/{}/{key}", link.name), value)
             })
         })??;
         Ok(())

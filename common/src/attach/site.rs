@@ -1,7 +1,7 @@
 //! One attachment's place on this host.
 
-use super::{Host, Owner, Sandbox, host_end};
-use crate::cni::{Add, Check, Code, Error, Result, Undo};
+use super::{Host, Owner, Sandbox, host_end, running};
+use crate::cni::{Add, Check, Code, Error, NetnsPath, Result, Undo};
 use crate::net::Netlink;
 
 /// One side of an attachment.
@@ -35,9 +35,8 @@ impl Site {
     pub fn open_new(request: &Add<'_>, undo: &mut Undo) -> Result<Self> {
         request.refuse_as_ipam()?;
         let owner = request.owner();
-        undo.hold(host_end::announce(&owner)?);
-        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
-        let site = Self { host, sandbox, owner };
+        undo.hold(running::announce(&owner)?);
+        let site = Self::at(owner, &request.netns)?;
         site.refuse_existing().map(|()| site)
     }
 
@@ -46,9 +45,15 @@ impl Site {
     /// # Errors
     /// Code 4 when the path is not a network namespace.
     pub fn open(request: &Check<'_>) -> Result<Self> {
-        let owner = request.owner();
-        let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
-        Ok(Self { host, sandbox, owner })
+        Self::at(request.owner(), &request.netns)
+    }
+
+    /// For ADD of a chained plugin: the attachment as it is.
+    ///
+    /// # Errors
+    /// Code 4 when the path is not a network namespace.
+    pub fn at(owner: Owner, netns: &NetnsPath) -> Result<Self> {
+        Ok(Self { host: Host::open()?, sandbox: Sandbox::open(netns)?, owner })
     }
 
     /// Refuses an attachment that exists, in whole or in part.

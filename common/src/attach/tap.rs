@@ -2,7 +2,7 @@
 
 use super::{Owner, Sandbox, Site, link};
 use crate::cni::environment::{TAP, requested_tap};
-use crate::cni::{Code, Del, Error, Result, Undo, delegate};
+use crate::cni::{Del, Error, Result, Undo, delegate};
 use crate::net::{Link, LinkChange, Mac, Tap, label_next_program};
 use std::cell::Cell;
 use std::io::Write as _;
@@ -44,7 +44,7 @@ impl ContainerTap<'_> {
                 Some(index) => Some(index),
                 None => sandbox.netlink.find_link(&name)?.map(|link| link.index),
             };
-            link.map_or(Ok(()), |index| Ok(sandbox.netlink.delete_link(index).map(drop)?))
+            link.map_or(Ok(()), |index| Ok(sandbox.netlink.delete_link(index)?))
         });
         // Of an ADD that was killed: /dev/net/tun would take it, with the user that it has.
         if let Some(left) = inside.netlink.find_link(&unfinished)? {
@@ -109,7 +109,7 @@ pub fn serve() -> Option<ExitCode> {
 /// # Errors
 /// Code 50 when they cannot.
 pub fn probe() -> Result<()> {
-    Tap::probe().map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+    Tap::probe().map_err(|error| Error::from(error).unavailable())
 }
 
 /// Deletes the owner's tap, and what an ADD that was killed has left of one. Programs in the container

@@ -110,6 +110,12 @@ impl Error {
         Self::new(Code::Internal, msg)
     }
 
+    /// The error that STATUS answers with where ADD would fail with this one: code 50.
+    #[must_use]
+    pub fn unavailable(self) -> Self {
+        Self { code: Code::Unavailable, ..self }
+    }
+
     /// Adds the longer text that a runtime may log but not show.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {

@@ -46,11 +46,14 @@ impl Call {
         Ok(Self { verb, network, version, environment: Environment::default() })
     }
 
-    /// `CNI_ARGS`.
+    /// `CNI_ARGS`; none for STATUS, which is about no attachment.
     ///
     /// # Errors
     /// Code 4 when they are malformed, or unknown and not to be ignored.
     pub fn args(&self) -> Result<CniArgs> {
+        if self.verb == Verb::Status {
+            return Ok(CniArgs::default());
+        }
         self.environment.args.as_deref().unwrap_or_default().parse()
     }
 
@@ -109,6 +112,8 @@ impl Call {
 pub struct Add<'a> {
     /// What every call has.
     pub call: &'a Call,
+    /// The name of the plugin itself.
+    pub plugin: &'static str,
     /// Whom to attach.
     pub attachment: Attachment,
     /// The container's namespace.
@@ -133,12 +138,23 @@ impl Add<'_> {
     /// # Errors
     /// Code 7.
     pub fn refuse_as_ipam(&self) -> Result<()> {
-        if self.link.is_none() {
+        let kind = self.call.network.tolerant::<String>(&["ipam", "type"]).unwrap_or_default();
+        // Not every main plugin names a link; and another program may stand between that one and this.
+        if self.link.is_none() && kind != self.plugin {
             return Ok(());
         }
-        let kind = self.call.network.tolerant::<String>(&["ipam", "type"]).unwrap_or_default();
         let msg = format!("{kind} hands out no addresses: \"ipam\" names it as its \"type\"");
         Err(Error::config(msg))
+    }
+
+    /// What the plugins before this one have answered, for a plugin that only works behind others; `msg`
+    /// is what the Go plugin says when there are none.
+    ///
+    /// # Errors
+    /// Code 7 when there are none.
+    pub fn chained(&self, msg: &str) -> Result<&Success> {
+        let way_out = || format!("put {} behind the plugin that makes the interface", self.plugin);
+        self.prev_result.as_ref().ok_or_else(|| Error::config(msg).details(way_out()))
     }
 }
 

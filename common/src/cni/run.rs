@@ -195,7 +195,8 @@ fn dispatch<P: Plugin>(call: &Call, stdout: &mut dyn Write) -> Result<()> {
             let link = call.environment.link();
             let segment = call.environment.segment.clone();
             let name = call.environment.add.clone();
-            let request = Add { call, attachment, netns, prev_result, link, segment, name };
+            let request =
+                Add { call, plugin: P::NAME, attachment, netns, prev_result, link, segment, name };
             let success = plugin.add(&request, &mut undo)?;
             let answer = success.encode(call.version);
             if P::KEEPS_UNCONVERTIBLE && answer.is_err() {

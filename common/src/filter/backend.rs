@@ -3,7 +3,7 @@
 //! A kernel may have been built without a part of nftables that iptables does without. There iptables
 //! is used, unless the configuration says who is, and ADD says so.
 
-use crate::cni::{Code, Error, Result, report};
+use crate::cni::{Error, Result, report};
 use crate::net::nft::{Batch, Feature, Nft};
 use crate::net::{Family, iptables};
 
@@ -46,7 +46,7 @@ impl Backend {
             false => nft.rehearse(declaration.clone()),
         });
         let Err(error) = taken else { return Ok(None) };
-        let refused = Error::new(Code::Unavailable, error.to_string());
+        let refused = Error::from(error).unavailable();
         by_iptables(refused, self.find_lack(declaration)?, || probe_iptables(table)).map(Some)
     }
 }
@@ -85,5 +85,5 @@ fn probe_iptables(table: &str) -> Result<()> {
         report(error);
     }
     let asked = iptables::save(Family::V4, table);
-    asked.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+    asked.map(drop).map_err(|error| Error::from(error).unavailable())
 }

@@ -227,15 +227,15 @@ impl Netlink {
         })
     }
 
-    /// Deletes a link, and the other end of a veth pair with it; whether there was one. Returns
+    /// Deletes a link, and the other end of a veth pair with it; one that is gone is success. Returns
     /// after the kernel has let go of it, which takes an RCU grace period: 10 to 20 ms.
     ///
     /// # Errors
     /// EOPNOTSUPP for lo and for hardware.
-    pub fn delete_link(&self, index: u32) -> Result<bool> {
+    pub fn delete_link(&self, index: u32) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        self.delete(message, || format!("delete {}", self.name_of(index)))
+        self.delete(message, || format!("delete {}", self.name_of(index))).map(drop)
     }
 
     /// Deletes links, all with one wait for the kernel: they are put into a group of their own
@@ -245,7 +245,7 @@ impl Netlink {
     /// As [`Netlink::delete_link`]; then none of them may be gone.
     pub fn delete_links(&self, indexes: &[u32]) -> Result<()> {
         if let [] | [_] = indexes {
-            return indexes.iter().try_for_each(|index| self.delete_link(*index).map(drop));
+            return indexes.iter().try_for_each(|index| self.delete_link(*index));
         }
         let taken: Vec<_> = self.list_links()?.iter().map(|link| link.group).collect();
         let group = loop {

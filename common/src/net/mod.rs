@@ -46,7 +46,7 @@ pub use netns::Netns;
 pub(crate) use netns::at_home;
 pub use packet::{Datagram, PacketSocket};
 pub(crate) use presence::Presence;
-pub use route::{Family, MAIN_TABLE, Route};
+pub use route::{Family, LOCAL_TABLE, MAIN_TABLE, Route};
 pub use rule::{OUR_PROTOCOL, Rule};
 pub use signals::end_requests;
 pub use tap::Tap;

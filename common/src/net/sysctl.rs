@@ -21,21 +21,19 @@ pub fn read(path: &str) -> Result<Option<String>> {
     }
 }
 
-/// Sets a setting to `value`; returns whether it had another one. One that has the value already is
-/// not written, so that this also succeeds where /proc is read-only. Some, as `net/ipv4/route/flush`, can
-/// be written and not read.
+/// Sets a setting to `value`. One that has the value already is not written, so that this also succeeds
+/// where /proc is read-only. Some, as `net/ipv4/route/flush`, can be written and not read.
 ///
 /// # Errors
 /// If the setting does not exist ([`super::Error::is_gone`]), or the kernel refuses the value.
-pub fn set(path: &str, value: &str) -> Result<bool> {
+pub fn set(path: &str, value: &str) -> Result<()> {
     at_home()?;
     if read(path).is_ok_and(|found| found.as_deref() == Some(value)) {
-        return Ok(false);
+        return Ok(());
     }
     // Nothing at all would not reach the kernel, which takes an empty line for an empty value.
     let text = if value.is_empty() { "\n" } else { value };
-    fs::write(file(path), text).doing(|| format!("set sysctl {path} to {value}"))?;
-    Ok(true)
+    fs::write(file(path), text).doing(|| format!("set sysctl {path} to {value}"))
 }
 
 /// The settings of all links by which the kernel overwrites those of each link, and of links to come

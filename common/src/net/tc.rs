@@ -51,13 +51,13 @@ impl Hook {
 
 /// A queueing discipline or a class of one, as the kernel described it.
 #[derive(Debug)]
-struct Queue {
+struct Qdisc {
     handle: TcHandle,
     kind: String,
     options: Vec<u8>,
 }
 
-impl Queue {
+impl Qdisc {
     fn from_message(message: TcMessage) -> Self {
         let (mut kind, mut options) = (String::new(), Vec::new());
         for attribute in message.attributes {
@@ -81,10 +81,10 @@ impl Netlink {
     /// The kind of the queueing discipline that somebody has given a link, as `tbf` or `clsact`; `None`
     /// for the kernel's own.
     pub fn read_qdisc(&self, index: u32, hook: Hook) -> Result<Option<String>> {
-        Ok(self.find_queue(index, hook)?.map(|queue| queue.kind))
+        Ok(self.find_qdisc(index, hook)?.map(|qdisc| qdisc.kind))
     }
 
-    fn find_queue(&self, index: u32, hook: Hook) -> Result<Option<Queue>> {
+    fn find_qdisc(&self, index: u32, hook: Hook) -> Result<Option<Qdisc>> {
         let message = TcMessage::from_parts(header(index, hook.handle()), Vec::new());
         let message = RouteNetlinkMessage::GetQueueDiscipline(message);
         let what = || format!("read the qdisc of {}", self.name_of(index));
@@ -94,24 +94,24 @@ impl Netlink {
             answer => {
                 let found = answer?.into_iter().find_map(|message| match message {
                     RouteNetlinkMessage::NewQueueDiscipline(message) => {
-                        Some(Queue::from_message(message))
+                        Some(Qdisc::from_message(message))
                     }
                     _ => None,
                 });
                 // What the kernel has put there by itself has no number.
-                Ok(found.filter(|queue| queue.handle != TcHandle::UNSPEC))
+                Ok(found.filter(|qdisc| qdisc.handle != TcHandle::UNSPEC))
             }
         }
     }
 
-    /// Takes away what somebody has given a link to queue packets by, or to filter them; whether there
-    /// was anything.
-    pub fn delete_qdisc(&self, index: u32, hook: Hook) -> Result<bool> {
+    /// Takes away what somebody has given a link to queue packets by, or to filter them, if there is
+    /// anything.
+    pub fn delete_qdisc(&self, index: u32, hook: Hook) -> Result<()> {
         let message = TcMessage::from_parts(header(index, hook.handle()), Vec::new());
         let what = || format!("delete the qdisc of {}", self.name_of(index));
         match self.change(RouteNetlinkMessage::DelQueueDiscipline(message), 0, what) {
-            Err(error) if error.is_gone() => Ok(false),
-            outcome => outcome.map(|_| true),
+            Err(error) if error.is_gone() => Ok(()),
+            outcome => outcome.map(drop),
         }
     }
 
@@ -119,7 +119,7 @@ impl Netlink {
     /// program has put it, or `ingress`, that one is used.
     pub fn ensure_filters(&self, index: u32) -> Result<()> {
         let place = Place { index, handle: FILTERS, parent: Hook::Filters.handle() };
-        match self.create_queue(place, "clsact", Vec::new()) {
+        match self.create_qdisc(place, "clsact", Vec::new()) {
             Err(error) if error.is_exists() => Ok(()),
             outcome => outcome,
         }
@@ -188,7 +188,7 @@ impl Netlink {
         Ok(())
     }
 
-    fn create_queue(&self, place: Place, name: &str, options: Vec<TcAttribute>) -> Result<()> {
+    fn create_qdisc(&self, place: Place, name: &str, options: Vec<TcAttribute>) -> Result<()> {
         let message = place.message(name, options);
         let message = RouteNetlinkMessage::NewQueueDiscipline(message);
         let what = || format!("give {} the qdisc {name}", self.name_of(place.index));
@@ -213,7 +213,7 @@ impl Netlink {
         made.map(drop).map_err(|error| explain(error, needs))
     }
 
-    fn list_classes(&self, index: u32) -> Result<Vec<Queue>> {
+    fn list_classes(&self, index: u32) -> Result<Vec<Qdisc>> {
         let message = TcMessage::from_parts(header(index, TcHandle::UNSPEC), Vec::new());
         let what = || format!("list the classes of {}", self.name_of(index));
         let answer = self.dump(&RouteNetlinkMessage::GetTrafficClass(message), what)?;
@@ -221,7 +221,7 @@ impl Netlink {
             RouteNetlinkMessage::NewTrafficClass(message) => Some(message),
             _ => None,
         });
-        Ok(classes.map(Queue::from_message).collect())
+        Ok(classes.map(Qdisc::from_message).collect())
     }
 
     fn list_filters(&self, index: u32, parent: TcHandle) -> Result<Vec<TcMessage>> {

@@ -8,9 +8,9 @@ use crate::store::Store;
 use common::cni::{Context as _, report};
 use common::net::end_requests;
 use common::{Code, Error, Result, file};
-use std::fs::{DirBuilder, Permissions};
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -153,8 +153,7 @@ fn make_parent(path: &Path) -> Result<()> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
         return Ok(());
     };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-    made.context(format_args!("cannot make {}", parent.display()))
+    file::make_directory(parent).context(format_args!("cannot make {}", parent.display()))
 }
 
 /// The socket that systemd has handed over, if it has (`sd_listen_fds(3)`).

@@ -34,8 +34,8 @@ mod v6;
 use common::cni::{Attachment, Context as _, words_after};
 use common::net::since_boot;
 use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Network, Plugin, Result, Sandbox, Status,
-    Success, Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Network, Plugin, Result, Sandbox, Status, Success,
+    Undo,
 };
 use config::Plan;
 use protocol::{Id, Order, Request};
@@ -126,7 +126,7 @@ impl Plugin for Dhcp {
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
         let answer = client::ask(&self.plan.socket, &Request::Status);
-        answer.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+        answer.map(drop).map_err(Error::unavailable)
     }
 }
 

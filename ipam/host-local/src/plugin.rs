@@ -85,7 +85,7 @@ impl Plugin for HostLocal {
             Ok(full) => full,
             // Whoever has the lock will let go of it.
             Err(error) if error.code() == Code::TryAgain => vec![error],
-            Err(error) => return Err(Error::new(Code::Unavailable, error.to_string())),
+            Err(error) => return Err(error.unavailable()),
         };
         let mut errors = Errors::default();
         for error in full {

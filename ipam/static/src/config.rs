@@ -1,7 +1,7 @@
 //! The configuration: of several sources of addresses, which one counts.
 
 use common::cni::ipam::{OptionalIp, no_ipam, refuse_untellable};
-use common::cni::{Cidr, CniArgs, Dns, Ip, Route, Verb};
+use common::cni::{Cidr, CniArgs, Dns, Ip, Route};
 use common::{Call, Code, Error, Result};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -52,8 +52,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        // STATUS is about no attachment, so the environment has no arguments for one.
-        let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
+        let args = call.args()?;
         let plan = Self::of(config, &args)?;
         let are_ipv4 = plan.ips.iter().map(|ip| ip.address.is_ipv4());
         refuse_untellable(call.version, are_ipv4).map(|()| plan)

@@ -34,8 +34,12 @@ struct RuntimeConfig {
 /// containerd and CRI-O.
 const NO_BURST: [u64; 2] = [0x7fff_ffff, 0xffff_ffff];
 
-/// The burst in bytes, at least, where the runtime was told none. One packet of TCP may come as so much.
-const LEAST_BURST: u64 = 64 << 10;
+/// The burst that serves a rate well: a twentieth of a second, in bits. One packet of TCP may come as 64
+/// KiB, and none that is larger than the burst gets through.
+fn burst_of(rate: u64) -> u64 {
+    const LEAST: u64 = 8 * (64 << 10);
+    (rate / 20).max(LEAST)
+}
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ impl Plan {
         if !own.has_limits() {
             for (rate, burst) in &mut limits {
                 if NO_BURST.contains(burst) {
-                    *burst = (*rate / 20).max(LEAST_BURST * 8);
+                    *burst = burst_of(*rate);
                 }
             }
         }
@@ -65,6 +69,11 @@ impl Plan {
             ingress: shaper("ingress", ingress, subnets.shaped(Remote::Source)?)?,
             egress: shaper("egress", egress, subnets.shaped(Remote::Destination)?)?,
         })
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ingress.is_none() && self.egress.is_none()
     }
 }
 
@@ -93,7 +102,8 @@ impl Keys {
             let network = |text: &String| match text.parse::<Cidr>() {
                 Ok(network) => Ok(*network),
                 Err(error) => {
-                    Err(Error::config(format!("bad subnet {text:?} provided, details {error}")))
+                    Err(Error::config(format!("bad subnet {text:?} provided, details {error}"))
+                        .details("a network with the length of its prefix, as 10.1.0.0/16"))
                 }
             };
             texts.iter().map(network).collect()
@@ -104,7 +114,8 @@ impl Keys {
             (texts, []) => Ok(Shaped::Only(networks(texts)?, remote)),
             _ => Err(Error::config(
                 "unshapedSubnets and shapedSubnets cannot be both specified, one of them should be discarded",
-            )),
+            )
+            .details("they stand in the configuration, or in runtimeConfig.bandwidth")),
         }
     }
 }
@@ -116,9 +127,8 @@ fn shaper(key: &str, (rate, burst): (u64, u64), shaped: Shaped) -> Result<Option
         (0, 0) => return Ok(None),
         (_, 0) => {
             let details = format!(
-                "{key}Burst is what may be sent at once after a pause; {} bits are a twentieth of a \
-                 second",
-                (rate / 20).max(8)
+                "{key}Burst is how many bits may pass at once after a pause: {} serve well",
+                burst_of(rate)
             );
             return refuse("if rate is set, burst must also be set".to_owned(), &details);
         }

@@ -2,9 +2,10 @@
 //! sends, not what it receives. Unlike the pair of veth links it does not die with the container's
 //! namespace, so its alias names its owner.
 
-use common::attach::host_end::{alias, announce_link, is_being_added, is_unfinished, is_young_by};
+use common::attach::host_end::{alias, is_unfinished, is_young_by};
 use common::attach::kept::GRACE_AGE;
 use common::attach::owner::{digest, go_hash};
+use common::attach::running::{announce_link, is_being_added};
 use common::attach::{Kept, Owner};
 use common::net::tc::Shaper;
 use common::net::{Link, LinkChange, LinkKind, LinkSpec, Mac, Netlink};

@@ -4,12 +4,10 @@ mod config;
 mod ifb;
 mod limits;
 
-use common::attach::host_end::announce_chained;
+use common::attach::running::{announce_chained, announce_chained_del};
 use common::attach::sandbox::no_differences;
-use common::attach::{Kept, Sandbox, Site};
-use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
-};
+use common::attach::{Kept, Site};
+use common::{Add, Call, Check, Del, Errors, Gc, Host, Plugin, Result, Status, Success, Undo};
 use config::Plan;
 
 /// The plugin.
@@ -27,16 +25,12 @@ impl Plugin for Bandwidth {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("must be called as chained plugin")
-                .details("put bandwidth behind the plugin that makes the interface"));
-        };
+        let success = request.chained("must be called as chained plugin")?;
         let mut success = success.clone();
-        if self.has_limits() {
+        if !self.plan.is_idle() {
             let owner = request.owner();
             announce_chained(Self::NAME, &owner, undo)?;
-            let (host, sandbox) = (Host::open()?, Sandbox::open(&request.netns)?);
-            let site = Site { host, sandbox, owner };
+            let site = Site::at(owner, &request.netns)?;
             let end = limits::find_host_end(&site, &success)?;
             success.interfaces.extend(limits::create(&self.plan, &site, &end, undo)?);
         }
@@ -44,13 +38,18 @@ impl Plugin for Bandwidth {
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
+        let owner = request.owner();
+        let running = announce_chained_del(Self::NAME, &owner);
+        if errors.note(running.require_alone(&owner)).is_none() {
+            return;
+        }
         if let Some(host) = errors.note(Host::open()) {
             limits::delete(&host, request, errors);
         }
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {
-        if !self.has_limits() {
+        if self.plan.is_idle() {
             return Ok(());
         }
         let (site, result) = (Site::open(request)?, &request.prev_result);
@@ -67,11 +66,5 @@ impl Plugin for Bandwidth {
     fn status(&self, _: &Status<'_>) -> Result<()> {
         // Whether the kernel has the disciplines cannot be asked without a link to give them to.
         Ok(())
-    }
-}
-
-impl Bandwidth {
-    fn has_limits(&self) -> bool {
-        self.plan.ingress.is_some() || self.plan.egress.is_some()
     }
 }

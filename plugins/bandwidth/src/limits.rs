@@ -1,5 +1,5 @@
-//! What of an attachment is limited where: what the container receives on the host's end of its veth
-//! pair, and what it sends on a link that it is redirected to.
+//! Where an attachment's limits are set: what the container receives, on the host's end of its pair; what
+//! it sends, on an ifb.
 
 use crate::config::Plan;
 use crate::ifb;
@@ -26,7 +26,10 @@ pub(crate) fn find_host_end(site: &Site, result: &Success) -> Result<Link> {
             .details("rates are limited at the host's end of a veth pair, as of bridge and ptp"));
     };
     let Some(end) = veth::find_other_end(&site.host, &link)? else {
-        return Err(Error::internal(format!("veth peer with index {peer} is not in host ns")));
+        return Err(Error::internal(format!("veth peer with index {peer} is not in host ns"))
+            .details(
+                "the other end is in a third namespace: bandwidth limits pairs with the host only",
+            ));
     };
     let is_listed = |one: &Interface| !one.is_in_sandbox() && one.name == end.name;
     if result.interfaces.iter().any(is_listed) {

@@ -11,7 +11,7 @@ mod vlan_gateway;
 use common::attach::layer3::{describe, set_in_use};
 use common::attach::sandbox::{Routing, interface, no_differences};
 use common::attach::veth::{self, Attached};
-use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end};
+use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end, running};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::{Link, Port};
@@ -89,7 +89,7 @@ impl Plugin for Bridge {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let result = request.prev_result.as_ref();
         let owner = request.owner();
-        let _running = host_end::announce_del(&owner);
+        let _running = running::announce_del(&owner);
         let mut filters = Filters::open(errors);
         if let Some(filters) = &mut filters {
             filters.delete(result, &owner, errors);

@@ -3,7 +3,7 @@
 
 use crate::config::Plan;
 use common::net::{Family, Link, Netlink, Route, Vlan};
-use common::{Code, Error, Host, Result, Undo};
+use common::{Error, Host, Result, Undo};
 use ipnetwork::IpNetwork;
 
 /// The link, if the network has one.
@@ -69,7 +69,7 @@ pub(crate) fn probe(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let found = find(&Host::open()?, plan);
-    found.map(drop).map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+    found.map(drop).map_err(Error::unavailable)
 }
 
 /// Makes the link a port of the bridge, raised, and in the containers' VLANs. If the ADD fails that has

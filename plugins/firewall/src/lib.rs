@@ -9,12 +9,12 @@ pub mod policy;
 use crate::policy::{ForwardingRules, addresses};
 use backend::ForwardingBackend;
 use common::Owner;
-use common::attach::host_end::announce_chained;
 use common::attach::kept::Kept;
+use common::attach::running::announce_chained;
 use common::attach::sandbox::no_differences;
 use common::filter::restore::{Expected, Filtering};
 use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Host, Network, Plugin, Result, Status, Success, Undo,
+    Add, Call, Check, Del, Errors, Gc, Host, Network, Plugin, Result, Status, Success, Undo,
 };
 use config::{BackendKey, Plan, zone_hint};
 use std::net::IpAddr;
@@ -34,10 +34,7 @@ impl Plugin for Firewall {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("missing prevResult from earlier plugin")
-                .details("put firewall behind the plugin that makes the interface"));
-        };
+        let success = request.chained("missing prevResult from earlier plugin")?;
         let owner = request.owner();
         announce_chained(Self::NAME, &owner, undo)?;
         ForwardingBackend::find(&self.plan)?.create(success, &self.plan, &owner, undo)?;

@@ -60,7 +60,7 @@ use accept::MarkAccepted;
 use attachment::pod_key;
 use common::Undo;
 use common::attach::Owner;
-use common::cni::{Code, Error, Result, report};
+use common::cni::{Error, Result, report};
 use common::filter::Backend;
 use common::filter::elements::{Elements, OwnedElement, Shared, SharedRuleset as _, port_key};
 use common::filter::restore::{Expected, ExpectedElements};
@@ -266,8 +266,8 @@ impl ForwardingRules {
     /// # Errors
     /// Code 50 when the kernel has no nftables.
     pub(crate) fn probe(&mut self) -> Result<()> {
-        let unavailable = |error: Error| Error::new(Code::Unavailable, error.to_string());
-        self.find(&pod_key(std::net::Ipv4Addr::UNSPECIFIED.into())).map_err(unavailable)?;
+        let key = pod_key(std::net::Ipv4Addr::UNSPECIFIED.into());
+        self.find(&key).map_err(Error::unavailable)?;
         if let Some(sentence) = accept::why_blocked(&mut self.elements.nft())? {
             report(sentence);
         }

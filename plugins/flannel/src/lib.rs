@@ -6,11 +6,9 @@ mod gateway;
 mod state;
 mod subnet_env;
 
-use common::attach::host_end;
+use common::attach::running;
 use common::cni::{Attachment, Delegate, Reading};
-use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo,
-};
+use common::{Add, Call, Check, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo};
 use config::{Object, Plan, kind_of, set};
 use serde_json::{Map, Value, json};
 use state::State;
@@ -42,7 +40,7 @@ impl Plugin for Flannel {
         let config = self.plan.delegate(Some(&subnet));
         let delegate = open(request.call, &config)?;
         // Of two ADDs of an attachment, the one that is refused must not take the other one's state.
-        host_end::announce_chained(Self::NAME, &request.owner(), undo)?;
+        running::announce_chained(Self::NAME, &request.owner(), undo)?;
         let network = &request.call.network.name;
         State::of(&self.plan.data_dir, network, &request.attachment).create(&config, undo)?;
         gateway::delete_former(&config, &subnet, undo)?;
@@ -52,7 +50,7 @@ impl Plugin for Flannel {
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let plan = Plan::tolerant(request.call);
         let state = State::of(&plan.data_dir, &request.call.network.name, &request.attachment);
-        let running = host_end::announce_chained_del(Self::NAME, &request.owner());
+        let running = running::announce_chained_del(Self::NAME, &request.owner());
         // Without state, what is configured now finds what ADD has made.
         let mut config = state.read().unwrap_or_else(|| plan.delegate(None));
         if request.prev_result.is_some() {
@@ -85,8 +83,7 @@ impl Plugin for Flannel {
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
-        let subnet = SubnetEnv::load(&self.plan.subnet_file);
-        let subnet = subnet.map_err(|error| Error::new(Code::Unavailable, error.to_string()))?;
+        let subnet = SubnetEnv::load(&self.plan.subnet_file).map_err(Error::unavailable)?;
         open(request.call, &self.plan.delegate(Some(&subnet)))?.status()
     }
 }

@@ -9,15 +9,15 @@
 
 use crate::config::{Object, kind_of, set};
 use common::attach::kept::{GRACE_AGE, is_young};
-use common::attach::{host_end, lock::Lock, owner::digest};
+use common::attach::{lock::Lock, owner::digest, running};
 use common::cni::{
     Attachment, ContainerId, Context as _, IfName, NetworkName, Timeout, json, report,
 };
 use common::{Errors, Gc, Plugin as _, Result, Undo, file};
 use serde_json::Value;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A configuration has some kilobytes.
@@ -54,7 +54,7 @@ impl<'a> State<'a> {
     /// Keeps the delegate's configuration. The state of an earlier ADD of this attachment comes back
     /// if this one fails.
     pub(crate) fn create(&self, config: &Object, undo: &mut Undo) -> Result<()> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(self.directory);
+        let made = file::make_directory(self.directory);
         made.context(format!("failed to make {}", self.directory.display()))?;
         let _lock = lock(self.directory)?;
         let path = self.place();
@@ -174,7 +174,7 @@ pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
         let ifname = ifname.and_then(|ifname| ifname.parse::<IfName>().ok());
         let running = container.zip(ifname).map(|(container, ifname)| {
             let owner = Attachment { container, ifname }.owner(network);
-            host_end::announce_chained_del(crate::Flannel::NAME, &owner)
+            running::announce_chained_del(crate::Flannel::NAME, &owner)
         });
         if running.is_none_or(|running| running.is_alone()) {
             errors.note(remove(&path));

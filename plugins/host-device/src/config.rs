@@ -50,8 +50,9 @@ impl Plan {
             Some(Selector::Mac(mac, bus))
         } else if let Some(path) = given(config.kernelpath) {
             if !path.starts_with("/sys/devices/") {
-                return Err(Error::config(format!("invalid kernelpath {path:?}"))
-                    .details("it must be an absolute path below /sys/devices"));
+                return Err(Error::config(format!("invalid kernelpath {path:?}")).details(
+                    "it is the directory of a device, as /sys/devices/pci0000:00/0000:00:1f.6",
+                ));
             }
             Some(Selector::Path(path, bus))
         } else {
@@ -59,7 +60,7 @@ impl Plan {
         };
         let plan =
             Self { selector, records: Records::at(&config.data_dir), layer3: Layer3::load(call)? };
-        // Before an attachment there is no device to be told.
+        // STATUS and validate come before the runtime has named the device.
         let is_told_later = call.network.tolerant(&["capabilities", "deviceID"]) == Some(true);
         if !is_told_later {
             plan.selector()?;

@@ -6,12 +6,10 @@ mod selector;
 use common::attach::layer3::describe;
 use common::attach::link;
 use common::attach::sandbox::{Routing, no_differences};
-use common::attach::{Ipam, Kept, Layer3, Records, Site, adopt, host_end};
+use common::attach::{Ipam, Kept, Layer3, Records, Site, adopt, running};
 use common::cni::Interface;
 use common::net::Link;
-use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
-};
+use common::{Add, Call, Check, Del, Errors, Gc, Host, Plugin, Result, Status, Success, Undo};
 use config::Plan;
 
 /// The plugin.
@@ -61,7 +59,7 @@ impl Plugin for HostDevice {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
-        let running = host_end::announce_del(&owner);
+        let running = running::announce_del(&owner);
         if errors.note(running.require_alone(&owner)).is_none() {
             return;
         }
@@ -98,7 +96,7 @@ impl Plugin for HostDevice {
             // A container may have it.
             && !self.plan.records.list()?.iter().any(|record| selector.may_mean(record))
         {
-            return Err(Error::new(Code::Unavailable, error.to_string()));
+            return Err(error.unavailable());
         }
         Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
     }

@@ -10,8 +10,8 @@ use std::path::Path;
 /// Drivers that hand a PCI device over to a program, without a link.
 const USER_SPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
-/// How the configuration names the link. Beside a name of another kind, the device of a bus only tells
-/// whether it is one of a program's.
+/// How the configuration names the link. One that it names in another way may have a device of a bus
+/// besides: if a driver hands that to a program, there is no link.
 #[derive(Debug)]
 pub(crate) enum Selector {
     Name(String, Option<BusDevice>),
@@ -69,7 +69,11 @@ impl Selector {
             Self::Mac(mac, _) => return find_by_mac(host, *mac),
             Self::Path(path, _) => {
                 let device = Device::at(Path::new(path));
-                let missing = || Error::config(format!("there is no device {path:?}"));
+                let missing = || {
+                    Error::config(format!("there is no device {path:?}")).details(
+                        "kernelpath is the directory of a device, as /sys/devices/pci0000:00/0000:00:1f.6",
+                    )
+                };
                 device.ok_or_else(missing)?.link()?
             }
             Self::Bus(bus) => bus.find()?.0.link()?,

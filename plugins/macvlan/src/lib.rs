@@ -60,8 +60,7 @@ impl Plugin for Macvlan {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
-        // The kernel deletes the link with the container's namespace.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
+        link::collect(request, errors);
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {

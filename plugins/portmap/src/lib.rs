@@ -7,17 +7,15 @@ mod per_family;
 
 use crate::hostports::{HostPorts, PortMappings};
 use common::Owner;
-use common::attach::host_end::announce_chained;
 use common::attach::kept::Kept;
+use common::attach::running::announce_chained;
 use common::attach::sandbox::no_differences;
 use common::cni::{Cidr, IfName};
 use common::filter::Backend;
 use common::filter::restore::{Expected, Filtering};
 use common::net::Family;
 use common::net::nft::Feature;
-use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Status, Success, Undo,
-};
+use common::{Add, Call, Check, Del, Errors, Gc, Host, Plugin, Result, Status, Success, Undo};
 use config::{Plan, mapping_hints};
 
 /// The plugin.
@@ -35,10 +33,7 @@ impl Plugin for Portmap {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("must be called as chained plugin")
-                .details("put portmap behind the plugin that makes the interface"));
-        };
+        let success = request.chained("must be called as chained plugin")?;
         let mappings = self.port_mappings(success, &request.attachment.ifname);
         if !mappings.mappings.is_empty() {
             let owner = request.owner();

@@ -6,7 +6,7 @@ mod host;
 use common::attach::layer3::{describe, set_in_use};
 use common::attach::sandbox::{Routing, interface, no_differences};
 use common::attach::veth::{self, Attached};
-use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end};
+use common::attach::{Ipam, Kept, Layer3, Site, Veth, host_end, running};
 use common::filter::restore::{Expected, Filtering};
 use common::filter::{Filters, Masquerade};
 use common::net::Port;
@@ -55,7 +55,7 @@ impl Plugin for Ptp {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
-        let _running = host_end::announce_del(&owner);
+        let _running = running::announce_del(&owner);
         // Its sockets are closed after the deletion of the link: closing one waits for an RCU grace
         // period, which has then passed.
         let mut filters = Filters::open(errors);

@@ -27,24 +27,18 @@ pub(crate) enum Plan {
 /// What the tables hold, beside the routes of the interface.
 #[derive(Debug)]
 pub(crate) struct OwnTables {
-    gateways: Vec<IpAddr>,
+    /// At most one of each family, which counts more than those that IPAM tells.
+    pub(crate) gateways: Vec<IpAddr>,
     /// Whether routes that need no gateway also stay in the main table, as what tells the source
     /// address to senders that have chosen none.
     pub(crate) source_hints: bool,
 }
 
-impl OwnTables {
-    /// The gateway of a family, whatever IPAM says.
-    pub(crate) fn static_gateway(&self, family: Family) -> Option<IpAddr> {
-        self.gateways.iter().find(|gateway| Family::of(**gateway) == family).copied()
-    }
-}
-
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
         let config: Config = call.network.config()?;
-        let gateways = gateways(&config.gateways)?;
         let Some(table) = config.table else {
+            let gateways = gateways(&config.gateways)?;
             let source_hints = config.add_source_hints;
             return Ok(Self::OwnTables(OwnTables { gateways, source_hints }));
         };
@@ -64,6 +58,7 @@ fn gateways(texts: &[String]) -> Result<Vec<IpAddr>> {
     let parse = |text: &String| {
         text.parse().map_err(|_| {
             Error::config(format!("gateways: invalid static gateway IP address: {text:?}"))
+                .details("an address without prefix length, as 10.1.0.1")
         })
     };
     let gateways: Vec<IpAddr> = texts.iter().map(parse).collect::<Result<_>>()?;

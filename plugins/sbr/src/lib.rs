@@ -8,8 +8,7 @@ mod tables;
 use common::attach::sandbox::no_differences;
 use common::cni::Ip;
 use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Host, Plugin, Result, Sandbox, Status, Success,
-    Undo,
+    Add, Call, Check, Del, Error, Errors, Gc, Host, Plugin, Result, Sandbox, Status, Success, Undo,
 };
 use config::Plan;
 use source_rules::SourceRules;
@@ -30,10 +29,7 @@ impl Plugin for Sbr {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("This plugin must be called as chained plugin")
-                .details("put sbr behind the plugin that makes the interface"));
-        };
+        let success = request.chained("This plugin must be called as chained plugin")?;
         let sandbox = Sandbox::open(&request.netns)?;
         sandbox.lock()?.keep(undo);
         let ips = ips(success, request.attachment.ifname.as_str())?;
@@ -44,7 +40,10 @@ impl Plugin for Sbr {
             Plan::GivenTable(table) => {
                 ips.iter().try_for_each(|ip| rules.create_to_given(ip.address.ip(), *table))?;
             }
-            Plan::OwnTables(tables) => tables.create(&rules, &ips)?,
+            Plan::OwnTables(tables) => {
+                rules.refuse_member_of_vrf()?;
+                tables.create(&rules, &ips)?;
+            }
         }
         Ok(success.clone())
     }
@@ -79,7 +78,8 @@ impl Plugin for Sbr {
     fn status(&self, _: &Status<'_>) -> Result<()> {
         let rules = Host::open()?.netlink.list_rules();
         rules.map(drop).map_err(|error| {
-            Error::new(Code::Unavailable, error.to_string())
+            Error::from(error)
+                .unavailable()
                 .details("the kernel needs CONFIG_IP_MULTIPLE_TABLES and IPV6_MULTIPLE_TABLES")
         })
     }

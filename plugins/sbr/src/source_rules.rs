@@ -34,6 +34,23 @@ impl<'a> SourceRules<'a> {
         Ok(link.map(|link| link.index))
     }
 
+    /// Refuses an interface whose routes are not in the main table, but in that of a VRF. Copies of them
+    /// in other tables the kernel would refuse: they name an address that only the VRF has.
+    pub(crate) fn refuse_member_of_vrf(&self) -> Result<()> {
+        let (netlink, ifname) = (self.netlink(), self.owner.ifname().as_str());
+        let Some(master) = netlink.find_link(ifname)?.and_then(|link| link.master) else {
+            return Ok(());
+        };
+        if netlink.read_vrf_table(master)?.is_none() {
+            return Ok(());
+        }
+        let vrf = netlink.read_link(master)?.name;
+        Err(Error::config(format!(
+            "interface {ifname} is in VRF {vrf}, whose table has its routes"
+        ))
+        .details("take sbr out of the chain; or, by its key \"table\", lead into the VRF's table"))
+    }
+
     /// The number of the interface.
     pub(crate) fn link(&self) -> Result<u32> {
         self.find_link()?.ok_or_else(|| {

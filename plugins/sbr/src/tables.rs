@@ -6,11 +6,17 @@ use common::Result;
 use common::cni::{self, Cidr, Ip};
 use common::net::{Family, LinkRoute, MAIN_TABLE, Netlink, OUR_PROTOCOL, Route};
 use ipnetwork::IpNetwork;
+use std::net::IpAddr;
 
 /// The first number of a table, as in the Go plugin.
 const FIRST: u32 = 100;
 
 impl OwnTables {
+    /// The gateway of a family, whatever IPAM says.
+    fn static_gateway(&self, family: Family) -> Option<IpAddr> {
+        self.gateways.iter().find(|gateway| Family::of(**gateway) == family).copied()
+    }
+
     /// Moves the routes of the interface from the main table into those of its addresses.
     pub(crate) fn create(&self, rules: &SourceRules<'_>, ips: &[Ip]) -> Result<()> {
         let netlink = rules.netlink();
@@ -27,8 +33,7 @@ impl OwnTables {
                 let copy = if route.is_shared { copy.made_by(OUR_PROTOCOL) } else { copy };
                 netlink.append_route(&copy)?;
             }
-            let gateway = self.default_route(ip, &own);
-            if let Some(route) = gateway {
+            if let Some(route) = self.default_route(ip, &own) {
                 netlink.create_route(&Route { oif: Some(link), table: Some(table), ..route })?;
             }
         }

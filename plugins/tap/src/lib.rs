@@ -4,7 +4,7 @@ mod config;
 
 use common::attach::layer3::describe;
 use common::attach::sandbox::{Routing, no_differences};
-use common::attach::{ContainerTap, Ipam, Sandbox, Site, host_end, link, tap};
+use common::attach::{ContainerTap, Ipam, Sandbox, Site, link, running, tap};
 use common::net::Link;
 use common::{Add, Call, Check, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo};
 use config::Plan;
@@ -53,7 +53,7 @@ impl Plugin for Tap {
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
         let owner = request.owner();
-        let _running = host_end::announce_del(&owner);
+        let _running = running::announce_del(&owner);
         Ipam::del_with(request.call, errors, |errors| {
             errors.note(tap::delete(request, &owner));
         });
@@ -72,8 +72,7 @@ impl Plugin for Tap {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
-        // The kernel deletes the tap with the container's namespace.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
+        link::collect(request, errors);
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const DATA_DIR: &str = "/run/cni/tuning";
@@ -198,8 +198,7 @@ impl Store {
             let path = path.clone();
             undo.push(format!("backup file {}", path.display()), move || remove(&path));
         }
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
-        made.context(&what)?;
+        file::make_directory(&place).context(&what)?;
         remove(&path)?;
         kept.write(&path).context(&what)
     }

@@ -3,7 +3,6 @@
 use crate::attributes::Attributes;
 use crate::sysctls::{Sysctl, in_order};
 use common::attach::link_keys;
-use common::cni::{CniArgs, Verb};
 use common::{Call, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -68,8 +67,7 @@ impl Plan {
                     .details(format!("{key:?} stands there twice")));
             }
         }
-        // STATUS is about no attachment, so the environment has no arguments for one.
-        let args = if call.verb == Verb::Status { CniArgs::default() } else { call.args()? };
+        let args = call.args()?;
         let asked = config.args.cni;
         let mac = [
             asked.mac.as_deref(),

@@ -9,11 +9,9 @@ mod sysctls;
 mod tuned;
 
 use backup::Store;
-use common::attach::host_end::announce_chained;
+use common::attach::running::announce_chained;
 use common::attach::sandbox::no_differences;
-use common::{
-    Add, Call, Check, Code, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo,
-};
+use common::{Add, Call, Check, Del, Error, Errors, Gc, Plugin, Result, Status, Success, Undo};
 use config::Plan;
 use tuned::Tuned;
 
@@ -33,10 +31,7 @@ impl Plugin for Tuning {
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
         let (plan, owner) = (&self.plan, request.owner());
-        let Some(mut success) = request.prev_result.clone() else {
-            return Err(Error::config("Required prevResult missing")
-                .details("put tuning behind the plugin that makes the interface"));
-        };
+        let mut success = request.chained("Required prevResult missing")?.clone();
         // podman and nerdctl have tuning in every network, and mostly nothing for it to do.
         if plan.is_idle() {
             return Ok(success);
@@ -80,7 +75,6 @@ impl Plugin for Tuning {
     }
 
     fn status(&self, _: &Status<'_>) -> Result<()> {
-        let listed = allowlist::refuse_unlisted(&self.plan.sysctls);
-        listed.map_err(|error| Error::new(Code::Unavailable, error.to_string()))
+        allowlist::refuse_unlisted(&self.plan.sysctls).map_err(Error::unavailable)
     }
 }

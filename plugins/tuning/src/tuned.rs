@@ -163,7 +163,7 @@ impl Setting<'_> {
 
     fn apply(&self) -> Result<()> {
         let Sysctl { key, value, .. } = self.sysctl;
-        sysctl::set(&self.path, value).map(drop).map_err(|error| {
+        sysctl::set(&self.path, value).map_err(|error| {
             if error.is_denied() {
                 let msg = format!("sysctl {key} cannot be set in a container's network namespace");
                 return Error::config(msg).details("the kernel has it for the whole host");

@@ -60,12 +60,13 @@ impl Plugin for Vlan {
     }
 
     fn gc(request: &Gc<'_>, errors: &mut Errors) {
-        // The kernel deletes the link with the container's namespace.
-        errors.note(Ipam::find(request.call).and_then(|ipam| ipam.gc()));
+        link::collect(request, errors);
     }
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
-        self.plan.master.status()?;
+        if let Some(master) = self.plan.master.status()? {
+            refuse_down(&master).map_err(Error::unavailable)?;
+        }
         Ipam::of(request.call, Some(&self.plan.layer3))?.status()
     }
 }

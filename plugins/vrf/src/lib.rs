@@ -6,9 +6,7 @@ mod member;
 mod table;
 
 use common::attach::sandbox::no_differences;
-use common::{
-    Add, Call, Check, Del, Error, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo,
-};
+use common::{Add, Call, Check, Del, Errors, Gc, Plugin, Result, Sandbox, Status, Success, Undo};
 use config::Plan;
 use member::Member;
 
@@ -28,10 +26,7 @@ impl Plugin for Vrf {
     }
 
     fn add(&self, request: &Add<'_>, undo: &mut Undo) -> Result<Success> {
-        let Some(success) = &request.prev_result else {
-            return Err(Error::config("missing prevResult from earlier plugin")
-                .details("put vrf behind the plugin that makes the interface"));
-        };
+        let success = request.chained("missing prevResult from earlier plugin")?;
         let sandbox = Sandbox::open(&request.netns)?;
         sandbox.lock()?.keep(undo);
         let member = Member::find(&sandbox, &request.attachment.ifname)?;

@@ -2,7 +2,9 @@
 //! IPv6 addresses. So both are remembered, and given back.
 
 use common::cni::IfName;
-use common::net::{Address, AddressOptions, Link, LinkRoute, MAIN_TABLE, Netlink};
+use common::net::{
+    Address, AddressOptions, Family, LOCAL_TABLE, Link, LinkRoute, MAIN_TABLE, Netlink,
+};
 use common::{Error, Result, Sandbox, Undo};
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ const EVERYWHERE: u8 = 0;
 /// An interface that is to join a VRF.
 pub(crate) struct Member {
     link: Link,
-    had: Had,
+    saved: Saved,
 }
 
 /// What it had before.
 #[derive(Clone)]
-struct Had {
+struct Saved {
     addresses: Vec<Address>,
     routes: Vec<LinkRoute>,
 }
@@ -39,8 +41,9 @@ impl Member {
                 Error::internal(msg).details("if this attachment was made before, DEL it first")
             );
         }
-        let had = Had::read(netlink, link.index, MAIN_TABLE)?;
-        Ok(Self { link, had })
+        refuse_other_tables(netlink, &link)?;
+        let saved = Saved::read(netlink, link.index, MAIN_TABLE)?;
+        Ok(Self { link, saved })
     }
 
     /// Makes it one of the VRF's.
@@ -51,19 +54,36 @@ impl Member {
         table: u32,
         undo: &mut Undo,
     ) -> Result<()> {
-        let Self { link, had } = self;
-        let (path, before) = (sandbox.path().clone(), had.clone());
+        let Self { link, saved } = self;
+        let (path, before) = (sandbox.path().clone(), saved.clone());
         undo.push(format!("{} in VRF {}", link.name, vrf.name), move || {
             let Some(sandbox) = Sandbox::find(Some(&path))? else { return Ok(()) };
             sandbox.netlink.set_master(link.index, None)?;
             before.restore(&sandbox.netlink, link.index, MAIN_TABLE)
         });
         sandbox.netlink.set_master(link.index, Some(vrf.index))?;
-        had.restore(&sandbox.netlink, link.index, table)
+        saved.restore(&sandbox.netlink, link.index, table)
     }
 }
 
-impl Had {
+/// Refuses an interface with routes in further tables, as `sbr` makes them. They would be lost as it
+/// joins the VRF, and the kernel would not take them again where they name its address.
+fn refuse_other_tables(netlink: &Netlink, link: &Link) -> Result<()> {
+    for family in Family::ALL {
+        let routes = netlink.list_all_routes(family)?;
+        let mut own = routes.iter().filter(|route| route.oif == Some(link.index));
+        let is_other = |table: &u32| ![MAIN_TABLE, LOCAL_TABLE].contains(table);
+        if let Some(table) = own.find_map(|route| route.table.filter(is_other)) {
+            let msg = format!("interface {} has routes in table {table}", link.name);
+            return Err(Error::config(msg).details(
+                "a VRF gives it one table: take what made them, as sbr, out of the chain, or vrf",
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Saved {
     fn read(netlink: &Netlink, link: u32, table: u32) -> Result<Self> {
         let mut addresses = netlink.list_addresses(link)?;
         addresses.retain(|one| one.address.is_ipv6() && one.scope == EVERYWHERE);
@@ -97,12 +117,12 @@ pub(crate) fn leave(sandbox: &Sandbox, ifname: &IfName) -> Result<Option<String>
     let netlink = &sandbox.netlink;
     let Some(link) = netlink.find_link(ifname.as_str())? else { return Ok(None) };
     let Some(master) = link.master else { return Ok(None) };
-    // A bridge in the container is nobody's of us.
+    // Its master may be a bridge: only a VRF is left.
     let Some(table) = netlink.read_vrf_table(master)? else { return Ok(None) };
     let name = netlink.read_link(master)?.name;
-    let had = Had::read(netlink, link.index, table)?;
+    let saved = Saved::read(netlink, link.index, table)?;
     netlink.set_master(link.index, None)?;
     // What cannot be given back goes with the interface, which the next DEL of the chain deletes.
-    drop(had.restore(netlink, link.index, MAIN_TABLE));
+    drop(saved.restore(netlink, link.index, MAIN_TABLE));
     Ok(Some(name))
 }

@@ -29,7 +29,9 @@ pub(crate) fn ensure(sandbox: &Sandbox, plan: &Plan, undo: &mut Undo) -> Result<
         None => {
             let free = || Ok(netlink.list_free_tables(FIRST)?.next());
             let table = plan.table.map_or_else(free, |table| Ok::<_, Error>(Some(table)))?;
-            let table = table.ok_or_else(|| Error::internal("no routing table is free"))?;
+            let table = table.ok_or_else(|| {
+                Error::internal("no routing table is free").details("name one: \"table\"")
+            })?;
             let (path, own) = (sandbox.path().clone(), name.to_owned());
             undo.push(format!("VRF {name}"), move || {
                 let Some(sandbox) = Sandbox::find(Some(&path))? else { return Ok(()) };
@@ -48,7 +50,7 @@ pub(crate) fn ensure(sandbox: &Sandbox, plan: &Plan, undo: &mut Undo) -> Result<
 /// Deletes the VRF of that name, if there is one, and no interface is left in it.
 pub(crate) fn delete_unused(sandbox: &Sandbox, name: &str) -> Result<()> {
     let netlink = &sandbox.netlink;
-    // What is no name of a link, is none's.
+    // The name of DEL's configuration may be none that a link can have.
     let Some(link) = name.parse::<IfName>().ok().and_then(|_| netlink.find_link(name).transpose())
     else {
         return Ok(());

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use netlink_packet_core::NlasIterator;
 use netlink_packet_route::tc::{TcFilterU32Option, TcHandle, TcMessage, TcU32Key};
 
-use super::{Filter, Hook, Place, Queue, options, structure, u32_options};
+use super::{Filter, Hook, Place, Qdisc, options, structure, u32_options};
 use crate::net::{Family, Link, Netlink, Result};
 
 /// For how long a packet may wait, in milliseconds, besides the time that the burst takes.
@@ -137,9 +137,9 @@ impl Netlink {
     pub fn create_shaper(&self, index: u32, shaper: &Shaper) -> Result<()> {
         let root = Place { index, handle: OURS, parent: Hook::Root.handle() };
         let Some((networks, remote, [picked, others])) = shaper.classes() else {
-            return self.create_queue(root, "tbf", options(shaper.bucket()));
+            return self.create_qdisc(root, "tbf", options(shaper.bucket()));
         };
-        self.create_queue(root, "htb", options(vec![(HTB_INIT, htb(others))]))?;
+        self.create_qdisc(root, "htb", options(vec![(HTB_INIT, htb(others))]))?;
         let free = class(UNLIMITED, 15_625); // a millisecond
         let classes = [(FREE, free, UNLIMITED_QUEUE), (SLOW, shaper.class(), shaper.limit())];
         for (minor, parameters, limit) in classes {
@@ -147,7 +147,7 @@ impl Netlink {
             self.create_class(Place { index, handle, parent: OURS }, "htb", options(parameters))?;
             // Without it, the class would have a queue as long as the link's, in packets of any size.
             let leaf = Place { index, handle: TcHandle::UNSPEC, parent: handle };
-            self.create_queue(leaf, "bfifo", structure(limit.to_ne_bytes().into()))?;
+            self.create_qdisc(leaf, "bfifo", structure(limit.to_ne_bytes().into()))?;
         }
         for network in networks {
             let class = TcHandle { minor: picked, ..OURS };
@@ -162,7 +162,7 @@ impl Netlink {
     /// Takes back [`create_shaper`](Self::create_shaper), even if that ended half way; leaves what others
     /// have given the link.
     pub fn delete_shaper(&self, index: u32) -> Result<()> {
-        let root = self.find_queue(index, Hook::Root)?;
+        let root = self.find_qdisc(index, Hook::Root)?;
         if root.is_some_and(|root| root.handle == OURS) {
             self.delete_qdisc(index, Hook::Root)?;
         }
@@ -173,7 +173,7 @@ impl Netlink {
     pub fn verify_shaper(&self, link: &Link, shaper: &Shaper) -> Result<Vec<String>> {
         let name = &link.name;
         let wanted = if shaper.shaped == Shaped::All { "tbf" } else { "htb" };
-        let root = match self.find_queue(link.index, Hook::Root)? {
+        let root = match self.find_qdisc(link.index, Hook::Root)? {
             Some(root) if root.kind == wanted => root,
             other => {
                 let found = other.map_or("none".to_owned(), |other| other.kind);
@@ -216,7 +216,7 @@ impl Netlink {
         let classes = self.list_classes(link.index)?;
         let class = |minor| {
             let handle = TcHandle { minor, ..root };
-            classes.iter().find(|class: &&Queue| class.handle == handle)
+            classes.iter().find(|class: &&Qdisc| class.handle == handle)
         };
         let mut found = Vec::new();
         if class(FREE).is_none() {
