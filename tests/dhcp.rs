@@ -4,6 +4,7 @@ mod changes;
 mod daemon;
 mod ipv6;
 mod lease;
+mod routers;
 
 use serde_json::{Value, json};
 use std::thread;

@@ -52,6 +52,17 @@ fn is_a_port_of_a_bridge_in_the_container() {
 }
 
 #[test]
+fn name_service_is_in_the_answer_without_ipam_too() {
+    case(|bed| {
+        let dns = json!({"nameservers": ["192.0.2.53"]});
+        let (network, pod) = bare(bed, &json!({"ipam": null, "dns": dns}));
+        assert_eq!(network.add(&pod, "c1").result()["dns"], dns);
+        network.check(&pod, "c1").silent();
+        network.del(&pod, "c1").silent();
+    });
+}
+
+#[test]
 fn a_bridge_that_is_missing_is_named() {
     case(|bed| {
         let (network, pod) = bare(bed, &json!({"bridge": "br1"}));

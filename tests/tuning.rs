@@ -1,5 +1,6 @@
 //! What tuning sets: each attribute, from each source, and nothing where nobody asks for anything.
 
+mod backup;
 mod check;
 mod sysctl;
 mod undo;

@@ -1,5 +1,7 @@
 //! What changes while a lease stands: its link, what its server says, and who else says something.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::{Value, json};
 use testbed::{
     Network, Sandbox, Testbed,
@@ -66,6 +68,27 @@ fn a_link_is_known_whatever_its_name_and_its_name_is_nothing() {
         until_so("the end of the lease", || bed.dhcp_leases().is_empty());
         assert!(server.heard().iter().all(|said| said.mac == mac));
         assert!(pod.ip("-4 -o addr show dev eth0").is_empty());
+    });
+}
+
+#[test]
+fn it_ends_with_its_namespace_wherever_the_path_leads() {
+    case(|bed| {
+        let _daemon = bed.dhcp_daemon("");
+        let Pod { mut pod, server: _server, neighbour: _neighbour, .. } = attach(bed, [3600, 0, 0]);
+        let number = |pod: &Sandbox| bed.file(pod.path()).metadata().unwrap().ino();
+        let own = number(&pod);
+        bed.succeed("pkill", &["-STOP", "-x", "dhcp"]);
+        // The kernel gives the number away again, as a rule at once.
+        for _ in 0..100 {
+            pod.destroy();
+            pod = bed.sandbox("pod");
+            if number(&pod) == own {
+                break;
+            }
+        }
+        bed.succeed("pkill", &["-CONT", "-x", "dhcp"]);
+        until_so("the end of the lease", || bed.dhcp_leases().is_empty());
     });
 }
 

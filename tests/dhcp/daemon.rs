@@ -2,15 +2,16 @@
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, os::unix::net::UnixStream, process::Command};
 use testbed::{
-    bin_dir,
+    Death, bin_dir,
     crowd::{add_all, assert_distinct, del_all, sandboxes},
     dhcp::{
-        DISCOVER, RELEASE, REQUEST, Running, SOCKET, Server, begin_add, network, wire, with_socket,
+        DISCOVER, LEASES, RELEASE, REQUEST, Running, SOCKET, Server, begin_add, network, wire,
+        with_socket,
     },
     result::addresses,
-    until_so,
+    step, until_so,
 };
 
 use crate::differences::case;
@@ -193,7 +194,7 @@ fn nonsense_is_answered() {
         use std::io::{Read as _, Write as _};
         let _daemon = bed.dhcp_daemon("");
         for nonsense in ["\n", "{}\n", "{\"verb\": \"add\"}\n", "GET / HTTP/1.0\r\n\r\n"] {
-            let mut stream = std::os::unix::net::UnixStream::connect(bed.file(SOCKET)).unwrap();
+            let mut stream = UnixStream::connect(bed.file(SOCKET)).unwrap();
             stream.write_all(nonsense.as_bytes()).unwrap();
             let mut answer = String::new();
             // Whatever was not read by the other side resets the connection.
@@ -253,6 +254,41 @@ fn killed_and_started_again_it_goes_on() {
         del_all(&network, &pods);
         until_so("all released", || told("DHCPRELEASE(lan) ") == found);
         assert!(bed.dhcp_leases().is_empty());
+    });
+}
+
+#[test]
+fn killed_during_an_add_it_leaves_nothing_that_the_next_one_minds() {
+    case(|bed| {
+        let _server = Server::new(&bed.neighbour());
+        let network = bed.network(network("macvlan", &json!({"master": "lan"})));
+        let pod = bed.sandbox("pod");
+        let end = || bed.succeed("sh", &["-c", "pkill -KILL -x dhcp || true"]);
+        let deaths = Death::every(step(3), |death| {
+            let mut daemon = bed.dhcp_daemon_under(&death.strace());
+            let is_there = || UnixStream::connect(bed.file(SOCKET)).is_ok();
+            until_so("the daemon, or its end", || daemon.has_ended() || is_there());
+            let added = network.add(&pod, "c1");
+            let survived = added.status.success();
+            end();
+            daemon.wait();
+            assert!(
+                survived || added.error_code() == 11 && pod.has_only_lo(),
+                "{death:?}: {added}"
+            );
+            let _next = bed.dhcp_daemon("");
+            if survived {
+                network.check(&pod, "c1").silent();
+            }
+            network.del(&pod, "c1").silent();
+            assert!(pod.has_only_lo() && bed.dhcp_leases().is_empty(), "{death:?}");
+            network.add(&pod, "c1").success();
+            network.del(&pod, "c1").silent();
+            assert!(!bed.file(LEASES).with_extension("new").exists(), "{death:?}");
+            end();
+            survived
+        });
+        assert!(deaths > 10, "it was hardly ever killed");
     });
 }
 

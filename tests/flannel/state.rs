@@ -291,6 +291,27 @@ fn nothing_is_left_whatever_has_become_of_configuration_and_subnet() {
 }
 
 #[test]
+fn a_directory_that_was_changed_since_loses_nothing() {
+    case(|bed| {
+        bed.lease_subnet();
+        let network = bed.network(flannel(&json!({})));
+        network.add(&bed.sandbox("earlier"), "earlier").success();
+        let (before, pod) = (bed.snapshot(), bed.sandbox("pod"));
+        let other = |delegate: &str| {
+            let changes = json!({"dataDir": "/run/test/other", "delegate": {"type": delegate}});
+            bed.network(flannel(&changes))
+        };
+        network.add(&pod, "c1").success();
+        other("ptp").del(&pod, "c1").silent();
+        assert!(pod.has_only_lo());
+        bed.assert_unchanged_since(&before);
+        network.add(&pod, "c1").success();
+        other("bridge").gc(&["earlier"]).silent();
+        bed.assert_unchanged_since(&before);
+    });
+}
+
+#[test]
 fn gc_collects_state_of_what_is_gone() {
     case(|bed| {
         bed.lease_subnet();

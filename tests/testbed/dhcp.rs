@@ -53,6 +53,14 @@ impl Running {
         child.wait_with_output().expect("its end")
     }
 
+    /// Whether it has come to its end.
+    ///
+    /// # Panics
+    /// When that cannot be told.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().expect("it runs").try_wait().expect("its state").is_some()
+    }
+
     /// Waits for an end that it comes to by itself.
     ///
     /// # Panics
@@ -76,6 +84,18 @@ impl Testbed {
     pub fn dhcp_daemon_starts(&self, flags: &str) -> Running {
         let mut command = Command::new(bin_dir().join("dhcp"));
         command.arg("daemon").args(flags.split_whitespace()).env_clear();
+        Running::start(self, &mut command)
+    }
+
+    /// `dhcp daemon`, not waited for, which another program runs: these words come before its own.
+    ///
+    /// # Panics
+    /// When there are no words.
+    #[must_use]
+    pub fn dhcp_daemon_under(&self, words: &str) -> Running {
+        let mut words = words.split_whitespace();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg(bin_dir().join("dhcp")).arg("daemon");
         Running::start(self, &mut command)
     }
 

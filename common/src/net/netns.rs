@@ -50,11 +50,12 @@ impl Netns {
     }
 
     /// What tells the namespace that a path leads to from a later one at the same path: the number of its
-    /// inode, which the kernel gives away again, and when that was made. A mount keeps the inode; what is
-    /// below /proc has one that is made anew, so that the time says nothing there. `None` if there is none.
+    /// inode, which the kernel gives away again, and when that was made. A mount keeps the inode; behind
+    /// a link, as each is below /proc, it is made anew, so that the time says nothing there. `None` if
+    /// there is none.
     pub fn identity(path: &Path) -> Option<String> {
         let file = path.metadata().ok()?;
-        let is_kept = !path.starts_with("/proc");
+        let is_kept = !path.is_symlink();
         let since = is_kept.then(|| format!(" {}.{:09}", file.ctime(), file.ctime_nsec()));
         Some(format!("{}{}", file.ino(), since.unwrap_or_default()))
     }

@@ -1,7 +1,7 @@
 //! The configuration: what its keys mean.
 
 use crate::options::{Options, Provided, Requested};
-use crate::protocol::{Ipv6, SOCKET};
+use crate::protocol::{Ipv6Source, SOCKET};
 use common::attach::kept::GRACE_AGE;
 use common::cni::Timeout;
 use common::{Call, Error, Network, Result};
@@ -23,7 +23,7 @@ struct Ipam {
     priority: u32,
     grace_age: Option<Timeout>,
     ipv4: Option<bool>,
-    ipv6: Option<Ipv6>,
+    ipv6: Option<Ipv6Source>,
 }
 
 /// What the configuration means.
@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     /// Of every route; 0 leaves it to the kernel.
     pub(crate) priority: u32,
     pub(crate) ipv4: bool,
-    pub(crate) ipv6: Option<Ipv6>,
+    pub(crate) ipv6: Option<Ipv6Source>,
 }
 
 impl Plan {

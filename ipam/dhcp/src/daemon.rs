@@ -4,7 +4,7 @@ use crate::flags::{Refused, Settings, USAGE};
 use crate::kernel::Kernel;
 use crate::registry::Registry;
 use crate::service::serve;
-use crate::store::Store;
+use crate::store::{ANOTHER, Store};
 use common::cni::{Context as _, report};
 use common::net::end_requests;
 use common::{Code, Error, Result, file};
@@ -176,7 +176,7 @@ fn bind(path: &Path) -> Result<StdListener> {
     if is_socket {
         if StdStream::connect(path).is_ok() {
             let msg = format!("{}: another daemon listens there", path.display());
-            return Err(Error::new(Code::TryAgain, msg));
+            return Err(Error::new(Code::TryAgain, msg).details(ANOTHER));
         }
         std::fs::remove_file(path).context(format_args!("cannot remove {}", path.display()))?;
     }

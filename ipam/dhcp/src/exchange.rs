@@ -1,13 +1,14 @@
 //! The packets between one client and the servers of its segment.
 
+use crate::interface::OpenLink;
 use crate::lease::Lease;
 use crate::message::{Answer, Ask, Client, random};
 use crate::options::Options;
-use crate::place::Wire;
 use crate::protocol::Id;
 use common::net::{Datagram, Mac, since_boot};
 use common::{Code, Error, Result};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -16,12 +17,12 @@ pub(crate) const CLIENT_PORT: u16 = 68;
 const EVERYBODY: Mac = Mac([0xff; 6]);
 
 /// After how long a question is sent again for the first time; then the time doubles.
-pub(crate) const FIRST_RESEND: Duration = Duration::from_millis(500);
+const FIRST_RESEND: Duration = Duration::from_millis(500);
 
 /// A client, its link, and how long it waits for an answer.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
-    wire: &'a Wire,
+    link: &'a OpenLink,
     client: Client<'a>,
     patience: Duration,
 }
@@ -55,10 +56,15 @@ impl<T> Extension<T> {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(wire: &'a Wire, id: &Id, options: &'a Options, patience: Duration) -> Self {
-        let (identifier, mac) = (id.identifier(), wire.socket.mac());
-        let client = Client { identifier, options, mac, is_broadcast: wire.needs_broadcast };
-        Self { wire, client, patience }
+    pub(crate) fn new(
+        link: &'a OpenLink,
+        id: &Id,
+        options: &'a Options,
+        patience: Duration,
+    ) -> Self {
+        let (identifier, mac) = (id.identifier(), link.socket.mac());
+        let client = Client { identifier, options, mac, is_broadcast: link.needs_broadcast };
+        Self { link, client, patience }
     }
 
     /// With answers sent to all.
@@ -138,45 +144,55 @@ impl<'a> Exchange<'a> {
             target: SocketAddrV4::new(to, SERVER_PORT),
             payload: self.client.encode(question.number, question.ask)?,
         };
-        Ok(self.wire.socket.send(&datagram)?)
+        Ok(self.link.socket.send(&datagram)?)
     }
 
-    /// Sends a question, and again at growing intervals, until an answer is `wanted` or patience is at
-    /// its end. With the answer comes the hardware address that sent it.
+    /// Sends a question until an answer is `wanted` or patience is at its end. With the answer comes the
+    /// hardware address that sent it.
     async fn ask(
         &self,
         question: &Question,
         wanted: impl Fn(&Answer) -> bool,
     ) -> Result<Option<(Answer, Mac)>> {
-        let end = Instant::now() + self.patience;
-        let mut interval = FIRST_RESEND;
-        loop {
-            let from = match question.ask {
-                Ask::Extend { address } => address,
-                _ => Ipv4Addr::UNSPECIFIED,
-            };
-            let (mac, to) = question.to.unwrap_or((EVERYBODY, Ipv4Addr::BROADCAST));
-            self.send(question, mac, to, from)?;
-            let answer = timeout(interval, self.receive(question.number, &wanted));
-            match timeout_at(end, answer).await {
-                Ok(Ok(answer)) => return answer.map(Some),
-                Ok(Err(_)) => interval *= 2,
-                Err(_) => return Ok(None),
-            }
-        }
+        let from = match question.ask {
+            Ask::Extend { address } => address,
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
+        let (mac, to) = question.to.unwrap_or((EVERYBODY, Ipv4Addr::BROADCAST));
+        let send = || self.send(question, mac, to, from);
+        resend(self.patience, send, self.receive(question.number, wanted)).await
     }
 
     async fn receive(
         &self,
         number: u32,
-        wanted: &impl Fn(&Answer) -> bool,
+        wanted: impl Fn(&Answer) -> bool,
     ) -> Result<(Answer, Mac)> {
         loop {
-            let datagram = self.wire.socket.receive().await?;
+            let datagram = self.link.socket.receive().await?;
             let answer = Answer::read(&datagram.payload, number, self.client.mac);
-            if let Some(answer) = answer.filter(wanted) {
+            if let Some(answer) = answer.filter(&wanted) {
                 return Ok((answer, datagram.mac));
             }
+        }
+    }
+}
+
+/// Sends a question, and again at growing intervals, until there is an answer or patience is at its end.
+pub(crate) async fn resend<T>(
+    patience: Duration,
+    mut send: impl FnMut() -> Result<()>,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    let end = Instant::now() + patience;
+    let mut interval = FIRST_RESEND;
+    let mut answer = pin!(answer);
+    loop {
+        send()?;
+        match timeout_at(end, timeout(interval, answer.as_mut())).await {
+            Ok(Ok(answer)) => return answer.map(Some),
+            Ok(Err(_)) => interval *= 2,
+            Err(_) => return Ok(None),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 /// What a server leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Family {
+pub(crate) enum DhcpVersion {
     V4,
     V6,
 }
@@ -24,10 +24,10 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    pub(crate) fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> DhcpVersion {
         match self {
-            Self::V4(_) => Family::V4,
-            Self::V6(_) => Family::V6,
+            Self::V4(_) => DhcpVersion::V4,
+            Self::V6(_) => DhcpVersion::V6,
         }
     }
 

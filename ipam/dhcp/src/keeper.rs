@@ -2,7 +2,7 @@
 //! by any; when that fails or is refused, its address is removed, and it is asked for anew.
 
 use crate::exchange::{Extension, Whom};
-use crate::grant::{Family, Grant};
+use crate::grant::{DhcpVersion, Grant};
 use crate::lease::Term;
 use crate::message::random;
 use crate::protocol::Id;
@@ -39,12 +39,11 @@ impl Backoff {
         let base = if self.pauses <= 4 {
             Duration::from_secs(2)
         } else {
-            if self.next < self.limit {
-                self.next *= 2;
-            }
+            self.next = (self.next * 2).min(self.limit);
             self.next
         };
-        base + Duration::from_millis(u64::from(random() % 2000)) - Duration::from_secs(1)
+        let pause = base + Duration::from_millis(u64::from(random() % 2000));
+        pause.saturating_sub(Duration::from_secs(1)).max(SHORTEST_PAUSE)
     }
 }
 
@@ -78,7 +77,7 @@ impl State {
 }
 
 /// Keeps a lease until its link is gone, or this is aborted.
-pub(crate) async fn keep(registry: Rc<Registry>, id: Id, family: Family) {
+pub(crate) async fn keep(registry: Rc<Registry>, id: Id, family: DhcpVersion) {
     let keeper = Keeper { registry, id, family };
     if let Err(error) = keeper.run().await {
         keeper.registry.end(&keeper.id, &error.to_string());
@@ -88,7 +87,7 @@ pub(crate) async fn keep(registry: Rc<Registry>, id: Id, family: Family) {
 struct Keeper {
     registry: Rc<Registry>,
     id: Id,
-    family: Family,
+    family: DhcpVersion,
 }
 
 impl Keeper {
@@ -106,8 +105,8 @@ impl Keeper {
                     backoff = Backoff::new(self.registry.settings.resendmax);
                     sleep(nap).await;
                     // A lease may be longer than its link lives.
-                    let place = record.place.clone();
-                    self.tolerate(self.registry.kernel.run(move || place.verify()).await)?;
+                    let interface = record.interface.clone();
+                    self.tolerate(self.registry.kernel.run(move || interface.verify()).await)?;
                     continue;
                 }
                 // A server that was replaced does not hear what is sent to its predecessor.
@@ -191,8 +190,8 @@ impl Keeper {
         let mut table = record.table;
         if before != after || !old.is_valid() {
             report(format_args!("{}: the address is {} from now on", self.id, new.address()));
-            let place = record.place.clone();
-            let work = move || place.readdress(&before, &after, table);
+            let interface = record.interface.clone();
+            let work = move || interface.readdress(&before, &after, table);
             let known = self.tolerate(self.registry.kernel.run(work).await)?;
             table = known.unwrap_or(table);
         }
@@ -206,9 +205,9 @@ impl Keeper {
     /// Takes an address from the link, and switches that off.
     async fn give_up(&self, record: &Record, lost: &Grant) -> Result<()> {
         report(format_args!("{}: the lease of {} has ended", self.id, lost.address()));
-        let (place, table) = (record.place.clone(), record.table);
+        let (interface, table) = (record.interface.clone(), record.table);
         let success = lost.success(record.priority);
-        let taken = self.registry.kernel.run(move || place.take(&success, table)).await;
+        let taken = self.registry.kernel.run(move || interface.take(&success, table)).await;
         if let Some(table) = self.tolerate(taken)? {
             self.registry.update(&self.id, |record| record.table = table);
         }
@@ -220,8 +219,8 @@ impl Keeper {
         if record.has_ipv6() {
             return Ok(());
         }
-        let place = record.place.clone();
-        self.tolerate(self.registry.kernel.run(move || place.lower()).await).map(drop)
+        let interface = record.interface.clone();
+        self.tolerate(self.registry.kernel.run(move || interface.lower()).await).map(drop)
     }
 
     /// Only the end of the link is the end of its lease: nothing comes of any other failure.
@@ -243,7 +242,7 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_limit() {
         let mut backoff = Backoff::new(Duration::from_secs(62));
-        for base in [2, 2, 2, 2, 8, 16, 32, 64, 64] {
+        for base in [2, 2, 2, 2, 8, 16, 32, 62, 62] {
             let pause = backoff.pause().as_millis();
             assert!((base * 1000 - 1000..base * 1000 + 1000).contains(&pause), "{base}: {pause}");
         }

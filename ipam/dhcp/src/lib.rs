@@ -8,7 +8,7 @@
 //! | [`daemon`] | the daemon: its start and its end; `flags`: its command line; `service`: its side of the protocol |
 //! | `registry` | the attachments that have a lease; `store`: the file in which they are |
 //! | `keeper` | one lease: renewed, rebound, lost, acquired anew |
-//! | `talk` | what is said by a link; `place`: that link |
+//! | `talk` | what is said by a link; `interface`: that link |
 //! | `exchange` | the packets of IPv4; `message`: what is in them; `lease`: what a server has granted; `v6`: the same of IPv6; `grant`: a lease of either |
 //! | `kernel` | how an asynchronous daemon asks the kernel one thing after the other |
 
@@ -18,12 +18,12 @@ pub mod daemon;
 mod exchange;
 mod flags;
 mod grant;
+mod interface;
 mod keeper;
 mod kernel;
 mod lease;
 mod message;
 pub mod options;
-mod place;
 pub mod protocol;
 mod registry;
 mod service;
@@ -81,7 +81,10 @@ impl Plugin for Dhcp {
         let lease = answer.context("error calling DHCP.Allocate")?;
         // Before the answer there is nothing to undo: the daemon gives up when nobody waits any more.
         undo.push("lease", move || client::ask(&socket, &Request::Del { id, undoes }).map(drop));
-        lease.ok_or_else(|| Error::internal("the DHCP daemon answered ADD without a lease"))
+        lease.ok_or_else(|| {
+            Error::internal("the DHCP daemon answered ADD without a lease")
+                .details("this is a fault of the daemon: are both of one version?")
+        })
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
@@ -107,7 +110,7 @@ impl Plugin for Dhcp {
                 let address = ip.address;
                 let msg =
                     format!("the lease of {id} is of {address}, which prevResult does not have");
-                return Err(Error::internal(msg));
+                return Err(Error::internal(msg).details("add the container anew"));
             }
         }
         Ok(())

@@ -68,13 +68,13 @@ pub struct Order {
     /// Whether an IPv4 address is wanted.
     pub ipv4: bool,
     /// Where an IPv6 address comes from; `None` if none is wanted.
-    pub ipv6: Option<Ipv6>,
+    pub ipv6: Option<Ipv6Source>,
 }
 
 /// Where an IPv6 address comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ipv6 {
+pub enum Ipv6Source {
     /// A DHCPv6 server.
     Dhcp,
     /// The interface itself, which appends to the prefix of a router (RFC 4862).

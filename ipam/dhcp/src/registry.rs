@@ -1,12 +1,12 @@
 //! The attachments that have a lease.
 
 use crate::flags::Settings;
-use crate::grant::{Family, Grant};
+use crate::grant::{DhcpVersion, Grant};
+use crate::interface::ContainerInterface;
 use crate::keeper::{self, Backoff};
 use crate::kernel::Kernel;
 use crate::options::Options;
-use crate::place::Place;
-use crate::protocol::{Id, Ipv6, Order};
+use crate::protocol::{Id, Ipv6Source, Order};
 use crate::store::Store;
 use crate::talk::Addressing;
 use common::cni::{Ip, report};
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: Id,
-    pub(crate) place: Place,
+    pub(crate) interface: ContainerInterface,
     /// The ADD that has made it.
     add: String,
     /// When that was, from the start of the machine.
@@ -39,7 +39,7 @@ pub(crate) struct Record {
     pub(crate) options: Options,
     pub(crate) priority: u32,
     /// What is leased.
-    families: Vec<Family>,
+    families: Vec<DhcpVersion>,
     /// One of each; after it was lost the former one, until there is another one.
     pub(crate) grants: Vec<Grant>,
     /// In which table the routes of the leases are, as [`Sandbox::readdress`](common::Sandbox) knows it.
@@ -50,7 +50,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// The lease of a family, valid or not.
-    pub(crate) fn grant(&self, family: Family) -> Option<&Grant> {
+    pub(crate) fn grant(&self, family: DhcpVersion) -> Option<&Grant> {
         self.grants.iter().find(|grant| grant.family() == family)
     }
 
@@ -62,7 +62,7 @@ impl Record {
 
     /// Whether the link has IPv6 besides whatever else it has.
     pub(crate) fn has_ipv6(&self) -> bool {
-        self.families.contains(&Family::V6) || !self.autoconfigured.is_empty()
+        self.families.contains(&DhcpVersion::V6) || !self.autoconfigured.is_empty()
     }
 
     /// As an IPAM plugin answers; `None` if a lease is missing or lost.
@@ -105,13 +105,14 @@ struct Adding<'a> {
 /// An ADD that has leases, and nobody who keeps them yet: when its plugin is killed, they are given back.
 struct Unfinished {
     registry: Rc<Registry>,
-    record: Option<Record>,
+    record: Record,
+    is_done: bool,
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            let registry = Rc::clone(&self.registry);
+        if !self.is_done {
+            let (registry, record) = (Rc::clone(&self.registry), self.record.clone());
             drop(spawn_local(async move { registry.release(&record).await }));
         }
     }
@@ -160,51 +161,47 @@ impl Registry {
         let mut path = self.settings.hostprefix.clone().into_os_string();
         path.push(netns);
         let ifname = id.ifname.clone();
-        let place = self.kernel.run(move || Place::new(path.into(), &ifname)).await?;
+        let interface =
+            self.kernel.run(move || ContainerInterface::new(path.into(), &ifname)).await?;
         if let Some(found) = self.find(&id)
-            && let Some(success) = found.success().filter(|_| found.place.is_same(&place))
+            && let Some(success) = found.success().filter(|_| found.interface.is_same(&interface))
         {
             return Ok(success);
         }
         // A link is that of one attachment, and of each its latest.
-        for stale in self.ids(|record| record.id == id || record.place.is_same(&place)) {
+        for stale in self.ids(|record| record.id == id || record.interface.is_same(&interface)) {
             self.end(&stale, "its link is that of another ADD");
         }
         let record = Record {
             id,
-            place,
+            interface,
             add,
             since: since_boot(),
             options,
             priority,
-            families: if ipv4 { vec![Family::V4] } else { vec![] },
+            families: if ipv4 { vec![DhcpVersion::V4] } else { vec![] },
             grants: vec![],
             table: Some(MAIN_TABLE),
             autoconfigured: vec![],
         };
-        let mut unfinished = Unfinished { registry: Rc::clone(self), record: Some(record) };
-        let outcome = match &mut unfinished.record {
-            Some(record) => self.complete(record, ipv6).await,
-            None => Ok(Success::default()),
-        };
-        let Some(record) = unfinished.record.take() else { return outcome };
-        let id = record.id.clone();
-        let outcome = outcome.and_then(|success| {
-            self.keep(record.clone());
+        let mut unfinished = Unfinished { registry: Rc::clone(self), record, is_done: false };
+        let outcome = self.complete(&mut unfinished.record, ipv6).await.and_then(|success| {
+            self.keep(unfinished.record.clone());
             self.save().map(|()| success)
         });
         if outcome.is_err() {
-            self.forget(&id);
-            self.release(&record).await;
+            self.forget(&unfinished.record.id);
+            self.release(&unfinished.record).await;
         }
+        unfinished.is_done = true;
         outcome
     }
 
     /// Gets whatever a record is to have, and says what that is.
-    async fn complete(&self, record: &mut Record, ipv6: Option<Ipv6>) -> Result<Success> {
+    async fn complete(&self, record: &mut Record, ipv6: Option<Ipv6Source>) -> Result<Success> {
         if let Some(ipv6) = ipv6 {
             match self.ask_routers(record, ipv6).await? {
-                Addressing::Leased => record.families.push(Family::V6),
+                Addressing::Leased => record.families.push(DhcpVersion::V6),
                 Addressing::Own(ips) => record.autoconfigured = ips,
             }
         }
@@ -214,7 +211,7 @@ impl Registry {
             let acquired = timeout_at(end, self.acquire(record, family, &mut last)).await;
             let grant = acquired.unwrap_or_else(|_| {
                 let last = last.map_or_else(String::new, |error: Error| error.to_string());
-                let what = if family == Family::V6 { " for an IPv6 address" } else { "" };
+                let what = if family == DhcpVersion::V6 { " for an IPv6 address" } else { "" };
                 let msg = format!("no more tries{what}");
                 Err(Error::new(Code::TryAgain, msg).details(last))
             })?;
@@ -227,7 +224,7 @@ impl Registry {
     async fn acquire(
         &self,
         record: &Record,
-        family: Family,
+        family: DhcpVersion,
         last: &mut Option<Error>,
     ) -> Result<Grant> {
         let mut backoff = Backoff::new(self.settings.resendmax);
@@ -325,7 +322,7 @@ impl Registry {
 
     fn keep(self: &Rc<Self>, record: Record) {
         let id = record.id.clone();
-        let keeper = |family: &Family| {
+        let keeper = |family: &DhcpVersion| {
             let kept = keeper::keep(Rc::clone(self), id.clone(), *family);
             spawn_local(kept).abort_handle()
         };
@@ -353,7 +350,7 @@ impl Registry {
     }
 
     fn sweep_namespaces(&self) {
-        for id in self.ids(|record| record.place.is_gone()) {
+        for id in self.ids(|record| record.interface.is_gone()) {
             self.end(&id, "its namespace is gone");
         }
     }

@@ -11,6 +11,10 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// What to do about another daemon.
+pub(crate) const ANOTHER: &str =
+    "stop that one, or give this one -socketpath and -leases of its own";
+
 /// The file has a few hundred bytes for each lease.
 const LARGEST: u64 = 256 << 20;
 
@@ -52,7 +56,7 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(error).context(named()),
             Err(TryLockError::WouldBlock) => {
                 let msg = format!("{}: another daemon keeps its leases there", path.display());
-                return Err(Error::new(Code::TryAgain, msg));
+                return Err(Error::new(Code::TryAgain, msg).details(ANOTHER));
             }
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -65,11 +69,8 @@ impl Store {
         match read(&self.path) {
             Ok(content) if content.boot == self.boot => self.readable(content.leases),
             Ok(_) => Vec::new(),
-            Err(error) if !self.path.exists() => {
-                // The first daemon of this boot has nothing to read.
-                drop(error);
-                Vec::new()
-            }
+            // The first daemon of this boot has nothing to read.
+            Err(_) if !self.path.exists() => Vec::new(),
             Err(error) => {
                 let (path, aside) = (&self.path, self.path.with_extension("unreadable"));
                 let kept = match fs::rename(path, &aside) {

@@ -1,9 +1,9 @@
 //! What is said by the link of an attachment, in either family.
 
 use crate::exchange::{Exchange, Extension, Whom};
-use crate::grant::{Family, Grant};
-use crate::place::{Place, Wire};
-use crate::protocol::Ipv6;
+use crate::grant::{DhcpVersion, Grant};
+use crate::interface::{ContainerInterface, OpenLink};
+use crate::protocol::Ipv6Source;
 use crate::registry::{Record, Registry};
 use crate::v6;
 use common::cni::{Ip, report};
@@ -31,13 +31,13 @@ impl Registry {
     ///
     /// # Errors
     /// Code 4 when the link is gone, 11 when another try may succeed.
-    pub(crate) async fn acquire_once(&self, record: &Record, family: Family) -> Result<Grant> {
-        if family == Family::V4 {
-            self.raise(&record.place).await?;
-            let wire = self.wire(&record.place).await?;
-            return self.exchange(&wire, record).acquire().await.map(Grant::V4);
+    pub(crate) async fn acquire_once(&self, record: &Record, family: DhcpVersion) -> Result<Grant> {
+        if family == DhcpVersion::V4 {
+            self.raise(&record.interface).await?;
+            let link = self.open_link(&record.interface).await?;
+            return self.exchange(&link, record).acquire().await.map(Grant::V4);
         }
-        let socket = self.link_local(&record.place).await?;
+        let socket = self.link_local(&record.interface).await?;
         self.exchange_v6(&socket, record).acquire().await.map(Grant::V6)
     }
 
@@ -53,12 +53,12 @@ impl Registry {
     ) -> Result<Extension<Grant>> {
         match grant {
             Grant::V4(lease) => {
-                let wire = self.wire(&record.place).await?;
-                let extension = self.exchange(&wire, record).extend(lease, whom).await?;
+                let link = self.open_link(&record.interface).await?;
+                let extension = self.exchange(&link, record).extend(lease, whom).await?;
                 Ok(extension.map(Grant::V4))
             }
             Grant::V6(lease) => {
-                let socket = self.link_local(&record.place).await?;
+                let socket = self.link_local(&record.interface).await?;
                 let extension = self.exchange_v6(&socket, record).extend(lease, whom).await?;
                 Ok(extension.map(Grant::V6))
             }
@@ -77,14 +77,14 @@ impl Registry {
 
     async fn release_one(&self, record: &Record, grant: &Grant) -> Result<()> {
         // Whoever has switched it off, it is about to go anyway.
-        self.raise(&record.place).await?;
+        self.raise(&record.interface).await?;
         match grant {
             Grant::V4(lease) => {
-                let wire = self.wire(&record.place).await?;
-                self.exchange(&wire, record).release(lease)
+                let link = self.open_link(&record.interface).await?;
+                self.exchange(&link, record).release(lease)
             }
             Grant::V6(lease) => {
-                let socket = self.link_local(&record.place).await?;
+                let socket = self.link_local(&record.interface).await?;
                 self.exchange_v6(&socket, record).release(lease).await
             }
         }
@@ -94,17 +94,21 @@ impl Registry {
     ///
     /// # Errors
     /// Code 11 when they say nothing.
-    pub(crate) async fn ask_routers(&self, record: &Record, ipv6: Ipv6) -> Result<Addressing> {
-        let (place, is_autoconfigured) = (record.place.clone(), ipv6 != Ipv6::Dhcp);
-        self.kernel.run(move || place.listen_to_routers(is_autoconfigured)).await?;
-        if ipv6 == Ipv6::Dhcp {
+    pub(crate) async fn ask_routers(
+        &self,
+        record: &Record,
+        ipv6: Ipv6Source,
+    ) -> Result<Addressing> {
+        let (interface, is_autoconfigured) = (record.interface.clone(), ipv6 != Ipv6Source::Dhcp);
+        self.kernel.run(move || interface.listen_to_routers(is_autoconfigured)).await?;
+        if ipv6 == Ipv6Source::Dhcp {
             return Ok(Addressing::Leased);
         }
         let advertised = async {
             loop {
-                let place = record.place.clone();
-                let found = self.kernel.run(move || place.advertised()).await?;
-                if found.is_managed && ipv6 == Ipv6::Auto {
+                let interface = record.interface.clone();
+                let found = self.kernel.run(move || interface.advertised()).await?;
+                if found.is_managed && ipv6 == Ipv6Source::Auto {
                     return Ok(Addressing::Leased);
                 }
                 if !found.ips.is_empty() {
@@ -116,25 +120,27 @@ impl Registry {
         timeout(self.settings.timeout, advertised).await.unwrap_or_else(|_| {
             let ifname = &record.id.ifname;
             let msg = format!("no router has advertised an address for {ifname:?}");
-            Err(Error::new(Code::TryAgain, msg))
+            Err(Error::new(Code::TryAgain, msg).details(
+                "is there a router on the segment that advertises a prefix with the flag A?",
+            ))
         })
     }
 
-    async fn raise(&self, place: &Place) -> Result<()> {
-        let place = place.clone();
-        self.kernel.run(move || place.raise()).await
+    async fn raise(&self, interface: &ContainerInterface) -> Result<()> {
+        let interface = interface.clone();
+        self.kernel.run(move || interface.raise()).await
     }
 
-    async fn wire(&self, place: &Place) -> Result<Wire> {
-        let place = place.clone();
-        self.kernel.run(move || place.open()).await
+    async fn open_link(&self, interface: &ContainerInterface) -> Result<OpenLink> {
+        let interface = interface.clone();
+        self.kernel.run(move || interface.open()).await
     }
 
-    async fn link_local(&self, place: &Place) -> Result<LinkLocalSocket> {
+    async fn link_local(&self, interface: &ContainerInterface) -> Result<LinkLocalSocket> {
         let opened = async {
             loop {
-                let place = place.clone();
-                if let Some(socket) = self.kernel.run(move || place.open_v6()).await? {
+                let interface = interface.clone();
+                if let Some(socket) = self.kernel.run(move || interface.open_v6()).await? {
                     return Ok(socket);
                 }
                 sleep(PAUSE).await;
@@ -149,9 +155,9 @@ impl Registry {
         })
     }
 
-    fn exchange<'a>(&self, wire: &'a Wire, record: &'a Record) -> Exchange<'a> {
+    fn exchange<'a>(&self, link: &'a OpenLink, record: &'a Record) -> Exchange<'a> {
         let patience = self.settings.timeout;
-        Exchange::new(wire, &record.id, &record.options, patience)
+        Exchange::new(link, &record.id, &record.options, patience)
             .broadcast(self.settings.broadcast)
     }
 

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
+/// Where state is, unless `dataDir` says otherwise.
+pub(crate) const DATA_DIR: &str = "/var/lib/cni/flannel";
+
 /// A JSON object.
 pub(crate) type Object = Map<String, Value>;
 
@@ -96,7 +99,7 @@ impl Plan {
         };
         Self {
             subnet_file: path(subnet_file, "/run/flannel/subnet.env"),
-            data_dir: path(data_dir, "/var/lib/cni/flannel"),
+            data_dir: path(data_dir, DATA_DIR),
             delegate,
             ipam,
             routes,

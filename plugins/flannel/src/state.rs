@@ -7,7 +7,7 @@
 //! keeps the last one only. Neither name can be that of anything else, for an ID has no colon. Which of
 //! them an attachment has depends on what is there, so the directory is locked when states change.
 
-use crate::config::{Object, kind_of, set};
+use crate::config::{DATA_DIR, Object, kind_of, set};
 use common::attach::kept::{GRACE_AGE, is_young};
 use common::attach::{lock::Lock, owner::digest, running};
 use common::cni::{
@@ -27,7 +27,8 @@ const LIMIT: u64 = 1 << 20;
 /// written does not have it, and may be about any of them.
 const IFNAME: &str = "girder/ifname";
 
-/// Where the state of an attachment may be.
+/// Where the state of an attachment is: in the directory that the configuration names, and, except for
+/// ADD, also in the default one, because the key may have been changed since.
 pub(crate) struct State<'a> {
     directory: &'a Path,
     network: &'a NetworkName,
@@ -71,7 +72,7 @@ impl<'a> State<'a> {
 
     /// The configuration that was kept.
     pub(crate) fn read(&self) -> Option<Object> {
-        let (path, content) = self.find()?;
+        let (path, content) = self.everywhere().find_map(|state| state.find())?;
         match content {
             Content::Config(config, _) => Some(config),
             Content::Broken(reason) => {
@@ -82,13 +83,17 @@ impl<'a> State<'a> {
     }
 
     pub(crate) fn delete(&self) -> Result<()> {
-        if !self.directory.exists() {
-            return Ok(());
+        for state in self.everywhere().filter(|state| state.directory.exists()) {
+            let _lock = lock(state.directory)?;
+            // What a killed ADD has begun to write.
+            remove(&state.temporary())?;
+            state.find().map_or(Ok(()), |(path, _)| remove(&path))?;
         }
-        let _lock = lock(self.directory)?;
-        // What a killed ADD has begun to write.
-        remove(&self.temporary())?;
-        self.find().map_or(Ok(()), |(path, _)| remove(&path))
+        Ok(())
+    }
+
+    fn everywhere(&self) -> impl Iterator<Item = Self> {
+        directories(self.directory).map(|directory| Self { directory, ..*self })
     }
 
     fn find(&self) -> Option<(PathBuf, Content)> {
@@ -135,9 +140,20 @@ impl<'a> State<'a> {
     }
 }
 
+fn directories(given: &Path) -> impl Iterator<Item = &Path> {
+    let default = Path::new(DATA_DIR);
+    [Some(given), Some(default).filter(|default| *default != given)].into_iter().flatten()
+}
+
 /// Deletes the state of this network's attachments that are not valid, and not young; and what is of
 /// no use to anybody.
-pub(crate) fn sweep(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
+pub(crate) fn sweep(given: &Path, request: &Gc<'_>, errors: &mut Errors) {
+    for directory in directories(given) {
+        sweep_one(directory, request, errors);
+    }
+}
+
+fn sweep_one(directory: &Path, request: &Gc<'_>, errors: &mut Errors) {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return,
         entries => entries.context(format!("failed to read {}", directory.display())),

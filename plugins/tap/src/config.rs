@@ -30,8 +30,7 @@ pub(crate) struct Plan {
     pub(crate) bridge: Option<String>,
     /// The SELinux label of the tap.
     pub(crate) label: Option<String>,
-    /// `None` for a link without addresses.
-    pub(crate) layer3: Option<Layer3>,
+    pub(crate) layer3: Layer3,
 }
 
 impl Plan {
@@ -44,7 +43,7 @@ impl Plan {
             mtu: link_keys::mtu(config.mtu)?,
             bridge: given(config.bridge),
             label: given(config.selinux_context),
-            layer3: Layer3::load(call)?,
+            layer3: Layer3::load_chained(call)?,
         })
     }
 }

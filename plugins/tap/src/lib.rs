@@ -39,15 +39,12 @@ impl Plugin for Tap {
             bridge: bridge.as_ref(),
             label: plan.label.as_deref(),
         };
-        let ipam = Ipam::of(request.call, plan.layer3.as_ref())?;
+        let ipam = Ipam::of(request.call, Some(&plan.layer3))?;
         let mut addresses = ipam.start(None, None, undo)?;
         let link = made.create(&site, undo)?;
         let interfaces = vec![site.sandbox.interface(&link)];
-        let success = describe(plan.layer3.as_ref(), addresses.wait()?, interfaces)?;
-        match &plan.layer3 {
-            Some(layer3) => layer3.configure(&site, &link, &success, Routing::Connected)?,
-            None => site.sandbox.netlink.set_up(link.index)?,
-        }
+        let success = describe(Some(&plan.layer3), addresses.wait()?, interfaces)?;
+        plan.layer3.configure(&site, &link, &success, Routing::Connected)?;
         Ok(success)
     }
 
@@ -62,7 +59,7 @@ impl Plugin for Tap {
     fn check(&self, request: &Check<'_>) -> Result<()> {
         let (plan, result) = (&self.plan, &request.prev_result);
         let site = Site::open(request)?;
-        Ipam::of(request.call, plan.layer3.as_ref())?.check()?;
+        Ipam::of(request.call, Some(&plan.layer3))?.check()?;
         let (link, mut differences) = link::verify(&site, tap::KIND, result)?;
         if let Some(link) = link.filter(|link| link.kind.as_deref() == Some(tap::KIND)) {
             differences.extend(self.differences(&site.sandbox, &link)?);
@@ -77,7 +74,7 @@ impl Plugin for Tap {
 
     fn status(&self, request: &Status<'_>) -> Result<()> {
         tap::probe()?;
-        Ipam::of(request.call, self.plan.layer3.as_ref())?.status()
+        Ipam::of(request.call, Some(&self.plan.layer3))?.status()
     }
 }
 

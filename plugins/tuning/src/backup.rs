@@ -4,19 +4,21 @@
 //! It is `<dataDir>/<container>_<interface>.json`. What the Go plugin does not write down is below the key
 //! `girder`, which it ignores. It has no file where only sysctls are set; ours is in `sysctl` then.
 
+use crate::Tuning;
 use crate::attributes::Attributes;
 use crate::sysctls::rank;
 use common::attach::Owner;
+use common::attach::running::announce_chained_del;
 use common::cni::{Attachment, Context as _, IfName, NetnsPath, NetworkName, report};
 use common::net::{Netns, sysctl};
-use common::{Errors, Host, Network, Result, Sandbox, Undo, file};
+use common::{Del, Errors, Host, Network, Plugin as _, Result, Sandbox, Undo, file};
 use serde::{Deserialize, Serialize};
 use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const DATA_DIR: &str = "/run/cni/tuning";
@@ -135,9 +137,7 @@ impl Backup {
         let formatter = PrettyFormatter::with_indent(b" ");
         let mut text = Vec::new();
         self.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
-        // In place: nothing is changed before all of it is written, so half of one is none.
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(path)?.write_all(&text)
+        file::replace(path, &unfinished(path), 0o600, |file| file.write_all(&text)).map(drop)
     }
 }
 
@@ -199,26 +199,25 @@ impl Store {
             undo.push(format!("backup file {}", path.display()), move || remove(&path));
         }
         file::make_directory(&place).context(&what)?;
-        remove(&path)?;
         kept.write(&path).context(&what)
     }
 
     /// Restores what an ADD has changed, and forgets it. What cannot be restored is told, and does not
     /// keep the container from being removed: the interface is about to go.
-    pub(crate) fn restore(
-        &self,
-        attachment: &Attachment,
-        netns: Option<&NetnsPath>,
-        errors: &mut Errors,
-    ) {
+    pub(crate) fn restore(&self, request: &Del<'_>, errors: &mut Errors) {
+        let (attachment, owner) = (&request.attachment, request.owner());
+        let running = LazyCell::new(|| announce_chained_del(Tuning::NAME, &owner));
         for path in self.places().map(|place| place.join(file_name(attachment))) {
-            let found = read(&path);
-            match &found {
-                Err(error) if is_nothing(error) => continue,
-                Err(error) => report(format_args!("{}: {error}", path.display())),
+            match read(&path) {
+                Err(error) if is_nothing(&error) && !unfinished(&path).exists() => continue,
                 // Container and interface of another one may make the same file name.
                 Ok(backup) if !backup.own.is_of(attachment) => continue,
+                // An ADD that runs would set what nobody could give back then.
+                _ if errors.note(running.require_alone(&owner)).is_none() => return,
+                Err(error) if is_nothing(&error) => {}
+                Err(error) => report(format_args!("{}: {error}", path.display())),
                 Ok(backup) => {
+                    let netns = request.netns.as_ref();
                     if let Err(error) = backup.restore_at(netns, &attachment.ifname) {
                         report(format_args!("not restored: {error}"));
                     }
@@ -234,7 +233,11 @@ impl Store {
         let valid: HashSet<_> =
             valid.iter().map(|it| it.owner(network).as_str().to_owned()).collect();
         for place in self.places() {
-            let Ok(entries) = fs::read_dir(place) else { continue };
+            let entries = match fs::read_dir(&place) {
+                Err(error) if is_nothing(&error) => continue,
+                entries => entries.context(format_args!("failed to read {}", place.display())),
+            };
+            let entries = errors.note(entries).into_iter().flatten();
             for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
                 let Ok(Backup { own, .. }) = read(&path) else { continue };
                 let found = Netns::identity(own.netns.as_ref());
@@ -267,11 +270,20 @@ fn is_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
+/// Where a file is while it is written.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Removes a file, and what a killed ADD has begun to write in its stead.
 fn remove(path: &Path) -> Result<()> {
-    match file::remove(path) {
-        Err(error) if is_nothing(&error) => Ok(()),
-        outcome => outcome.context(format_args!("failed to remove {}", path.display())),
+    for path in [path, &unfinished(path)] {
+        match file::remove(path) {
+            Err(error) if is_nothing(&error) => {}
+            outcome => outcome.context(format_args!("failed to remove {}", path.display()))?,
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

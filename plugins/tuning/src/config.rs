@@ -7,10 +7,10 @@ use common::{Call, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The plugin's own keys of the network configuration.
+/// What is to be set: keys of the configuration, and of `args.cni`, where they count most.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Config {
+#[serde(default)]
+struct Keys {
     sysctl: BTreeMap<String, String>,
     mac: Option<String>,
     promisc: bool,
@@ -18,6 +18,12 @@ struct Config {
     allmulti: Option<bool>,
     #[serde(rename = "txQLen")]
     tx_queue_len: Option<u32>,
+}
+
+/// The other keys of the configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Config {
     data_dir: Option<String>,
     runtime_config: RuntimeConfig,
     args: Args,
@@ -32,20 +38,7 @@ struct RuntimeConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Args {
-    cni: Requested,
-}
-
-/// What may also be asked for in `args.cni`, where it counts most.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Requested {
-    sysctl: BTreeMap<String, String>,
-    mac: Option<String>,
-    promisc: bool,
-    mtu: i64,
-    allmulti: Option<bool>,
-    #[serde(rename = "txQLen")]
-    tx_queue_len: Option<u32>,
+    cni: Keys,
 }
 
 /// What the configuration means.
@@ -60,7 +53,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(call: &Call) -> Result<Self> {
-        let config: Config = call.network.config()?;
+        let (own, config): (Keys, Config) = (call.network.config()?, call.network.config()?);
         for path in [&["sysctl"][..], &["args", "cni", "sysctl"]] {
             if let Some(key) = call.network.repeated_key(path) {
                 return Err(Error::config("duplicated sysctl keys are not allowed")
@@ -73,18 +66,18 @@ impl Plan {
             asked.mac.as_deref(),
             config.runtime_config.mac.as_deref(),
             args.get("MAC"),
-            config.mac.as_deref(),
+            own.mac.as_deref(),
         ];
         let mac = mac.into_iter().flatten().find(|mac| !mac.is_empty());
         let mac = mac.map(link_keys::mac).transpose()?;
         let attributes = Attributes {
             mac: mac.map(|mac| mac.to_string()),
-            promisc: (asked.promisc || config.promisc).then_some(true),
-            mtu: link_keys::mtu(if asked.mtu == 0 { config.mtu } else { asked.mtu })?,
-            allmulti: asked.allmulti.or(config.allmulti),
-            tx_queue_len: asked.tx_queue_len.or(config.tx_queue_len),
+            promisc: (asked.promisc || own.promisc).then_some(true),
+            mtu: link_keys::mtu(if asked.mtu == 0 { own.mtu } else { asked.mtu })?,
+            allmulti: asked.allmulti.or(own.allmulti),
+            tx_queue_len: asked.tx_queue_len.or(own.tx_queue_len),
         };
-        let sysctls = in_order(&config.sysctl, &asked.sysctl)?;
+        let sysctls = in_order(&own.sysctl, &asked.sysctl)?;
         Ok(Self { sysctls, attributes, data_dir: config.data_dir })
     }
 

@@ -55,8 +55,7 @@ impl Plugin for Tuning {
     }
 
     fn del(request: &Del<'_>, errors: &mut Errors) {
-        let store = Store::find(&request.call.network);
-        store.restore(&request.attachment, request.netns.as_ref(), errors);
+        Store::find(&request.call.network).restore(request, errors);
     }
 
     fn check(&self, request: &Check<'_>) -> Result<()> {

@@ -22,7 +22,7 @@ pub(crate) struct Tuned {
 }
 
 /// A sysctl as it is found.
-pub(crate) struct Setting<'a> {
+pub(crate) struct FoundSysctl<'a> {
     sysctl: &'a Sysctl,
     path: String,
     /// `None` if it cannot be read.
@@ -31,7 +31,7 @@ pub(crate) struct Setting<'a> {
 
 /// The values of these settings, and of those that the kernel overwrites. Also of one that has its value
 /// already: it may lose that by another one, which is for all links.
-fn former(settings: &[Setting<'_>]) -> BTreeMap<String, String> {
+fn former(settings: &[FoundSysctl<'_>]) -> BTreeMap<String, String> {
     let written = settings.iter().filter(|setting| !setting.is_set());
     let others = written.flat_map(|setting| sysctl::list_overwritten(&setting.path));
     let others = others.filter_map(|path| {
@@ -73,7 +73,7 @@ impl Tuned {
     ///
     /// # Errors
     /// Code 7 for one that is not there.
-    pub(crate) fn read<'a>(&self, sysctls: &'a [Sysctl]) -> Result<Vec<Setting<'a>>> {
+    pub(crate) fn read<'a>(&self, sysctls: &'a [Sysctl]) -> Result<Vec<FoundSysctl<'a>>> {
         if sysctls.is_empty() {
             return Ok(Vec::new());
         }
@@ -89,7 +89,7 @@ impl Tuned {
                 // It can be written only, or has no value yet.
                 read => read.ok().flatten(),
             };
-            Ok(Setting { sysctl, path, found })
+            Ok(FoundSysctl { sysctl, path, found })
         };
         self.sandbox.enter(|| sysctls.iter().map(read).collect())?
     }
@@ -98,9 +98,9 @@ impl Tuned {
     ///
     /// # Errors
     /// When the namespace cannot be entered.
-    pub(crate) fn backup(&self, plan: &Plan, settings: &[Setting<'_>]) -> Result<Backup> {
+    pub(crate) fn backup(&self, plan: &Plan, settings: &[FoundSysctl<'_>]) -> Result<Backup> {
         let path = self.sandbox.path();
-        let sysctls = if settings.iter().all(Setting::is_set) {
+        let sysctls = if settings.iter().all(FoundSysctl::is_set) {
             BTreeMap::new()
         } else {
             self.sandbox.enter(|| former(settings))?
@@ -122,9 +122,9 @@ impl Tuned {
     ///
     /// # Errors
     /// Naming what the kernel refused.
-    pub(crate) fn apply(&self, plan: &Plan, settings: &[Setting<'_>]) -> Result<()> {
+    pub(crate) fn apply(&self, plan: &Plan, settings: &[FoundSysctl<'_>]) -> Result<()> {
         if !settings.is_empty() {
-            self.sandbox.enter(|| settings.iter().try_for_each(Setting::apply))??;
+            self.sandbox.enter(|| settings.iter().try_for_each(FoundSysctl::apply))??;
         }
         Errors::collect(|errors| {
             if let Some(link) = &self.link {
@@ -142,7 +142,7 @@ impl Tuned {
         let changed =
             settings.iter().filter(|setting| setting.found.is_some() && !setting.is_set());
         let mut differences: Vec<_> = changed
-            .map(|Setting { sysctl: Sysctl { key, value, .. }, found, .. }| {
+            .map(|FoundSysctl { sysctl: Sysctl { key, value, .. }, found, .. }| {
                 format!("sysctl {key} is {:?}, not {value:?}", found.as_deref().unwrap_or_default())
             })
             .collect();
@@ -156,7 +156,7 @@ impl Tuned {
     }
 }
 
-impl Setting<'_> {
+impl FoundSysctl<'_> {
     fn is_set(&self) -> bool {
         self.found.as_deref().is_some_and(|found| self.sysctl.is(found))
     }

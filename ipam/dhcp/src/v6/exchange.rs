@@ -2,14 +2,14 @@
 
 use super::lease::Lease;
 use super::message::{Answer, Ask, Client};
-use crate::exchange::{Extension, FIRST_RESEND, Whom};
+use crate::exchange::{Extension, Whom, resend};
 use crate::message::random;
 use crate::protocol::Id;
 use common::net::{LinkLocalSocket, since_boot};
 use common::{Code, Error, Result};
 use std::net::Ipv6Addr;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 /// All servers of a link, and those who relay for them.
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
@@ -105,37 +105,30 @@ impl<'a> Exchange<'a> {
         answer.await?.map(drop).ok_or_else(silence)
     }
 
-    /// Sends a question, and again at growing intervals, until an answer is `wanted` or patience is at
-    /// its end.
+    /// Sends a question until an answer is `wanted` or patience is at its end.
     async fn ask(
         &self,
         ask: Ask<'_>,
         patience: Duration,
-        mut wanted: impl FnMut(&Answer) -> bool,
+        wanted: impl FnMut(&Answer) -> bool,
     ) -> Result<Option<Answer>> {
         let [number @ .., _] = random().to_be_bytes();
         let start = Instant::now();
-        let mut interval = FIRST_RESEND;
-        loop {
+        let send = || {
             let question = self.client.encode(number, ask, start.elapsed())?;
-            self.socket.send(&question, SERVERS, SERVER_PORT)?;
-            let answer = timeout(interval, self.receive(number, &mut wanted));
-            match timeout_at(start + patience, answer).await {
-                Ok(Ok(answer)) => return answer.map(Some),
-                Ok(Err(_)) => interval *= 2,
-                Err(_) => return Ok(None),
-            }
-        }
+            Ok(self.socket.send(&question, SERVERS, SERVER_PORT)?)
+        };
+        resend(patience, send, self.receive(number, wanted)).await
     }
 
     async fn receive(
         &self,
         number: [u8; 3],
-        wanted: &mut impl FnMut(&Answer) -> bool,
+        mut wanted: impl FnMut(&Answer) -> bool,
     ) -> Result<Answer> {
         loop {
             let answer = Answer::read(&self.socket.receive().await?, number, &self.client);
-            if let Some(answer) = answer.filter(&mut *wanted) {
+            if let Some(answer) = answer.filter(&mut wanted) {
                 return Ok(answer);
             }
         }
