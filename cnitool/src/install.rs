@@ -65,7 +65,7 @@ impl Directory {
     pub fn install(&self, executable: &Path, wishes: &Wishes) -> Result<usize> {
         let (own, new) = (self.own(), self.new_name(GIRDER));
         let keeps_own = own.exists() && (!wishes.replaces || is_same(executable, &own)?);
-        if !keeps_own && !(new.exists() && is_same(executable, &new)?) {
+        if !(keeps_own || new.exists() && is_same(executable, &new)?) {
             copy(executable, &new)?;
         }
         let source = if keeps_own { &own } else { &new };
