@@ -2,7 +2,7 @@
 //! takes it out again.
 //!
 //! Each name changes from one whole file to another, so the node may be busy meanwhile. What a name was
-//! before is kept in [`KEPT`] and comes back with the end of the installation; where there was nothing,
+//! before is kept in `.replaced-by-girder` and comes back with the end of the installation; where there was nothing,
 //! an empty file says so.
 
 use crate::plugins;
