@@ -106,6 +106,7 @@ const DIFFERENCES: &[(&str, What, &str)] = &[
         Differs,
         UNMARKED,
     ),
+    ("nonsense::no_link_has_a_name_that_is_too_long", Differs, CODES),
     (
         "nonsense::what_nobody_reads_takes_little_memory",
         What::Skip,

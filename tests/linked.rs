@@ -267,3 +267,39 @@ fn an_installation_does_as_it_is_told() {
         assert!(said.contains("cannot use /run/nowhere as a directory of plugins"), "{said}");
     });
 }
+
+#[test]
+fn of_installations_at_once_one_waits() {
+    case(|bed| {
+        let dir = directory_of_theirs(bed);
+        let girder = format!("{LINKED}/girder");
+        let one = format!("{girder} install {dir} || echo failed");
+        let said = bed.succeed("sh", &["-c", &format!("({one}) & ({one}) & ({one}) & wait")]);
+        assert_eq!(said, "");
+        for name in plugins().iter().map(String::as_str).chain(["girder"]) {
+            bed.succeed("cmp", &[&girder, &format!("{dir}/{name}")]);
+        }
+        bed.succeed(&girder, &["uninstall", dir]);
+        assert_eq!(bed.succeed("ls", &["-A", dir]), "bridge\ntheirs\n");
+        assert_eq!(bed.succeed(&format!("{dir}/bridge"), &[]), "theirs\n");
+    });
+}
+
+#[test]
+fn a_name_that_is_skipped_by_now_is_given_back() {
+    case(|bed| {
+        let dir = directory_of_theirs(bed);
+        bed.succeed(&format!("{LINKED}/girder"), &["install", dir]);
+        // A later one, so that what the names are by now is no longer known by the executable.
+        let later = "/run/test/later";
+        bed.succeed(
+            "sh",
+            &["-c", &format!("(cat {LINKED}/girder; echo) >{later}; chmod +x {later}")],
+        );
+        bed.succeed("env", &["SKIP_CNI_BINARIES=bridge", later, "install", dir]);
+        assert_eq!(bed.succeed(&format!("{dir}/bridge"), &[]), "theirs\n");
+        bed.succeed(later, &["uninstall", dir]);
+        assert_eq!(bed.succeed("ls", &["-A", dir]), "bridge\ntheirs\n");
+        assert_eq!(bed.succeed(&format!("{dir}/bridge"), &[]), "theirs\n");
+    });
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 use testbed::bin_dir;
 
-use crate::differences::case_each;
+use crate::differences::{case, case_each};
 
 /// Numbers that look random and are the same each time.
 struct Xorshift(u64);
@@ -94,5 +94,31 @@ fn what_nobody_reads_takes_little_memory() {
         // Loaded as a plugin of a chain, or as one that needs a key more: it has answered.
         let is_answered = output.status.success() || output.stdout.starts_with(b"{");
         assert!(is_answered, "{}: {output:?}", it.plugin);
+    });
+}
+
+#[test]
+fn no_link_has_a_name_that_is_too_long() {
+    case(|bed| {
+        let (pod, before) = (bed.sandbox("pod"), bed.snapshot());
+        for (plugin, key) in [
+            ("macvlan", "master"),
+            ("ipvlan", "master"),
+            ("vlan", "master"),
+            ("host-device", "device"),
+            ("tap", "bridge"),
+            ("bridge", "bridge"),
+            ("bridge", "uplinkInterface"),
+        ] {
+            for name in ["x".repeat(16), "x".repeat(70_000), "x\0".to_owned()] {
+                let config = json!({
+                    "cniVersion": "1.0.0", "name": "net", "type": plugin, "vlanId": 5, key: name
+                });
+                let call = |verb| bed.call(verb, "c1", &config).netns(pod.path()).run();
+                call("ADD").fails_with(7, "");
+                call("DEL").silent();
+                bed.assert_unchanged_since(&before);
+            }
+        }
     });
 }

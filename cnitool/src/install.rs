@@ -36,6 +36,8 @@ pub struct Directory {
     /// The file that the names of an installation are, and the one that they were to become when an
     /// earlier call was killed.
     ours: Vec<Identity>,
+    /// Of two calls for one directory, one waits.
+    _lock: fs::File,
 }
 
 /// Device and inode.
@@ -48,8 +50,9 @@ impl Directory {
     /// Code 5 when there is none.
     pub fn open(path: &Path) -> Result<Self> {
         let what = format!("cannot use {} as a directory of plugins", path.display());
-        fs::read_dir(path).context(what)?;
-        let mut directory = Self { path: path.to_owned(), ours: Vec::new() };
+        let lock = fs::read_dir(path).and_then(|_| fs::File::open(path));
+        let lock = lock.and_then(|lock| lock.lock().map(|()| lock)).context(what)?;
+        let mut directory = Self { path: path.to_owned(), ours: Vec::new(), _lock: lock };
         let files = [directory.own(), directory.new_name(GIRDER)];
         directory.ours = files.iter().filter_map(|file| identity(file)).collect();
         Ok(directory)
@@ -70,8 +73,13 @@ impl Directory {
         let kept = self.path.join(KEPT);
         fs::create_dir_all(&kept).context(format!("cannot make {}", kept.display()))?;
         let mut installed = 0;
-        for name in names().filter(|name| !wishes.skip.iter().any(|skipped| skipped == name)) {
-            installed += usize::from(self.link(source, name, wishes.replaces)?);
+        for name in names() {
+            if wishes.skip.iter().any(|skipped| skipped == name) {
+                // An earlier call may not have skipped it.
+                self.unlink(name).context(format!("cannot give {name} back"))?;
+            } else {
+                installed += usize::from(self.link(source, name, wishes.replaces)?);
+            }
         }
         // Last: until then, what the names were is known by this one.
         let done = if keeps_own { file::remove(&new) } else { fs::rename(&new, &own) };

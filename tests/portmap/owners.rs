@@ -310,6 +310,8 @@ fn what_cannot_be_meant_is_refused() {
             (json!({"backend": "ebpf"}), "unrecognized backend \"ebpf\""),
             (json!({"markMasqBit": 32}), "MasqMarkBit must be between 0 and 31"),
             (json!({"markMasqBit": 1, "externalSetMarkChain": "x"}), "Cannot specify"),
+            (json!({"externalSetMarkChain": "X\nCOMMIT"}), "is no name for a chain"),
+            (json!({"conditionsV4": ["-s", "10.0.0.0/8\t-j"]}), "is no word of iptables"),
             (
                 json!({"backend": "nftables", "conditionsV4": ["-s", "x"]}),
                 "iptables-specific options [conditionsV4]",

@@ -153,7 +153,7 @@ impl FromStr for IfName {
         if text.contains('%') {
             return Err(error("interface name contains %"));
         }
-        if text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) {
+        if text.chars().any(|c| "/:\0".contains(c) || c.is_whitespace()) {
             return Err(error("interface name contains / or : or whitespace characters"));
         }
         Ok(Self(text.to_owned()))

@@ -67,6 +67,23 @@ pub fn create_instead(
     Ok(())
 }
 
+/// Refuses the value of a key that iptables would not take for the name of a chain, or read differently.
+///
+/// # Errors
+/// Code 7.
+pub fn refuse_bad_chain(key: &str, name: &str) -> Result<()> {
+    const LONGEST: usize = 28;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    let is_word = !name.is_empty() && name.bytes().all(is_plain) && !name.starts_with('-');
+    if is_word && name.len() <= LONGEST {
+        return Ok(());
+    }
+    Err(Error::config(format!("{key} {name:?} is no name for a chain")).details(
+        "up to 28 letters, digits, dots, colons, hyphens and underscores, not beginning with a \
+         hyphen",
+    ))
+}
+
 fn by_iptables(
     refused: Error,
     lack: Option<Feature>,
@@ -86,4 +103,19 @@ fn probe_iptables(table: &str) -> Result<()> {
     }
     let asked = iptables::save(Family::V4, table);
     asked.map(drop).map_err(|error| Error::from(error).unavailable())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chains_name_is_one_word() {
+        for name in ["CNI-ADMIN", "DOCKER-USER", "x", &"n".repeat(28)] {
+            assert!(refuse_bad_chain("key", name).is_ok(), "{name}");
+        }
+        for name in ["", "-x", "a b", "a\n-F", "a\"b", &"n".repeat(29)] {
+            assert!(refuse_bad_chain("key", name).is_err(), "{name}");
+        }
+    }
 }

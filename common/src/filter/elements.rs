@@ -105,7 +105,7 @@ pub struct Elements {
 
 impl Elements {
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub fn open() -> Result<Self> {
         Ok(Self::new(Nft::open()?))
     }

@@ -3,7 +3,7 @@
 
 use super::{Legacy, Masquerade};
 use crate::attach::{Kept, Owner};
-use crate::cni::{Errors, Result, Success};
+use crate::cni::{Errors, Success};
 use crate::net::nft::Nft;
 
 /// The packet filter, for DEL and GC.
@@ -17,14 +17,11 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// `None` on a kernel without nftables, where nobody has anything.
+    /// `None` where it cannot be opened. A kernel without nftables may have rules of iptables.
     pub fn open(errors: &mut Errors) -> Option<Self> {
-        let open = || -> Result<Option<Self>> {
-            let Some(nft) = Nft::open_available()? else { return Ok(None) };
-            let masquerade = Masquerade::new(nft.clone());
-            Ok(Some(Self { masquerade, legacy: Legacy::new(nft.clone()), nft }))
-        };
-        errors.note(open()).flatten()
+        let nft = errors.note(Nft::open())?;
+        let masquerade = Masquerade::new(nft.clone());
+        Some(Self { masquerade, legacy: Legacy::new(nft.clone()), nft })
     }
 
     /// The socket that all of it is deleted by.

@@ -51,7 +51,7 @@ struct EnteredChain {
 
 impl Legacy {
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub fn open() -> Result<Self> {
         Ok(Self::new(Nft::open()?))
     }

@@ -57,7 +57,7 @@ pub struct Masquerade {
 
 impl Masquerade {
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
     }

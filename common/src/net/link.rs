@@ -108,12 +108,20 @@ impl Link {
     }
 }
 
+/// In bytes (`IFNAMSIZ`, without its NUL).
+const LONGEST_NAME: usize = 15;
+
 impl Netlink {
     /// The link of that name, or that has it as an alternative name. `None` if there is none.
     ///
     /// # Errors
-    /// ERANGE for a name of more than 15 bytes, which no link can have.
+    /// What the kernel refused for any other reason.
     pub fn find_link(&self, name: &str) -> Result<Option<Link>> {
+        // No link can have such a name: the kernel answers ERANGE, or reads it up to the NUL, and a
+        // message has no room for a very long one.
+        if name.len() > LONGEST_NAME || name.contains('\0') {
+            return Ok(None);
+        }
         let what = || format!("find link {name:?}");
         let mut message = question();
         message.attributes.push(name_attribute(name));

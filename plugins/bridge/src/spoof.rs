@@ -50,7 +50,7 @@ impl SpoofCheck {
     /// Opens the packet filter.
     ///
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
     }

@@ -3,6 +3,7 @@
 use crate::policy::Ingress;
 use common::cni::Call;
 use common::filter::Backend;
+use common::filter::backend::refuse_bad_chain;
 use common::{Error, Network, Result};
 use serde::Deserialize;
 
@@ -83,7 +84,7 @@ impl Config {
             }
         };
         let admin_chain = or(self.iptables_admin_chain_name.clone(), "CNI-ADMIN");
-        refuse_bad_chain(&admin_chain)?;
+        refuse_bad_chain("iptablesAdminChainName", &admin_chain)?;
         Ok(Plan { backend, admin_chain, zone: or(self.firewalld_zone.clone(), TRUSTED), ingress })
     }
 }
@@ -91,32 +92,4 @@ impl Config {
 /// An empty text stands for a key that is not there.
 fn or(text: String, default: &str) -> String {
     if text.is_empty() { default.to_owned() } else { text }
-}
-
-/// What iptables takes for the name of a chain, and nothing that it would read differently.
-fn refuse_bad_chain(name: &str) -> Result<()> {
-    const LONGEST: usize = 28;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-    if name.len() <= LONGEST && name.bytes().all(is_plain) && !name.starts_with('-') {
-        return Ok(());
-    }
-    Err(Error::config(format!("iptablesAdminChainName {name:?} is no name for a chain")).details(
-        "up to 28 letters, digits, dots, colons, hyphens and underscores, not beginning with a \
-         hyphen",
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chains_name_is_one_word() {
-        for name in ["CNI-ADMIN", "DOCKER-USER", "x", &"n".repeat(28)] {
-            assert!(refuse_bad_chain(name).is_ok(), "{name}");
-        }
-        for name in ["-x", "a b", "a\n-F", "a\"b", &"n".repeat(29)] {
-            assert!(refuse_bad_chain(name).is_err(), "{name}");
-        }
-    }
 }

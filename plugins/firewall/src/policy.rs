@@ -77,7 +77,7 @@ pub struct ForwardingRules {
 
 impl ForwardingRules {
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()? })
     }

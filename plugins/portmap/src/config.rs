@@ -6,6 +6,7 @@ use crate::hostports::{At, Condition, Mapping, PortMappings, SourceNat};
 use crate::per_family::PerFamily;
 use common::cni::Call;
 use common::filter::Backend;
+use common::filter::backend::refuse_bad_chain;
 use common::net::{Family, ipproto};
 use common::{Error, Network, Result};
 use serde::Deserialize;
@@ -93,6 +94,9 @@ impl Config {
         if self.external_set_mark_chain.is_some() && self.mark_masq_bit.is_some() {
             return Err(Error::config("Cannot specify externalSetMarkChain and markMasqBit"));
         }
+        if let Some(chain) = &self.external_set_mark_chain {
+            refuse_bad_chain("externalSetMarkChain", chain)?;
+        }
         if self.mark_masq_bit.is_some_and(|bit| !(0..=31).contains(&bit)) {
             return Err(Error::config("MasqMarkBit must be between 0 and 31"));
         }
@@ -113,7 +117,8 @@ impl Config {
                 keys.join(" "),
             )));
         }
-        let is_word = |word: &String| !word.contains(['"', '\'', '\\', '\n', ' ']);
+        let ends_word = |c: char| c.is_whitespace() || c.is_control() || "\"'\\".contains(c);
+        let is_word = |word: &String| !word.contains(ends_word);
         let mut words = self.conditions_v4.iter().chain(&self.conditions_v6);
         if asked == Backend::Iptables
             && let Some(word) = words.find(|word| !is_word(word))

@@ -150,7 +150,7 @@ pub(crate) struct HostPorts {
 
 impl HostPorts {
     /// # Errors
-    /// When the kernel has no nftables.
+    /// When there is no room for a socket.
     pub(crate) fn open() -> Result<Self> {
         Ok(Self { elements: Elements::open()?, host: Host::open()? })
     }

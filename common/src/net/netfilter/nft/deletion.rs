@@ -49,7 +49,11 @@ impl Nft {
         let what = || "read the generation of the packet filter".to_owned();
         let question = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
         let number = self.find(TableFamily::Inet, question, &what, decode::generation)?;
-        number.ok_or_else(|| Error::new(what(), "the kernel does not tell"))
+        match number {
+            Some(number) => Ok(number),
+            None if self.is_absent()? => Ok(0),
+            None => Err(Error::new(what(), "the kernel does not tell")),
+        }
     }
 
     /// Deletes these elements, all at once, if the ruleset is still the one of that generation;

@@ -162,17 +162,10 @@ impl Nft {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn find_lack(batch: &Batch) -> Result<Option<Feature>> {
-        let asked = Self::open().and_then(|mut nft| match nft.is_whole(batch)? {
-            true => Ok(None),
-            false => nft.lack_among(batch.features()),
-        });
-        match asked {
-            // nfnetlink knows no such part of itself.
-            Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => {
-                Ok(Some(Feature { kind: Kind::All, family: TableFamily::Inet }))
-            }
-            asked => asked,
-        }
+        let Some(mut nft) = Self::open_available()? else {
+            return Ok(Some(Feature { kind: Kind::All, family: TableFamily::Inet }));
+        };
+        if nft.is_whole(batch)? { Ok(None) } else { nft.lack_among(batch.features()) }
     }
 
     fn lack_among(&mut self, features: Vec<Feature>) -> Result<Option<Feature>> {

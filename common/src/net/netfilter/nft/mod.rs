@@ -52,7 +52,8 @@ use crate::net::{Error, Result};
 /// packet filter first, then the link, and drop this last.
 #[derive(Debug, Clone)]
 pub struct Nft {
-    nfnetlink: Rc<RefCell<Nfnetlink>>,
+    /// The error of a kernel that has no nfnetlink.
+    nfnetlink: Rc<RefCell<Result<Nfnetlink>>>,
 }
 
 /// A change that the kernel has refused.
@@ -73,29 +74,26 @@ pub fn is_available() -> Result<bool> {
 }
 
 impl Nft {
-    /// Opens it in the current network namespace. It stays there, wherever the thread goes.
+    /// Opens it in the current network namespace. It stays there, wherever the thread goes. In a kernel
+    /// without nftables there is nothing, and a change is refused.
     ///
     /// # Errors
-    /// EPROTONOSUPPORT ([`Error::is_unsupported`]) if the kernel has no nfnetlink. A kernel
-    /// without nftables, or a caller without `CAP_NET_ADMIN`, shows with the first call.
+    /// When there is no room for a socket. A caller without `CAP_NET_ADMIN` shows with the first call.
     pub fn open() -> Result<Self> {
-        let nfnetlink = Nfnetlink::open(&|| "open the packet filter".to_owned())?;
+        let nfnetlink = match Nfnetlink::open(&|| "open the packet filter".to_owned()) {
+            Err(error) if !error.is_unsupported() => return Err(error),
+            opened => opened,
+        };
         Ok(Self { nfnetlink: Rc::new(RefCell::new(nfnetlink)) })
     }
 
-    /// As [`open`](Self::open). None if this kernel has no nftables: it knows no such part of nfnetlink
-    /// (EINVAL, `nfnetlink_rcv_msg` in net/netfilter/nfnetlink.c), or has no nfnetlink either.
+    /// As [`open`](Self::open). None if this kernel has no nftables.
     ///
     /// # Errors
     /// When it cannot be asked.
     pub fn open_available() -> Result<Option<Self>> {
-        let any = Table { family: TableFamily::Inet, name: "girder" };
-        let asked = Self::open().and_then(|mut nft| nft.find_chain(any, "any").map(|_| nft));
-        match asked {
-            Ok(nft) => Ok(Some(nft)),
-            Err(error) if error.is_unsupported() || error.errno() == Some(EINVAL) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let nft = Self::open()?;
+        Ok((!nft.is_absent()?).then_some(nft))
     }
 
     /// Makes all changes of the batch, or none.
@@ -225,7 +223,7 @@ impl Nft {
         }
         let (bytes, batch) = batch.into_bytes(generation)?;
         let what = || "change the packet filter".to_owned();
-        let outcome = self.nfnetlink.borrow_mut().exchange(&bytes, &what, |_, _| Ok(()))?;
+        let outcome = self.ask(|nfnetlink| nfnetlink.exchange(&bytes, &what, |_, _| Ok(())))?;
         if outcome.refused.is_empty() && !outcome.is_acknowledged {
             return Err(Error::new(what(), "the kernel did not say whether it did"));
         }
@@ -247,7 +245,7 @@ impl Nft {
     ) -> Result<Option<T>> {
         let answer = type_of_answer(&question);
         let question = encode(request(family.into(), 0, 0, question));
-        self.nfnetlink.borrow_mut().find(&question, answer, what, parse)
+        self.read(|nfnetlink| nfnetlink.find(&question, answer, what, parse))
     }
 
     fn list<T>(
@@ -259,8 +257,42 @@ impl Nft {
     ) -> Result<Vec<T>> {
         let answer = type_of_answer(&question);
         let question = encode(request(family.into(), 0, NLM_F_DUMP, question));
-        self.nfnetlink.borrow_mut().list(&question, answer, what, parse)
+        self.read(|nfnetlink| nfnetlink.list(&question, answer, what, parse))
     }
+
+    fn ask<T>(&self, question: impl FnOnce(&mut Nfnetlink) -> Result<T>) -> Result<T> {
+        match &mut *self.nfnetlink.borrow_mut() {
+            Ok(nfnetlink) => question(nfnetlink),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// What is there; nothing, in a kernel without nftables.
+    fn read<T: Default>(&self, question: impl FnOnce(&mut Nfnetlink) -> Result<T>) -> Result<T> {
+        match self.ask(question) {
+            Err(error) if may_be_absent(&error) && self.is_absent()? => Ok(T::default()),
+            answer => answer,
+        }
+    }
+
+    /// Whether this kernel has no nftables.
+    fn is_absent(&self) -> Result<bool> {
+        let any = Table { family: TableFamily::Inet, name: "girder" };
+        let question = NfTablesMessage::GetChain(Chain::named(any, "any").message()?);
+        let answer = type_of_answer(&question);
+        let question = encode(request(any.family.into(), 0, 0, question));
+        let what = || "ask the packet filter".to_owned();
+        match self.ask(|nfnetlink| nfnetlink.find(&question, answer, &what, KnownChain::parse)) {
+            Err(error) if !may_be_absent(&error) => Err(error),
+            answer => Ok(answer.is_err()),
+        }
+    }
+}
+
+/// A kernel without nftables knows no such part of nfnetlink (EINVAL, `nfnetlink_rcv_msg` in
+/// net/netfilter/nfnetlink.c), or has no nfnetlink either.
+fn may_be_absent(error: &Error) -> bool {
+    error.is_unsupported() || error.errno() == Some(EINVAL)
 }
 
 /// The type of the messages that answer a question, as it stands in their headers: the subsystem, and
