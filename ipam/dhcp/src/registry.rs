@@ -217,7 +217,10 @@ impl Registry {
             })?;
             record.grants.push(grant);
         }
-        record.success().ok_or_else(|| Error::internal("an address is missing"))
+        record.success().ok_or_else(|| {
+            let msg = "a lease ran out before all addresses were there";
+            Error::new(Code::TryAgain, msg).details("the server gives them for a very short time")
+        })
     }
 
     /// Tries until there is a lease, with pauses. `last` is the last error.
