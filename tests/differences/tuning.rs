@@ -119,4 +119,19 @@ pub(super) const ROWS: &[(&str, What, &str)] = &[
         Differs,
         STAY,
     ),
+    (
+        "tuning::backup::a_killed_repeated_add_keeps_what_was_before_the_first",
+        Skip,
+        "It writes over the first backup; where its threads were killed decides.",
+    ),
+    (
+        "tuning::backup::del_takes_nothing_from_an_add_that_runs",
+        Differs,
+        "Its ADD does not say that it runs.",
+    ),
+    (
+        "tuning::backup::gc_tells_of_a_directory_that_cannot_be_read",
+        Differs,
+        "Its GC does nothing.",
+    ),
 ];
