@@ -10,8 +10,11 @@ PROGRAMS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml ipam/
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH:/usr/sbin:/sbin")
+# Where LINKED=1 has its tests find `girder` by every name.
+LINK = $(if $(LINKED),mkdir -p target/linked && cd target/linked && ln -sf ../../bin/girder girder && \
+	for program in $(PROGRAMS); do ln -sf girder $$program; done)
 
-.PHONY: build girder demo test test-vm torture lint bench image install clean
+.PHONY: build girder demo test test-vm test-runtimes torture lint bench bench-runtimes image install clean
 
 build:
 	$(BUILD) $(PROGRAMS:%=--bin %)
@@ -36,11 +39,10 @@ test: build girder
 	cargo test --locked --workspace --exclude tests
 	cargo test --locked --package tests --no-run
 	@rm -f target/left-to-the-vm && touch target/left-to-the-vm
-	@$(if $(LINKED),mkdir -p target/linked && cd target/linked && ln -sf ../../bin/girder girder && \
-		for program in $(PROGRAMS); do ln -sf girder $$program; done)
+	@$(LINK)
 	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-8} $(if $(TORTURE),TORTURE=1) \
 		$(if $(LINKED),CNI_BIN_DIR=$(CURDIR)/target/linked) \
-		cargo test --locked --package tests
+		cargo test --locked --package tests --test suite
 	@tests/vm left
 
 # What the kernel here could not run, on Debian's, and a few tests on an older and a newer one.
@@ -49,6 +51,15 @@ test-vm: build
 	@suite=$$(cargo test --locked --package tests --no-run --message-format=json \
 		| sed -n 's,.*"executable":"\([^"]*/suite-[^"]*\)".*,\1,p') && \
 	$(SUDO) tests/vm $(if $(ALL),all,test) "$$suite"
+
+# Real runtimes and their pods: containerd, podman. CNI_BIN_DIR and LINKED as above.
+test-runtimes: build girder
+	@$(SUDO) tests/prepare runtimes
+	cargo test --locked --package tests --test runtimes --no-run
+	@$(LINK)
+	$(SUDO) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} \
+		$(if $(LINKED),CNI_BIN_DIR=$(CURDIR)/target/linked) \
+		cargo test --locked --package tests --test runtimes
 
 # The same with every fault, kill and race instead of a sample of them; takes half an hour.
 torture:
@@ -64,6 +75,14 @@ lint:
 bench: build girder
 	@cargo build --locked --quiet --release --package tests --bin bench
 	@$(SUDO) target/release/bench $(ARGS)
+
+# What a pod costs containerd, with ours and with the Go plugins.
+bench-runtimes: build girder
+	@$(SUDO) tests/prepare runtimes
+	@cargo test --locked --package tests --test runtimes --no-run
+	@$(LINK)
+	@$(SUDO) $(if $(LINKED),CNI_BIN_DIR=$(CURDIR)/target/linked) \
+		cargo test --locked --package tests --test runtimes -- --ignored --nocapture
 
 # A container image of that executable, which `girder install` is run by: conf/kubernetes.
 image: girder

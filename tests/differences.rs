@@ -6,6 +6,7 @@
 
 mod bandwidth;
 mod bridge;
+mod callers;
 mod dhcp;
 mod firewall;
 mod host_device;
@@ -261,6 +262,7 @@ fn rows() -> impl Iterator<Item = &'static (&'static str, What, &'static str)> {
         .iter()
         .chain(bandwidth::ROWS)
         .chain(bridge::ROWS)
+        .chain(callers::ROWS)
         .chain(dhcp::ROWS)
         .chain(firewall::ROWS)
         .chain(host_device::ROWS)

@@ -9,7 +9,7 @@ use std::{
 use testbed::programs::workspace;
 
 /// What stands beside the suite: other programs, and the library of all.
-const OTHERS: [&str; 3] = ["bench", "demo", "testbed"];
+const OTHERS: [&str; 4] = ["bench", "demo", "runtimes", "testbed"];
 
 /// The table of differences, whose files are one.
 const TABLE: &str = "differences";

@@ -11,6 +11,7 @@
 
 mod bandwidth;
 mod bridge;
+mod callers;
 mod chained_master;
 mod cnitool;
 mod conf;

@@ -121,6 +121,40 @@ fn a_port_has_one_owner() {
     });
 }
 
+/// podman tells the plugins of each of a container's networks about all of its ports.
+#[test]
+fn a_container_of_two_networks_has_its_ports_once() {
+    case(|bed| {
+        let neighbour = bed.neighbour();
+        let (chain, _) = settled(bed);
+        let pod = bed.sandbox("c1");
+        chain.add(&pod, "c1", &ports());
+        let mut config = chain.config("c1", &ports());
+        config["name"] = json!("other");
+        let result = &mut config["prevResult"];
+        result["interfaces"] = json!([{"name": "eth1", "sandbox": pod.path()}]);
+        result["ips"] = json!([{"address": "10.9.0.2/24", "interface": 0}]);
+        let call = |verb| bed.call(verb, "c1", &config).ifname("eth1").netns(pod.path()).run();
+        call("ADD").success();
+        call("CHECK").silent();
+        chain.call("CHECK", &pod, "c1", &ports()).silent();
+        let server = pod.tcp_server("0.0.0.0:80");
+        neighbour.tcp("203.0.113.1:8080", &server).unwrap();
+        call("DEL").silent();
+        neighbour.tcp("203.0.113.1:8080", &server).unwrap();
+        // A port that only the second one asks for is the second one's.
+        config["runtimeConfig"]["portMappings"] = mappings(&[(8080, 80), (7070, 70)], &json!({}));
+        let call = |verb| bed.call(verb, "c1", &config).ifname("eth1").netns(pod.path()).run();
+        call("ADD").success();
+        call("CHECK").silent();
+        let leads = |to| bed.succeed("nft", &["list", "ruleset"]).contains(to);
+        assert!(leads("10.9.0.2 . 70") && !leads("10.9.0.2 . 80"));
+        call("DEL").silent();
+        assert!(!leads("10.9.0.2"));
+        chain.call("CHECK", &pod, "c1", &ports()).silent();
+    });
+}
+
 #[test]
 fn of_two_at_the_same_time_one_gets_the_port() {
     case(|bed| {

@@ -28,6 +28,7 @@ use crate::{
     call::Call,
     network::Network,
     place::{Namespaces, Net, Place, Sandbox},
+    programs::SYSTEM_PATH,
     wait::until_so,
 };
 
@@ -77,10 +78,29 @@ impl Testbed {
     /// A thread leaves our namespaces and builds it; the first process inherits what it built.
     #[must_use]
     pub fn new() -> Self {
+        Self::of(Command::new("cat"))
+    }
+
+    /// The same with an `init` that buries orphans, for hosts whose programs leave any. It ends when
+    /// its only child does.
+    #[must_use]
+    pub fn with_init(init: &Path) -> Self {
+        let mut first = Command::new(init);
+        first.arg("cat");
+        Self::of(first)
+    }
+
+    fn of(first: Command) -> Self {
         thread::scope(|scope| {
-            let built = scope.spawn(build).join();
+            let built = scope.spawn(|| build(first)).join();
             built.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// A network of this host by the path of its namespace, as a runtime says it.
+    #[must_use]
+    pub fn place_at(&self, path: &str) -> Place {
+        self.place.at(path)
     }
 
     /// Makes a container: a network namespace with a name, as a runtime leaves it for its plugins
@@ -217,7 +237,7 @@ impl Testbed {
     }
 }
 
-fn build() -> Testbed {
+fn build(mut first: Command) -> Testbed {
     let own = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWPID
@@ -227,12 +247,11 @@ fn build() -> Testbed {
     // Opened before the new /proc, in which this thread, not being of the bed, does not appear.
     let [mount, net] = ["mnt", "net"].map(open_own_namespace);
     set_mount(None, "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE, "");
-    let mut first = Command::new("cat")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .env_clear()
+    let program = first.get_program().to_owned();
+    first.stdin(Stdio::piped()).stdout(Stdio::null()).env_clear().env("PATH", SYSTEM_PATH);
+    let mut first = first
         .spawn()
-        .expect("start `cat` as the host's first process");
+        .unwrap_or_else(|error| panic!("start {}, the first process: {error}", program.display()));
     let pid = fs::File::open(format!("/proc/{}/ns/pid", first.id())).expect("its namespace");
     if let Err(panic) = std::panic::catch_unwind(furnish) {
         first.kill().expect("the host's first process can be killed");

@@ -52,6 +52,11 @@ impl Place {
         Self { spaces, net }
     }
 
+    /// The network of the same host at this path.
+    pub(crate) fn at(&self, path: &str) -> Self {
+        Self { net: Net::Path(path.to_owned()), ..self.clone() }
+    }
+
     /// Runs `visit` here, on a thread of its own. A socket made here stays here.
     pub fn enter<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
         self.visit(|| {
@@ -205,7 +210,7 @@ impl Deref for Sandbox {
 impl Sandbox {
     pub(crate) fn new(bed: &Testbed, name: &str) -> Self {
         let path = format!("/run/netns/{name}");
-        let place = Place { net: Net::Path(path.clone()), ..Place::clone(bed) };
+        let place = bed.at(&path);
         place.visit(|| {
             place.join_host();
             unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");

@@ -121,6 +121,12 @@ impl Owner {
         interface(Self::split(text).0) == interface(&self.text)
     }
 
+    /// Whether `text` names another interface of the same container.
+    pub fn is_sibling(&self, text: &str) -> bool {
+        let container = |text: &'_ str| text.split(' ').nth(1).map(str::to_owned);
+        container(text) == container(&self.text) && !self.is_same_interface(text)
+    }
+
     /// Whether `text` has the form of an owner, with or without a note.
     pub(crate) fn is_any(text: &str) -> bool {
         Self::split(text).0.split(' ').filter(|word| !word.is_empty()).count() == 3
@@ -241,6 +247,8 @@ mod tests {
         }
         assert!(owner.is_same_interface("other c1 eth0 veth"));
         assert!(!owner.is_same_interface("pods c2 eth0") && !owner.is_same_interface(""));
+        assert!(owner.is_sibling("other c1 eth1 veth") && !owner.is_sibling("other c1 eth0"));
+        assert!(!owner.is_sibling("pods c2 eth1") && !owner.is_sibling(""));
         assert_eq!(Owner::read("pods c1 eth0").unwrap().attachment(), &attachment("c1"));
         let owner = attachment(&"c".repeat(300)).owner(&long);
         assert_eq!(Owner::read(owner.as_str()).as_ref(), Some(&owner));

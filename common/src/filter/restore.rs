@@ -137,6 +137,7 @@ impl Missing {
 
     fn look_at_elements(&mut self, expected: Vec<ExpectedElements>) -> Result<()> {
         let (mut declarations, mut absent) = (Vec::new(), Batch::new());
+        let mut coming = BTreeSet::new();
         for ExpectedElements { elements, comment, declaration } in expected {
             // Many attachments share one ruleset.
             if !declarations.contains(&declaration) {
@@ -144,6 +145,8 @@ impl Missing {
             }
             for element in elements {
                 match self.filter.find(element.set, &element.key)? {
+                    // Of siblings that are told of the same ports, the first one has them.
+                    None if !coming.insert((element.set, element.key.clone())) => {}
                     None => {
                         self.elements += 1;
                         self.coming.insert((comment.owner.clone(), element.set));
@@ -210,7 +213,8 @@ impl Display for Missing {
 
 fn difference(element: &OwnedElement, owner: &Owner, found: &Element) -> Option<String> {
     let comment = found.comment.as_deref().unwrap_or_default();
-    if owner.is_in(comment) && found.data == element.data {
+    // What a sibling has, the container has.
+    if owner.is_in(comment) && found.data == element.data || owner.is_sibling(comment) {
         return None;
     }
     let (set, key, owner) = (element.set.name, &element.key, owner.as_str());

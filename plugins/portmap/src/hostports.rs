@@ -50,6 +50,7 @@ mod flows;
 pub(crate) mod iptables;
 mod port_range;
 mod ruleset;
+mod siblings;
 
 pub(crate) use conditions::Condition;
 pub(crate) use port_range::{At, Mapping};
@@ -170,7 +171,10 @@ impl HostPorts {
         let is_repeated = self.clear_conflicting_dnat(ports, owner, Some(&port_chain(owner)))?;
         let comment = comment(owner, has_veth(&self.host.netlink, owner)?, &elements);
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
-        self.elements.create(&elements, &comment, &ruleset, undo)?;
+        if let Err(error) = self.elements.create(&elements, &comment, &ruleset, undo) {
+            let Some(left) = self.left_by_siblings(ports, owner)? else { return Err(error) };
+            return self.create_here(&left, owner, undo);
+        }
         if is_repeated {
             self.clear_conflicting_dnat(ports, owner, None)?;
         }
@@ -282,6 +286,11 @@ impl HostPorts {
     fn verify_here(&mut self, ports: &PortMappings, owner: &Owner) -> Result<Vec<String>> {
         let elements = ports.elements();
         let missing = self.elements.missing(&elements, owner)?;
+        if !missing.is_empty()
+            && let Some(left) = self.left_by_siblings(ports, owner)?
+        {
+            return self.verify_here(&left, owner);
+        }
         let mut differences: Vec<_> = missing.into_iter().map(describe).collect();
         differences.dedup();
         let ruleset = HostPortRuleset::new(ports, owner, &self.host.netlink);
