@@ -15,8 +15,10 @@ use testbed::{is_reference, programs::workspace};
 /// but `dhcp` has any of it.
 const PACKAGES: usize = 180;
 /// What a program may weigh, in bytes. A quarter of it is the code for the messages of rtnetlink,
-/// which all but host-local need; `firewall` speaks D-Bus besides, and cnitool links everything.
+/// which all but host-local need; `firewall` speaks D-Bus besides.
 const BINARY: u64 = 4 << 20;
+/// What cnitool may, which reads the configurations of all of them.
+const TOOL: u64 = 5 << 20;
 /// What all of them may weigh in one executable.
 const ALL_IN_ONE: u64 = 7 << 20;
 /// Lines of a source file, before its tests.
@@ -236,8 +238,8 @@ fn the_binaries_are_static_and_small() {
         return;
     }
     let all = plugins();
-    let programs = all.iter().map(|path| name(path)).chain(["cnitool"]);
-    let budgets = programs.map(|program| (program, BINARY)).chain([("girder", ALL_IN_ONE)]);
+    let budgets = all.iter().map(|path| (name(path), BINARY));
+    let budgets = budgets.chain([("cnitool", TOOL), ("girder", ALL_IN_ONE)]);
     for (plugin, budget) in budgets {
         let path = workspace().join("bin").join(plugin);
         let elf = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -35,9 +35,15 @@ pub struct Known {
     /// What an attachment should have in the packet filter, as [`expected_state`] tells; None for a
     /// plugin whose attachments have nothing there.
     pub expected_state: Option<ExpectedState>,
-    /// Its `main`, in an executable that holds others as well.
+}
+
+/// A plugin in an executable that holds them all.
+#[derive(Debug)]
+pub struct Program {
+    kind: &'static str,
+    /// Its `main`.
     pub main: fn(Others) -> ExitCode,
-    /// As the delegate of another one in that executable.
+    /// As the delegate of another one.
     pub linked: Linked,
 }
 
@@ -69,16 +75,35 @@ const PLUGINS: &[Known] = &[
     plugin::<host_local::HostLocal>(Role::Ipam, &["ips", "ipRanges"]),
 ];
 
+/// The same as programs. Whatever names this table has all of them linked into it, as only `girder` wants.
+const PROGRAMS: &[Program] = &[
+    as_program::<loopback::Loopback>(),
+    as_program::<bridge::Bridge>(),
+    as_program::<ptp::Ptp>(),
+    as_program::<macvlan::Macvlan>(),
+    as_program::<host_device::HostDevice>(),
+    as_program::<tap::Tap>(),
+    as_program::<flannel::Flannel>(),
+    as_program::<ipvlan::Ipvlan>(),
+    as_program::<vlan::Vlan>(),
+    as_program::<dummy::Dummy>(),
+    as_program::<portmap::Portmap>(),
+    as_program::<firewall::Firewall>(),
+    as_program::<tuning::Tuning>(),
+    as_program::<static_ipam::Static>(),
+    as_program::<sbr::Sbr>(),
+    as_program::<vrf::Vrf>(),
+    as_program::<dhcp::Dhcp>(),
+    as_program::<bandwidth::Bandwidth>(),
+    as_program::<host_local::HostLocal>(),
+];
+
+const fn as_program<P: Plugin>() -> Program {
+    Program { kind: P::NAME, main: run_among::<P>, linked: Linked::of::<P>() }
+}
+
 const fn plugin<P: Plugin>(role: Role, capabilities: &'static [&'static str]) -> Known {
-    Known {
-        kind: P::NAME,
-        role,
-        capabilities,
-        examine: examine::<P>,
-        expected_state: None,
-        main: run_among::<P>,
-        linked: Linked::of::<P>(),
-    }
+    Known { kind: P::NAME, role, capabilities, examine: examine::<P>, expected_state: None }
 }
 
 /// A plugin whose attachments have something in the packet filter.
@@ -106,13 +131,13 @@ pub fn find(kind: &str) -> Option<&'static Known> {
     PLUGINS.iter().find(|plugin| plugin.kind == kind)
 }
 
-/// The row of the plugin that an executable of this name is: its last words are the plugin's name, as in
+/// The plugin that an executable of this name is: its last words are the plugin's name, as in
 /// `buildkit-cni-bridge`.
-pub fn find_by_name(name: &str) -> Option<&'static Known> {
-    let is_it = |plugin: &&Known| {
-        name.strip_suffix(plugin.kind).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
+pub fn program(name: &str) -> Option<&'static Program> {
+    let is_it = |program: &&Program| {
+        name.strip_suffix(program.kind).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
     };
-    PLUGINS.iter().find(is_it)
+    PROGRAMS.iter().find(is_it)
 }
 
 /// For `--help`: which types there are.
@@ -143,6 +168,9 @@ mod tests {
         let row = |known: &Known| (known.kind.to_owned(), known.role == Role::Ipam);
         assert_eq!(PLUGINS.iter().map(row).collect::<BTreeMap<_, _>>(), folders);
         assert_eq!(PLUGINS.len(), folders.len());
+        let kinds = |kind: &mut dyn Iterator<Item = &'static str>| kind.collect::<BTreeSet<_>>();
+        let programs = kinds(&mut PROGRAMS.iter().map(|program| program.kind));
+        assert_eq!(programs, kinds(&mut PLUGINS.iter().map(|known| known.kind)));
     }
 
     /// The keys that a plugin asks of the object that is its own: the whole configuration, or `ipam`.

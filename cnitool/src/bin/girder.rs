@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     if own == TOOL {
         return cnitool::cli::main();
     }
-    if let Some(plugin) = plugins::find_by_name(&own) {
-        return (plugin.main)(|kind| plugins::find_by_name(kind).map(|plugin| plugin.linked));
+    if let Some(program) = plugins::program(&own) {
+        return (program.main)(|kind| plugins::program(kind).map(|program| program.linked));
     }
     let first = words.next().unwrap_or_default().to_string_lossy().into_owned();
     match first.as_str() {
