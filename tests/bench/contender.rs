@@ -121,7 +121,9 @@ impl Contender {
 
     fn new(who: Who, bin: &Path) -> Self {
         let bed = Testbed::new();
-        let link = format!("mkdir {ONLY_NFT} && ln -s $(command -v nft ip) {ONLY_NFT}");
+        let link = format!(
+            "mkdir {ONLY_NFT} && for tool in nft ip; do ln -s \"$(command -v $tool)\" {ONLY_NFT}; done"
+        );
         bed.succeed("sh", &["-c", &link]);
         let (bin, sandboxes) = (bin.to_owned(), AtomicUsize::new(0));
         Self { who, bin, running: Vec::new(), bed, sandboxes }
