@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use testbed::{
     Network, Sandbox, Testbed,
     dhcp::{
-        Dnsmasq, REBIND, RELEASE, RELEASE6, RENEW, REQUEST6, SERVER6, SOLICIT, Server, Server6,
-        begin_add, network, wire,
+        REBIND, RELEASE, RELEASE6, RENEW, REQUEST6, SERVER6, SOLICIT, Server, Server6, begin_add,
+        network, wire,
     },
     reach::seen,
     result::addresses,
@@ -27,16 +27,6 @@ fn only_v6<'bed>(bed: &'bed Testbed, ipv6: &str) -> Network<'bed> {
     bed.network(lan(&json!({"ipv4": false, "ipv6": ipv6})))
 }
 
-fn dnsmasq<'bed>(bed: &'bed Testbed, range: &str, more: &[&str]) -> (Sandbox, Dnsmasq<'bed>) {
-    let neighbour = bed.neighbour();
-    let server = bed.dnsmasq(&neighbour, "lan", range, more);
-    (neighbour, server)
-}
-
-fn has(pod: &Sandbox, address: &str) -> bool {
-    pod.ip("-6 -o addr show dev eth0").contains(&format!(" {address}/"))
-}
-
 fn routes_by_a_router(pod: &Sandbox) {
     let is_router = |line: &String| line.starts_with("default via fe80::");
     until_so("a default route", || pod.route_lines("-6").iter().any(is_router));
@@ -50,7 +40,7 @@ fn accept_ra(pod: &Sandbox) -> String {
 fn one_add_gives_both_families_and_del_gives_both_back() {
     case(|bed| {
         let range = format!("--dhcp-range={V6}");
-        let (neighbour, server) = dnsmasq(bed, V4, &["--enable-ra", &range]);
+        let (neighbour, server) = bed.dnsmasq_on_lan(V4, &["--enable-ra", &range]);
         let _daemon = bed.dhcp_daemon("-timeout 2s");
         let network = bed.network(lan(&json!({"ipv6": "dhcp"})));
         for name in ["one", "two"] {
@@ -77,7 +67,7 @@ fn one_add_gives_both_families_and_del_gives_both_back() {
 fn without_the_key_there_is_no_ipv6() {
     case(|bed| {
         let range = format!("--dhcp-range={V6}");
-        let (_neighbour, server) = dnsmasq(bed, V4, &["--enable-ra", &range]);
+        let (_neighbour, server) = bed.dnsmasq_on_lan(V4, &["--enable-ra", &range]);
         let _daemon = bed.dhcp_daemon("");
         let config = testbed::config::changed(lan(&json!({})), &json!({"cniVersion": "1.0.0"}));
         let result = bed.network(config).add(&bed.sandbox("pod"), "c1").result();
@@ -89,7 +79,7 @@ fn without_the_key_there_is_no_ipv6() {
 #[test]
 fn a_network_may_have_ipv6_alone() {
     case(|bed| {
-        let (neighbour, _server) = dnsmasq(bed, V6, &["--enable-ra"]);
+        let (neighbour, _server) = bed.dnsmasq_on_lan(V6, &["--enable-ra"]);
         let _daemon = bed.dhcp_daemon("");
         let (pod, network) = (bed.sandbox("pod"), only_v6(bed, "dhcp"));
         let own = addresses(&network.add(&pod, "c1").result());
@@ -155,7 +145,7 @@ fn it_is_renewed_by_its_server_and_then_by_any() {
         // That was answered, so its server is asked next time.
         server.forget();
         server.hears(RENEW);
-        assert!(has(&pod, "2001:db8:ffff::50"));
+        assert!(pod.has_address("2001:db8:ffff::50"));
         network.check(&pod, "c1").silent();
     });
 }
@@ -172,8 +162,8 @@ fn a_refused_address_is_replaced_on_the_interface() {
             manners.status = Some((RENEW, 3));
             manners.next = 0x51;
         });
-        until_so("the other address", || has(&pod, "2001:db8:ffff::51"));
-        assert!(!has(&pod, "2001:db8:ffff::50"));
+        until_so("the other address", || pod.has_address("2001:db8:ffff::51"));
+        assert!(!pod.has_address("2001:db8:ffff::50"));
     });
 }
 
@@ -195,7 +185,7 @@ fn another_server_cannot_take_an_address() {
             server.hears(REBIND);
         }
         assert!(server.heard().iter().all(|said| said.kind != SOLICIT));
-        assert!(has(&pod, "2001:db8:ffff::50"));
+        assert!(pod.has_address("2001:db8:ffff::50"));
     });
 }
 
@@ -208,9 +198,9 @@ fn when_it_ends_it_is_taken_and_asked_for_again() {
         let pod = bed.sandbox("pod");
         only_v6(bed, "dhcp").add(&pod, "c1").success();
         server.set(|manners| manners.is_silent = true);
-        until_so("the end", || !has(&pod, "2001:db8:ffff::50"));
+        until_so("the end", || !pod.has_address("2001:db8:ffff::50"));
         server.set(|manners| manners.is_silent = false);
-        until_so("the address", || has(&pod, "2001:db8:ffff::50"));
+        until_so("the address", || pod.has_address("2001:db8:ffff::50"));
     });
 }
 
@@ -293,7 +283,7 @@ fn each_family_has_a_life_of_its_own() {
         v4.set(|manners| manners.is_silent = true);
         let ipv4 = || pod.ip("-4 -o addr show dev eth0");
         until_so("the end", || ipv4().is_empty());
-        assert!(has(&pod, "2001:db8:ffff::50"));
+        assert!(pod.has_address("2001:db8:ffff::50"));
         assert!(pod.link("eth0")["flags"].as_array().unwrap().contains(&json!("UP")));
         v4.set(|manners| manners.is_silent = false);
         until_so("the IPv4 address", || !ipv4().is_empty());
@@ -304,7 +294,7 @@ fn each_family_has_a_life_of_its_own() {
 #[test]
 fn other_main_plugins_lend_their_links_too() {
     case(|bed| {
-        let (neighbour, _server) = dnsmasq(bed, V6, &["--enable-ra"]);
+        let (neighbour, _server) = bed.dnsmasq_on_lan(V6, &["--enable-ra"]);
         let _daemon = bed.dhcp_daemon("");
         bed.ip("link add br0 type bridge");
         bed.ip("link set br0 up");
@@ -328,7 +318,8 @@ fn other_main_plugins_lend_their_links_too() {
 fn an_interface_makes_its_own_address_of_a_routers_prefix() {
     case(|bed| {
         for ipv6 in ["slaac", "auto"] {
-            let (neighbour, _server) = dnsmasq(bed, "2001:db8:ffff::,ra-only", &["--enable-ra"]);
+            let (neighbour, _server) =
+                bed.dnsmasq_on_lan("2001:db8:ffff::,ra-only", &["--enable-ra"]);
             let _daemon = bed.dhcp_daemon("");
             let (pod, network) = (bed.sandbox("pod"), only_v6(bed, ipv6));
             let result = network.add(&pod, "c1").result();
@@ -354,7 +345,7 @@ fn an_interface_makes_its_own_address_of_a_routers_prefix() {
 #[test]
 fn a_router_may_send_to_a_dhcpv6_server() {
     case(|bed| {
-        let (_neighbour, _server) = dnsmasq(bed, V6, &["--enable-ra"]);
+        let (_neighbour, _server) = bed.dnsmasq_on_lan(V6, &["--enable-ra"]);
         let _daemon = bed.dhcp_daemon("");
         let result = only_v6(bed, "auto").add(&bed.sandbox("pod"), "c1").result();
         assert!(addresses(&result)[0].starts_with("2001:db8:ffff::a"), "{result}");

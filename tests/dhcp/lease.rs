@@ -29,10 +29,6 @@ fn attach(bed: &Testbed, times: [u32; 3]) -> Pod<'_> {
     Pod { server, neighbour, network, pod, result }
 }
 
-fn has(pod: &Sandbox, address: &str) -> bool {
-    pod.ip("-4 -o addr show dev eth0").contains(&format!(" {address}/"))
-}
-
 fn is_up(pod: &Sandbox) -> bool {
     pod.link("eth0")["flags"].as_array().unwrap().contains(&json!("UP"))
 }
@@ -92,7 +88,7 @@ fn it_is_rebound_before_its_end() {
         assert_eq!((said.option(50), said.option(54)), (None, None));
         // That was answered, so its server is asked next time.
         until("a unicast", || Some(server.hears(REQUEST)).filter(|said| said.is_unicast));
-        assert!(has(&pod, &addresses(&result)[0]));
+        assert!(pod.has_address(&addresses(&result)[0]));
         assert!(server.heard().iter().all(|said| said.kind != DISCOVER));
     });
 }
@@ -109,8 +105,8 @@ fn a_refused_address_is_replaced_on_the_interface() {
         });
         server.hears(DISCOVER);
         server.set(|manners| manners.refuses = false);
-        until_so("the other address", || has(&pod, "203.0.113.77"));
-        assert!(!has(&pod, "203.0.113.50"));
+        until_so("the other address", || pod.has_address("203.0.113.77"));
+        assert!(!pod.has_address("203.0.113.50"));
         let routes = || pod.route_lines("-4");
         let is_default = |line: &String| line == "default via 203.0.113.2 dev eth0";
         until_so("its route", || routes().iter().any(is_default));
@@ -125,12 +121,12 @@ fn at_its_end_the_interface_is_switched_off_until_there_is_another() {
         let Pod { server, network, pod, result, neighbour } = attach(bed, [4, 1, 2]);
         let own = &addresses(&result)[0];
         server.set(|manners| manners.is_silent = true);
-        until_so("the end", || !is_up(&pod) && !has(&pod, own));
+        until_so("the end", || !is_up(&pod) && !pod.has_address(own));
         server.set(|manners| {
             manners.is_silent = false;
             manners.times = [600, 0, 0];
         });
-        until_so("the address", || is_up(&pod) && has(&pod, own));
+        until_so("the address", || is_up(&pod) && pod.has_address(own));
         until_so("the lease", || network.check(&pod, "c1").status.success());
         assert_eq!(testbed::reach::seen(&pod, &neighbour, "203.0.113.2"), *own);
         network.del(&pod, "c1").silent();

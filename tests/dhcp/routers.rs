@@ -1,12 +1,7 @@
 //! Routers that say something else than before, or than others do.
 
 use serde_json::json;
-use testbed::{
-    Network, Sandbox, Testbed,
-    dhcp::{Dnsmasq, network},
-    result::addresses,
-    until_so,
-};
+use testbed::{Network, Testbed, dhcp::network, result::addresses, until_so};
 
 use crate::differences::case;
 
@@ -15,21 +10,11 @@ fn only_v6<'bed>(bed: &'bed Testbed, ipv6: &str) -> Network<'bed> {
     bed.network(network("macvlan", &json!({"master": "lan", "ipam": ipam})))
 }
 
-fn dnsmasq<'bed>(bed: &'bed Testbed, range: &str, more: &[&str]) -> (Sandbox, Dnsmasq<'bed>) {
-    let neighbour = bed.neighbour();
-    let server = bed.dnsmasq(&neighbour, "lan", range, more);
-    (neighbour, server)
-}
-
-fn has(pod: &Sandbox, address: &str) -> bool {
-    pod.ip("-6 -o addr show dev eth0").contains(&format!(" {address}/"))
-}
-
 #[test]
 fn a_router_that_is_no_way_out_is_no_gateway() {
     case(|bed| {
         let more = ["--enable-ra", "--ra-param=lan,60,0"];
-        let (_neighbour, _server) = dnsmasq(bed, "2001:db8:ffff::,ra-only", &more);
+        let (_neighbour, _server) = bed.dnsmasq_on_lan("2001:db8:ffff::,ra-only", &more);
         let _daemon = bed.dhcp_daemon("");
         let (pod, network) = (bed.sandbox("pod"), only_v6(bed, "slaac"));
         let result = network.add(&pod, "c1").result();
@@ -44,7 +29,7 @@ fn a_router_that_is_no_way_out_is_no_gateway() {
 #[test]
 fn another_prefix_of_the_router_is_another_address() {
     case(|bed| {
-        let (neighbour, server) = dnsmasq(bed, "2001:db8:ffff::,ra-only", &["--enable-ra"]);
+        let (neighbour, server) = bed.dnsmasq_on_lan("2001:db8:ffff::,ra-only", &["--enable-ra"]);
         let _daemon = bed.dhcp_daemon("");
         let (pod, network) = (bed.sandbox("pod"), only_v6(bed, "slaac"));
         let result = network.add(&pod, "c1").result();
@@ -54,7 +39,7 @@ fn another_prefix_of_the_router_is_another_address() {
         let _server = bed.dnsmasq(&neighbour, "lan", range, &["--enable-ra"]);
         until_so("the address", || pod.ip("-6 -o addr").contains(" 2001:db8:fffe:"));
         // The former one stands until the kernel ends it.
-        assert!(has(&pod, &addresses(&result)[0]));
+        assert!(pod.has_address(&addresses(&result)[0]));
         network.check(&pod, "c1").silent();
         pod.ip(&format!("addr del {}/64 dev eth0", addresses(&result)[0]));
         assert!(network.check(&pod, "c1").error().msg.contains(&addresses(&result)[0]));

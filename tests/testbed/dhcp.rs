@@ -138,6 +138,14 @@ impl Testbed {
         Dnsmasq { bed: self, _running: self.dnsmasq_runs(at, link, range, &more) }
     }
 
+    /// The same on a machine of the host's LAN.
+    #[must_use]
+    pub fn dnsmasq_on_lan(&self, range: &str, more: &[&str]) -> (Sandbox, Dnsmasq<'_>) {
+        let neighbour = self.neighbour();
+        let server = self.dnsmasq(&neighbour, "lan", range, more);
+        (neighbour, server)
+    }
+
     /// The same with addresses in no order, so that two who ask at once are not offered the same one.
     #[must_use]
     pub fn dnsmasq_runs(&self, at: &Sandbox, link: &str, range: &str, more: &[&str]) -> Running {

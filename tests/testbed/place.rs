@@ -143,6 +143,12 @@ impl Place {
         self.ip_json("link show").as_array().map(Vec::len) == Some(1)
     }
 
+    /// Whether the interface `eth0` here has this address.
+    #[must_use]
+    pub fn has_address(&self, address: &str) -> bool {
+        self.ip("-o addr show dev eth0").contains(&format!(" {address}/"))
+    }
+
     /// The value of `/proc/sys/<key>` here, or nothing if there is no such key.
     #[must_use]
     pub fn sysctl(&self, key: &str) -> Option<String> {

@@ -44,3 +44,23 @@ pub fn state(pod: &Sandbox) -> Value {
         "txQLen": link["txqlen"], "allmulti": is_all
     })
 }
+
+/// All that the tests of tuning change of a pod.
+#[must_use]
+pub fn tuned(pod: &Sandbox) -> (Value, Option<String>) {
+    (state(pod), pod.sysctl("net/core/somaxconn"))
+}
+
+/// As [`tuning`], with what asserts that pod and host are as they are now.
+pub fn restored<'bed>(
+    bed: &'bed Testbed,
+    keys: &Value,
+) -> (Network<'bed>, Sandbox, impl Fn(&str) + use<'bed>) {
+    let (network, pod) = tuning(bed, keys);
+    let (before, host, place) = (tuned(&pod), bed.snapshot(), pod.clone());
+    let assert_restored = move |what: &str| {
+        assert_eq!(tuned(&place), before, "{what}");
+        bed.assert_unchanged_since(&host);
+    };
+    (network, pod, assert_restored)
+}

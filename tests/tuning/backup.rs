@@ -2,29 +2,15 @@
 
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::{
-    Death, Network, Sandbox, Testbed,
+    Death,
     config::changed,
-    tuning::{DATA_DIR, state, tuning},
+    tuning::{DATA_DIR, restored},
     until_so,
 };
 
 use crate::differences::case;
-
-fn restored<'bed>(
-    bed: &'bed Testbed,
-    keys: &Value,
-) -> (Network<'bed>, Sandbox, impl Fn(&str) + use<'bed>) {
-    let (network, pod) = tuning(bed, keys);
-    let of = |pod: &Sandbox| (state(pod), pod.sysctl("net/core/somaxconn"));
-    let (before, host, place) = (of(&pod), bed.snapshot(), pod.clone());
-    let assert_restored = move |what: &str| {
-        assert_eq!(of(&place), before, "{what}");
-        bed.assert_unchanged_since(&host);
-    };
-    (network, pod, assert_restored)
-}
 
 #[test]
 fn a_killed_repeated_add_keeps_what_was_before_the_first() {

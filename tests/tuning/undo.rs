@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 use testbed::{
-    Death, Fault, Network, REFERENCE, Sandbox, Testbed,
+    Death, Fault, REFERENCE,
     config::changed,
     later_reference, step,
-    tuning::{DATA_DIR, config, state, tuning},
+    tuning::{DATA_DIR, config, restored, state, tuned, tuning},
 };
 
 use crate::differences::case;
@@ -17,23 +17,6 @@ fn everything() -> Value {
         "mac": "02:00:00:00:00:77", "mtu": 1400, "promisc": true, "allmulti": true, "txQLen": 5,
         "sysctl": {"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"}
     })
-}
-
-fn of(pod: &Sandbox) -> (Value, Option<String>) {
-    (state(pod), pod.sysctl("net/core/somaxconn"))
-}
-
-fn restored<'bed>(
-    bed: &'bed Testbed,
-    keys: &Value,
-) -> (Network<'bed>, Sandbox, impl Fn(&str) + use<'bed>) {
-    let (network, pod) = tuning(bed, keys);
-    let (before, host, place) = (of(&pod), bed.snapshot(), pod.clone());
-    let assert_restored = move |what: &str| {
-        assert_eq!(of(&place), before, "{what}");
-        bed.assert_unchanged_since(&host);
-    };
-    (network, pod, assert_restored)
 }
 
 #[test]
@@ -126,10 +109,10 @@ fn what_is_left_of_an_earlier_container_is_not_given_to_a_later_one() {
         network.add(&pod, "c1").success();
         pod.destroy();
         let (network, pod) = tuning(bed, &everything());
-        let before = of(&pod);
+        let before = tuned(&pod);
         network.add(&pod, "c1").success();
         network.del(&pod, "c1").silent();
-        assert_eq!(of(&pod), before);
+        assert_eq!(tuned(&pod), before);
         bed.assert_unchanged_since(&host);
     });
 }

@@ -96,11 +96,6 @@ impl Delegate {
     /// Starts an ADD, to be [finished](Running::finish) when its answer is needed. `link` and
     /// `segment` are as in [`Add`](super::Add).
     ///
-    /// The rollback runs its DEL from the moment that the process has been started, unless it answers
-    /// with an error, after which it keeps no state of this ADD. The DEL names the ADD that it undoes:
-    /// a delegate that was killed may have been about to refuse this ADD because of what an earlier
-    /// ADD of the same attachment has. The Go plugins ignore that name, and release this as well.
-    ///
     /// # Errors
     /// When it cannot be executed.
     pub fn start_add(
@@ -158,10 +153,8 @@ impl Program {
     }
 
     fn execute(&self, environment: &[(&str, &str)], stdin: &[u8]) -> Result<Vec<u8>> {
-        match self.serve(environment, stdin) {
-            Some(served) => served,
-            None => execute(&self.executable, environment, stdin),
-        }
+        let served = self.serve(environment, stdin);
+        served.unwrap_or_else(|| execute(&self.executable, environment, stdin))
     }
 
     /// What the plugin answers, if it is in this process.
